@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/buf.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+
+void sb_buf_init(struct sb_buf *buf, size_t max_bytes)
+{
+    assert(max_bytes < SIZE_MAX / 4);
+    *buf = (struct sb_buf){.max = max_bytes};
+}
+
+void sb_buf_done(struct sb_buf *buf)
+{
+    free(buf->data);
+    *buf = (struct sb_buf){.max = buf->max};
+}
+
+void sb_buf_wipe(struct sb_buf *buf)
+{
+    if (buf->data) {
+        explicit_bzero(buf->data, buf->cap);
+    }
+    sb_buf_done(buf);
+}
+
+void sb_buf_clear(struct sb_buf *buf)
+{
+    buf->len = 0;
+    buf->overflow = false;
+    if (buf->data) {
+        buf->data[0] = '\0';
+    }
+}
+
+/* Makes room for `extra` bytes and the terminator; false when the maximum forbids it. */
+static bool buf_reserve(struct sb_buf *buf, size_t extra)
+{
+    if (buf->overflow || extra > buf->max - buf->len) {
+        buf->overflow = true;
+        return false;
+    }
+    size_t need = buf->len + extra + 1;
+    if (need <= buf->cap) {
+        return true;
+    }
+    size_t cap = buf->cap ? buf->cap : 64;
+    while (cap < need) {
+        cap *= 2;
+    }
+    /* Not realloc: it could leave a copy of a secret behind in freed memory. */
+    char *data = sb_xcalloc(cap, 1);
+    if (buf->data) {
+        memcpy(data, buf->data, buf->len);
+        explicit_bzero(buf->data, buf->len);
+        free(buf->data);
+    }
+    buf->data = data;
+    buf->cap = cap;
+    return true;
+}
+
+void sb_buf_append(struct sb_buf *buf, const void *data, size_t len)
+{
+    if (!buf_reserve(buf, len)) {
+        return;
+    }
+    if (len) {
+        memcpy(buf->data + buf->len, data, len);
+    }
+    buf->len += len;
+    buf->data[buf->len] = '\0';
+}
+
+void sb_buf_puts(struct sb_buf *buf, const char *s)
+{
+    sb_buf_append(buf, s, strlen(s));
+}
+
+void sb_buf_printf(struct sb_buf *buf, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    va_list again;
+    va_copy(again, args);
+    int n = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    assert(n >= 0);
+    if (buf_reserve(buf, (size_t)n)) {
+        vsnprintf(buf->data + buf->len, (size_t)n + 1, format, again);
+        buf->len += (size_t)n;
+    }
+    va_end(again);
+}
+
+void sb_buf_consume(struct sb_buf *buf, size_t n)
+{
+    assert(n <= buf->len);
+    if (!n) {
+        return;
+    }
+    memmove(buf->data, buf->data + n, buf->len - n + 1);
+    buf->len -= n;
+}
+
+char *sb_buf_steal(struct sb_buf *buf)
+{
+    if (!buf->data) {
+        return sb_xstrdup("");
+    }
+    char *out = buf->data;
+    *buf = (struct sb_buf){.max = buf->max};
+    return out;
+}

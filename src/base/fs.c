@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/fs.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+int sb_open_beneath(int dirfd, const char *path, int flags, mode_t mode)
+{
+    struct open_how how = {
+        .flags = (uint64_t)(unsigned)(flags | O_CLOEXEC),
+        .mode = (flags & O_CREAT) ? mode : 0,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+    };
+    int fd;
+    do {
+        /* EAGAIN: a rename raced with the walk (openat2(2)). */
+        fd = (int)syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
+    } while (fd < 0 && (errno == EINTR || errno == EAGAIN));
+    return fd < 0 ? -errno : fd;
+}
+
+int sb_mkdir_p(int dirfd, const char *path, mode_t mode)
+{
+    SB_CLEANUP(free) char *copy = sb_xstrdup(path);
+    for (char *slash = copy + 1; *copy; slash++) {
+        if (*slash != '/' && *slash != '\0') {
+            continue;
+        }
+        char keep = *slash;
+        *slash = '\0';
+        if (mkdirat(dirfd, copy, mode) < 0 && errno != EEXIST) {
+            return -errno;
+        }
+        if (!keep) {
+            break;
+        }
+        *slash = keep;
+    }
+    return 0;
+}
+
+int sb_read_fd(int fd, struct sb_buf *buf)
+{
+    char chunk[16384];
+    for (;;) {
+        ssize_t n = read(fd, chunk, sizeof(chunk));
+        if (n < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            return -errno;
+        }
+        if (n == 0) {
+            return 0;
+        }
+        sb_buf_append(buf, chunk, (size_t)n);
+        if (buf->overflow) {
+            return -EFBIG;
+        }
+    }
+}
+
+int sb_read_file(int dirfd, const char *path, struct sb_buf *buf, struct sb_err **err)
+{
+    SB_CLEANUP(fd) int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0) {
+        return sb_fail_errno(err, errno, "open '%s'", path);
+    }
+    struct stat st;
+    if (fstat(fd, &st) < 0) {
+        return sb_fail_errno(err, errno, "stat '%s'", path);
+    }
+    if (!S_ISREG(st.st_mode)) {
+        return sb_fail(err, SB_EFAIL, "'%s' is not a regular file", path);
+    }
+    if ((uint64_t)st.st_size > buf->max) {
+        return sb_fail(err, SB_ELIMIT, "'%s' is larger than %zu bytes", path, buf->max);
+    }
+    int r = sb_read_fd(fd, buf);
+    return r < 0 ? sb_fail_errno(err, -r, "read '%s'", path) : 0;
+}
+
+int sb_write_all(int fd, const void *data, size_t len)
+{
+    const char *p = data;
+    while (len) {
+        ssize_t n = write(fd, p, len);
+        if (n < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            return -errno;
+        }
+        p += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+int sb_write_file_atomic(int dirfd, const char *path, const void *data, size_t len, mode_t mode,
+                         struct sb_err **err)
+{
+    SB_CLEANUP(free) char *temp = sb_xasprintf("%s.new.%d", path, getpid());
+    unlinkat(dirfd, temp, 0);
+    SB_CLEANUP(fd)
+    int fd = openat(dirfd, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+    if (fd < 0) {
+        return sb_fail_errno(err, errno, "create '%s'", path);
+    }
+    int r = sb_write_all(fd, data, len);
+    if (r == 0 && renameat(dirfd, temp, dirfd, path) < 0) {
+        r = -errno;
+    }
+    if (r < 0) {
+        unlinkat(dirfd, temp, 0);
+        return sb_fail_errno(err, -r, "write '%s'", path);
+    }
+    return 0;
+}
+
+/* Empties and closes the directory `fd`. */
+static int remove_children(int fd)
+{
+    DIR *dir = fdopendir(fd);
+    if (!dir) {
+        int saved = errno;
+        close(fd);
+        return -saved;
+    }
+    int result = 0;
+    for (struct dirent *e; (e = readdir(dir));) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) {
+            continue;
+        }
+        int r = sb_remove_tree(dirfd(dir), e->d_name);
+        if (r < 0 && result == 0) {
+            result = r;
+        }
+    }
+    closedir(dir);
+    return result;
+}
+
+int sb_remove_tree(int dirfd, const char *name)
+{
+    if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT) {
+        return 0;
+    }
+    if (errno != EISDIR && errno != EPERM) {
+        return -errno;
+    }
+    int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 && errno == EACCES) {
+        /* A directory of ours that was left without permissions. */
+        if (fchmodat(dirfd, name, 0700, 0) == 0) {
+            fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        }
+    }
+    if (fd < 0) {
+        return -errno;
+    }
+    int r = remove_children(fd);
+    if (unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT && r == 0) {
+        r = -errno;
+    }
+    return r;
+}

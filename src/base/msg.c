@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/msg.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "base/fs.h"
+
+void sb_msg_done(struct sb_msg *msg)
+{
+    for (size_t i = 0; i < msg->nfds; i++) {
+        if (msg->fds[i] >= 0) {
+            close(msg->fds[i]);
+        }
+    }
+    json_decref(msg->json);
+    *msg = (struct sb_msg){0};
+}
+
+int sb_msg_steal_fd(struct sb_msg *msg, size_t i)
+{
+    return i < msg->nfds ? sb_steal_fd(&msg->fds[i]) : -1;
+}
+
+int sb_msg_send(int sock, const json_t *json, const int *fds, size_t nfds, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *text = json_dumps(json, JSON_COMPACT);
+    if (!text || strlen(text) > SB_MSG_MAX || nfds > SB_MSG_FDS) {
+        return sb_fail(err, SB_ELIMIT, "message too large");
+    }
+    struct iovec iov = {.iov_base = text, .iov_len = strlen(text)};
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * SB_MSG_FDS)] = {0};
+    struct msghdr hdr = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (nfds) {
+        hdr.msg_control = control;
+        hdr.msg_controllen = CMSG_SPACE(sizeof(int) * nfds);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&hdr);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int) * nfds);
+        memcpy(CMSG_DATA(c), fds, sizeof(int) * nfds);
+    }
+    ssize_t n;
+    do {
+        n = sendmsg(sock, &hdr, MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? sb_fail_errno(err, errno, "send message") : 0;
+}
+
+/* Takes every descriptor of the packet so that none can leak. */
+static void collect_fds(struct msghdr *hdr, struct sb_msg *msg)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(hdr); c; c = CMSG_NXTHDR(hdr, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+            if (msg->nfds < SB_MSG_FDS) {
+                msg->fds[msg->nfds++] = fd;
+            } else {
+                close(fd);
+            }
+        }
+    }
+}
+
+int sb_msg_recv(int sock, struct sb_msg *ret, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *text = sb_xcalloc(1, SB_MSG_MAX + 1);
+    struct iovec iov = {.iov_base = text, .iov_len = SB_MSG_MAX};
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * SB_MSG_FDS)];
+    struct msghdr hdr = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control,
+                         .msg_controllen = sizeof(control)};
+    ssize_t n;
+    do {
+        n = recvmsg(sock, &hdr, MSG_CMSG_CLOEXEC);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) {
+        return errno == EAGAIN ? -EAGAIN : sb_fail_errno(err, errno, "receive message");
+    }
+    SB_CLEANUP(msg) struct sb_msg msg = {0};
+    collect_fds(&hdr, &msg);
+    if (n == 0) {
+        return 0;
+    }
+    if (hdr.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
+        return sb_fail(err, SB_EPROTO, "message truncated");
+    }
+    msg.json = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
+    if (!json_is_object(msg.json)) {
+        return sb_fail(err, SB_EPROTO, "message is not a JSON object");
+    }
+    *ret = msg;
+    msg = (struct sb_msg){0};
+    return 1;
+}
+
+int sb_memfd(const char *name, const void *data, size_t len)
+{
+    SB_CLEANUP(fd) int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0) {
+        return -errno;
+    }
+    int r = sb_write_all(fd, data, len);
+    if (r < 0) {
+        return r;
+    }
+    if (lseek(fd, 0, SEEK_SET) < 0 ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0) {
+        return -errno;
+    }
+    return sb_steal_fd(&fd);
+}
+
+const char *sb_json_str(const json_t *object, const char *key)
+{
+    return json_string_value(json_object_get(object, key));
+}
+
+json_int_t sb_json_int(const json_t *object, const char *key, json_int_t fallback)
+{
+    const json_t *value = json_object_get(object, key);
+    return json_is_integer(value) ? json_integer_value(value) : fallback;
+}

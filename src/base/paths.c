@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/paths.h"
+
+#include <fcntl.h>
+#include <pwd.h>
+#include <stdlib.h>
+
+#include "base/fs.h"
+
+const char *sb_home(void)
+{
+    const char *home = secure_getenv("HOME");
+    if (home && home[0] == '/') {
+        return home;
+    }
+    const struct passwd *pw = getpwuid(getuid());
+    return pw ? pw->pw_dir : "/";
+}
+
+static int make_dir(char *path, char **ret_path, struct sb_err **err)
+{
+    int r = sb_mkdir_p(AT_FDCWD, path, 0700);
+    if (r < 0) {
+        sb_fail_errno(err, -r, "create directory '%s'", path);
+        free(path);
+        return r;
+    }
+    *ret_path = path;
+    return 0;
+}
+
+static char *xdg_path(const char *variable, const char *below_home, const char *under_sbx_home)
+{
+    const char *own = secure_getenv("SBX_HOME");
+    if (own && own[0] == '/') {
+        return sb_xasprintf("%s/%s", own, under_sbx_home);
+    }
+    const char *base = secure_getenv(variable);
+    if (base && base[0] == '/') {
+        return sb_xasprintf("%s/sbx", base);
+    }
+    return sb_xasprintf("%s/%s", sb_home(), below_home);
+}
+
+int sb_path_config(char **ret_path, struct sb_err **err)
+{
+    return make_dir(xdg_path("XDG_CONFIG_HOME", ".config/sbx", "config"), ret_path, err);
+}
+
+int sb_path_state(char **ret_path, struct sb_err **err)
+{
+    return make_dir(xdg_path("XDG_STATE_HOME", ".local/state/sbx", "state"), ret_path, err);
+}
+
+int sb_path_runtime(char **ret_path, struct sb_err **err)
+{
+    return make_dir(xdg_path("XDG_RUNTIME_DIR", ".local/state/sbx/run", "run"), ret_path, err);
+}
+
+int sb_path_state_sub(const char *sub, char **ret_path, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *state = NULL;
+    int r = sb_path_state(&state, err);
+    if (r < 0) {
+        return r;
+    }
+    return make_dir(sb_xasprintf("%s/%s", state, sub), ret_path, err);
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Where sbx keeps things on the host, by the XDG base directory rules:
+ *   config   $XDG_CONFIG_HOME/sbx   policy and secrets, made by people
+ *   state    $XDG_STATE_HOME/sbx    sandboxes and their logs
+ *   runtime  $XDG_RUNTIME_DIR/sbx   sockets of running sandboxes (state/run without it)
+ * $SBX_HOME, when set and absolute, holds all three below it (tests, several installations). */
+#pragma once
+
+#include "base/err.h"
+
+/* Each makes the directory (0700) when missing and returns its absolute path; the caller frees. */
+int sb_path_config(char **ret_path, struct sb_err **err);
+int sb_path_state(char **ret_path, struct sb_err **err);
+int sb_path_runtime(char **ret_path, struct sb_err **err);
+/* Same, for a subdirectory such as "sandboxes". */
+int sb_path_state_sub(const char *sub, char **ret_path, struct sb_err **err);
+/* Home directory of the calling user (not $HOME of a sudo caller's choosing when it is unset). */
+const char *sb_home(void);

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Host names and addresses as text, in one canonical form: lower-case A-labels without a trailing
+ * dot, or an address as inet_ntop writes it (no brackets, IPv4-mapped IPv6 as IPv4).  Everything
+ * that compares hosts compares canonical forms. */
+#pragma once
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+enum { HOST_MAX = 254 }; /* RFC 1035 2.3.4: 253 octets of text, and the terminator */
+
+struct host {
+    char text[HOST_MAX];
+    bool is_address;
+    struct in6_addr address; /* when is_address; IPv4 as ::ffff:a.b.c.d */
+};
+
+/* Canonicalises `n` bytes of hostile text.  Refuses NUL, control, space, '%', '\\', '@', '/', empty
+ * labels, labels over 63, and odd forms of IPv4 (0x7f000001, 2130706433, 127.1, 010.0.0.1). Brackets
+ * around IPv6 are accepted. */
+int host_parse(const char *text, size_t n, struct host *ret, struct sb_err **err);
+/* "host", "host:port", "[v6]:port"; *ret_port is `default_port` when there is none. */
+int host_parse_authority(const char *text, size_t n, uint16_t default_port, struct host *ret,
+                         uint16_t *ret_port, struct sb_err **err);
+
+enum address_class {
+    ADDRESS_PUBLIC,
+    ADDRESS_LOOPBACK,
+    ADDRESS_PRIVATE,    /* RFC 1918, RFC 4193, 100.64/10 */
+    ADDRESS_LINK_LOCAL, /* 169.254/16, fe80::/10: metadata services live here */
+    ADDRESS_OTHER,      /* unspecified, multicast, broadcast, reserved, our synthetic ranges */
+};
+enum address_class address_classify(const struct in6_addr *address);

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the command line asks of sandboxes: the state on disk and the supervisor of each. */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "base/err.h"
+
+bool sandbox_name_valid(const char *name);
+/* Array of {"name","agent","status":"running|stopped|broken|creating","workspace","ports":[],"created"} */
+int sandbox_list(json_t **ret, struct sb_err **err);
+/* sandbox.json; SB_ENOTFOUND with a hint of the nearest name. */
+int sandbox_load(const char *name, json_t **ret, struct sb_err **err);
+int sandbox_save(const char *name, const json_t *config, struct sb_err **err);
+/* Connects to the running supervisor: descriptor, or -ENOENT when it is stopped. */
+int sandbox_connect(const char *name, struct sb_err **err);
+/* Starts it unless it runs.  *ret_started tells whether this call did. */
+int sandbox_start(const char *name, bool *ret_started, struct sb_err **err);
+int sandbox_stop(const char *name, struct sb_err **err);
+/* Stops it and removes everything of it but its logs. */
+int sandbox_remove(const char *name, struct sb_err **err);
+/* Tells every running sandbox (or one) to re-read policy and secrets. */
+int sandbox_reload(const char *name_or_null, struct sb_err **err);
+
+struct sandbox_exec {
+    const char *const *argv; /* NULL-terminated */
+    const json_t *env;       /* added to the sandbox's own environment; may be NULL */
+    const char *user;        /* NULL: "1000" */
+    const char *workdir;     /* NULL: the primary workspace */
+    bool tty, interactive, detach;
+    int out_fd; /* -1: our stdout and stderr; else both go there (a file, kept by the caller) */
+};
+/* Runs a command in a running sandbox to its end (or starts it, with detach).  *ret_status is its exit
+ * code, 128+n for a signal, 126/127 when it could not be run. */
+int sandbox_run(const char *name, const struct sandbox_exec *exec, int *ret_status,
+                struct sb_err **err);
+/* Writes a file inside, as process 1 there sees the path. */
+int sandbox_write_file(const char *name, const char *path, const void *data, size_t len,
+                       unsigned mode, unsigned uid, bool only_if_missing, struct sb_err **err);

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Secrets: where they are kept, how a kit's credential finds its value, what the proxy is told.
+ *
+ * A value is never printed, logged or put into a message; memory that held one is wiped. */
+#pragma once
+
+#include <jansson.h>
+
+#include "base/err.h"
+
+/* Stores a service secret; `sandbox` NULL is global.  Scoped secrets win over global ones. */
+int secret_set(const char *sandbox, const char *service, const char *value, size_t len,
+               struct sb_err **err);
+struct secret_custom {
+    const char *host;        /* pattern, "localhost:11434" */
+    const char *env;         /* variable seen inside */
+    const char *placeholder; /* may hold {rand}; NULL: "sbx-cs-{rand}" */
+};
+/* *ret_placeholder is the expanded placeholder; the caller frees. */
+int secret_set_custom(const char *sandbox, const struct secret_custom *custom, const char *value,
+                      size_t len, char **ret_placeholder, struct sb_err **err);
+/* Array of {"scope","type":"service|custom","name","host","env","placeholder","masked"}. */
+int secret_list(const char *sandbox, json_t **ret, struct sb_err **err);
+int secret_remove(const char *sandbox, const char *service, const char *host, size_t *ret_removed,
+                  struct sb_err **err);
+int secret_forget(const char *sandbox, struct sb_err **err);
+
+/* What a sandbox with this plan gets.  *ret_inject: the "inject" array of the proxy configuration with values (see
+ * docs/architecture.md); *ret_env: object NAME -> sentinel/placeholder for the sandbox.  A credential without a value
+ * has "secret": null (unbound).  Value sources: stored scoped, stored global, then the kit's env/file sources by priority.
+ * A custom secret whose host and env coincide with a kit credential's inject domain and proxy-managed variable
+ * supplies that credential's value. */
+int secret_resolve(const char *sandbox, const json_t *plan, json_t **ret_inject, json_t **ret_env,
+                   struct sb_err **err);

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A kit as its spec.yaml says it (grammar "1"), with the place of everything that can be wrong or run. */
+#pragma once
+
+#include <jansson.h>
+#include <stddef.h>
+
+#include "base/err.h"
+
+struct kit; /* owns everything below it */
+
+/* Parses and validates spec text.  `file` names it in errors. Pure: no I/O. */
+int kit_parse(const char *file, const char *text, size_t len, struct kit **ret,
+              struct sb_err **err);
+/* Loads DIR/spec.yaml (or spec.yml) and enumerates files/.  `dir` is shown in errors as given. */
+int kit_load_dir(const char *dir, struct kit **ret, struct sb_err **err);
+void kit_free(struct kit *kit);
+SB_DEFINE_CLEANUP(kit, struct kit *, kit_free)
+const char *kit_name(const struct kit *kit);
+const char *kit_kind(const struct kit *kit); /* "mixin" or "sandbox" */
+/* Warnings: array of {"file","line","column","message","excerpt"}; borrowed. */
+const json_t *kit_warnings(const struct kit *kit);
+/* The canonical form that `kit inspect --json` prints (kit-spec 10, emit order); new reference. */
+json_t *kit_to_json(const struct kit *kit);
