@@ -7,5 +7,5 @@
 #include <string.h>
 #include <time.h>
 
-#pragma GCC poison strcpy strcat sprintf vsprintf strtok gmtime localtime mktemp atoi atol alloca
+#pragma GCC poison strcpy strcat sprintf vsprintf strtok gmtime localtime mktemp atoi atol
 #pragma GCC poison system popen gets

@@ -11,7 +11,7 @@
 
 #include "base/err.h"
 
-enum { SB_MSG_MAX = 128 * 1024, SB_MSG_FDS = 8 };
+enum { SB_MSG_MAX = 128 * 1024, SB_MSG_FDS = 16 };
 
 struct sb_msg {
     json_t *json; /* always an object */

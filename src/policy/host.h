@@ -20,12 +20,17 @@ struct host {
 };
 
 /* Canonicalises `n` bytes of hostile text.  Refuses NUL, control, space, '%', '\\', '@', '/', empty
- * labels, labels over 63, and odd forms of IPv4 (0x7f000001, 2130706433, 127.1, 010.0.0.1). Brackets
- * around IPv6 are accepted. */
+ * labels, labels over 63, and odd forms of IPv4 (0x7f000001, 2130706433, 127.1, 010.0.0.1).
+ * Brackets around IPv6 are accepted. */
 int host_parse(const char *text, size_t n, struct host *ret, struct sb_err **err);
+/* A decimal number from 1 to 65535, without leading zeros. */
+int host_parse_port(const char *text, size_t n, uint16_t *ret, struct sb_err **err);
 /* "host", "host:port", "[v6]:port"; *ret_port is `default_port` when there is none. */
 int host_parse_authority(const char *text, size_t n, uint16_t default_port, struct host *ret,
                          uint16_t *ret_port, struct sb_err **err);
+
+/* The canonical host of an address. */
+void host_from_address(const struct in6_addr *address, struct host *ret);
 
 enum address_class {
     ADDRESS_PUBLIC,
@@ -35,3 +40,6 @@ enum address_class {
     ADDRESS_OTHER,      /* unspecified, multicast, broadcast, reserved, our synthetic ranges */
 };
 enum address_class address_classify(const struct in6_addr *address);
+/* The IPv4 address (as ::ffff:a.b.c.d) that a NAT64 (64:ff9b::/96) or 6to4 (2002::/16) address
+ * leads to; any other address unchanged. */
+void address_unwrap(const struct in6_addr *address, struct in6_addr *ret);

@@ -6,8 +6,9 @@
 #include <stdbool.h>
 
 #include "base/err.h"
+#include "base/msg.h"
+#include "sandbox/layout.h"
 
-bool sandbox_name_valid(const char *name);
 /* Array of {"name","agent","status":"running|stopped|broken|creating","workspace","ports":[],"created"} */
 int sandbox_list(json_t **ret, struct sb_err **err);
 /* sandbox.json; SB_ENOTFOUND with a hint of the nearest name. */
@@ -20,6 +21,16 @@ int sandbox_start(const char *name, bool *ret_started, struct sb_err **err);
 int sandbox_stop(const char *name, struct sb_err **err);
 /* Stops it and removes everything of it but its logs. */
 int sandbox_remove(const char *name, struct sb_err **err);
+/* Marks a sandbox whose plan has been carried out as complete: from now on it outlives this process. */
+int sandbox_mark_ready(const char *name, json_t *config, struct sb_err **err);
+/* An id range that no other sandbox has (sandbox/idmap.h). */
+int sandbox_free_slot(unsigned *ret_slot, struct sb_err **err);
+/* One request to its supervisor; `ret` (may be NULL) is the reply when it was not a refusal. */
+int sandbox_ask(const char *name, const json_t *request, const int *fds, size_t nfds,
+                struct sb_msg *ret, struct sb_err **err);
+/* Calls `fn` for each sandbox by name, in order, until it fails. */
+int sandbox_each(int (*fn)(const char *name, void *arg, struct sb_err **err), void *arg,
+                 struct sb_err **err);
 /* Tells every running sandbox (or one) to re-read policy and secrets. */
 int sandbox_reload(const char *name_or_null, struct sb_err **err);
 
@@ -29,7 +40,9 @@ struct sandbox_exec {
     const char *user;        /* NULL: "1000" */
     const char *workdir;     /* NULL: the primary workspace */
     bool tty, interactive, detach;
-    int out_fd; /* -1: our stdout and stderr; else both go there (a file, kept by the caller) */
+    /* Every piece of output, when set, instead of our stdout and stderr. */
+    void (*output)(void *arg, const void *data, size_t len);
+    void *output_arg;
 };
 /* Runs a command in a running sandbox to its end (or starts it, with detach).  *ret_status is its exit
  * code, 128+n for a signal, 126/127 when it could not be run. */

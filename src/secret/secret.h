@@ -8,6 +8,11 @@
 
 #include "base/err.h"
 
+#define SECRET_SCOPE_GLOBAL "(global)"
+
+/* Makes jansson wipe what it frees.  Call it first in main of a program that holds secrets. */
+void secret_json_init(void);
+
 /* Stores a service secret; `sandbox` NULL is global.  Scoped secrets win over global ones. */
 int secret_set(const char *sandbox, const char *service, const char *value, size_t len,
                struct sb_err **err);
@@ -19,16 +24,23 @@ struct secret_custom {
 /* *ret_placeholder is the expanded placeholder; the caller frees. */
 int secret_set_custom(const char *sandbox, const struct secret_custom *custom, const char *value,
                       size_t len, char **ret_placeholder, struct sb_err **err);
-/* Array of {"scope","type":"service|custom","name","host","env","placeholder","masked"}. */
+/* The scope of one sandbox; all scopes, global first, with NULL.  A scope is SECRET_SCOPE_GLOBAL or
+ * a sandbox's name.  Array of
+ * {"scope","type":"service|custom","name","host","env","placeholder","masked"}. */
 int secret_list(const char *sandbox, json_t **ret, struct sb_err **err);
+/* Removes what matches: a service, or custom secrets by host, by variable (`service`), or by both;
+ * everything of the scope with neither. */
 int secret_remove(const char *sandbox, const char *service, const char *host, size_t *ret_removed,
                   struct sb_err **err);
+/* Removes a sandbox's whole scope. */
 int secret_forget(const char *sandbox, struct sb_err **err);
 
-/* What a sandbox with this plan gets.  *ret_inject: the "inject" array of the proxy configuration with values (see
- * docs/architecture.md); *ret_env: object NAME -> sentinel/placeholder for the sandbox.  A credential without a value
- * has "secret": null (unbound).  Value sources: stored scoped, stored global, then the kit's env/file sources by priority.
- * A custom secret whose host and env coincide with a kit credential's inject domain and proxy-managed variable
- * supplies that credential's value. */
+/* What a sandbox with this plan gets.  *ret_inject: the "inject" array of the proxy configuration
+ * with values (see docs/architecture.md); *ret_env: object NAME -> sentinel/placeholder for the
+ * sandbox.  A credential without a value has "secret": null (unbound).  Value sources: stored
+ * scoped, stored global, then the kit's env/file sources by priority. An entry without a value may
+ * have "warning": text, when a source is there but cannot be used. A custom secret whose host and
+ * env coincide with a kit credential's inject domain and proxy-managed variable supplies that
+ * credential's value. */
 int secret_resolve(const char *sandbox, const json_t *plan, json_t **ret_inject, json_t **ret_env,
                    struct sb_err **err);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A kit as its spec.yaml says it (grammar "1"), with the place of everything that can be wrong or run. */
+ * A kit as its spec.yaml says it (grammar "1"), with the place of everything that can be wrong or
+ * run. */
 #pragma once
 
 #include <jansson.h>
@@ -20,5 +21,17 @@ const char *kit_name(const struct kit *kit);
 const char *kit_kind(const struct kit *kit); /* "mixin" or "sandbox" */
 /* Warnings: array of {"file","line","column","message","excerpt"}; borrowed. */
 const json_t *kit_warnings(const struct kit *kit);
+/* What plan/ works on: an object whose members are always there (empty when the spec says nothing).
+ * Borrowed.
+ *   name kind file image extends ai_file context requires_agent locked[]
+ *   entry[] resources{cpu,memory_mb} privileged env{}
+ *   allow[{rule,line}] deny[{rule,line}] ports[{container,protocol,name}]
+ * volumes[{path,type,size,mode}]
+ *   credentials[{service,line,required,sources,proxy_managed,inject[{domain,header,format,username}]}]
+ *   install[{command,user,description,line}] startup[{argv,user,background,description,line}]
+ *   init_files[{path,content,mode,only_if_missing,line}] */
+const json_t *kit_model(const struct kit *kit);
+/* Files of files/: [{"target":"home|workspace","path","host_path","mode","size"}]; borrowed. */
+const json_t *kit_files(const struct kit *kit);
 /* The canonical form that `kit inspect --json` prints (kit-spec 10, emit order); new reference. */
 json_t *kit_to_json(const struct kit *kit);

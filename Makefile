@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+# Shortcuts; the build itself is meson's (meson.build).  `make help` lists them.
+
+PREFIX ?= /usr/local
+# Another python may come first in PATH and lack Debian's pytest.
+PYTHON := /usr/bin/python3
+SOURCES = $$(find src tests fuzz -name '*.[ch]')
+
+.PHONY: all setup demo check static install bench fuzz lint format clean help
+
+all: build/build.ninja ## build into build/
+	ninja -C build
+
+build/build.ninja:
+	meson setup build --buildtype=release --prefix=$(PREFIX)
+
+build-asan/build.ninja:
+	meson setup build-asan -Db_sanitize=address,undefined -Db_lundef=false
+
+build-clang/build.ninja:
+	CC=clang meson setup build-clang --werror
+
+build-fuzz/build.ninja:
+	CC=clang meson setup build-fuzz -Dfuzz=true -Db_lundef=false
+
+setup: ## install what building needs (Debian packages)
+	tools/setup build
+
+demo: ## set up, build, and show the main job in a temporary project
+	tools/demo
+
+check: ## every test: what CI runs
+	tools/setup build test
+	$(MAKE) static
+	$(MAKE) all
+	$(MAKE) build-asan/build.ninja build-clang/build.ninja
+	ninja -C build-clang
+	ninja -C build-asan
+	meson test -C build --print-errorlogs
+	meson test -C build-asan --print-errorlogs
+	$(PYTHON) -m pytest tests/e2e -q
+
+static: ## the format of the sources
+	clang-format --dry-run -Werror $(SOURCES)
+
+install: all ## install below PREFIX
+	meson configure build --prefix=$(PREFIX)
+	meson install -C build
+
+bench: all ## measure (bench/run)
+	tools/setup bench
+	bench/run
+
+fuzz: build-fuzz/build.ninja ## run each fuzz target for FUZZ_SECONDS (default 60)
+	ninja -C build-fuzz
+	tools/fuzz build-fuzz $${FUZZ_SECONDS:-60}
+
+lint: all ## clang-tidy, and shellcheck where it is installed
+	clang-tidy -p build --quiet $$(find src -name '*.c')
+	if command -v shellcheck >/dev/null; then shellcheck tools/setup tools/demo tools/fuzz .ci/run; fi
+
+format: ## format the sources in place
+	clang-format -i $(SOURCES)
+
+clean: ## remove the build directories
+	rm -rf build build-asan build-clang build-fuzz
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16

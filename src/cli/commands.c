@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The table of commands: `sbx help` lists them in this order. */
+#include "cli/basic.h"
+#include "cli/cli_internal.h"
+#include "cli/policy.h"
+#include "cli/run.h"
+#include "cli/secret.h"
+
+#define ANY ((size_t)-1)
+
+const struct cli_group cli_groups[] = {
+    {"policy", "Say what sandboxes may reach, and see what they reached"},
+    {"secret", "Keep secrets that sandboxes use and never see"},
+    {"kit", "Check kits and look into them"},
+    {0},
+};
+
+const struct cli_command cli_commands[] = {
+    {
+        .path = "run",
+        .usage = "[flags] AGENT|SANDBOX [PATH[:ro]...] [-- AGENT_ARGS...]",
+        .summary = "Run an agent in a sandbox, made when missing",
+        .details =
+            "AGENT is a built-in agent or the name of an agent kit given with --kit; the same "
+            "agent\n"
+            "and workspace mean the same sandbox again. The first PATH (default: the current\n"
+            "directory) is the workspace, at its own absolute path; further ones are added, and\n"
+            ":ro makes one read-only.\n",
+        .examples = "sbx run shell .\n"
+                    "sbx run --kit examples/biome-lint --name demo shell ~/project ~/docs:ro\n"
+                    "sbx run --rm shell . -- -c 'make test'",
+        .flags = cli_flags_run,
+        .min_words = 1,
+        .max_words = ANY,
+        .run = cmd_run,
+    },
+    {
+        .path = "create",
+        .usage = "[flags] AGENT [PATH[:ro]...]",
+        .summary = "Make a sandbox without running its agent",
+        .details = "Prints the name of the new sandbox; its install steps have been carried out.\n",
+        .examples = "sbx create --name demo shell .\n"
+                    "sbx create --dry-run --kit examples/biome-lint shell .",
+        .flags = cli_flags_run,
+        .min_words = 1,
+        .max_words = ANY,
+        .run = cmd_create,
+    },
+    {
+        .path = "exec",
+        .usage = "[flags] SANDBOX COMMAND [ARG...]",
+        .summary = "Run a command in a sandbox, started when stopped",
+        .details = "Flags stand before SANDBOX or before COMMAND; all that follows COMMAND is its\n"
+                   "own. The exit status is that of COMMAND.\n",
+        .examples = "sbx exec demo ls -la\n"
+                    "sbx exec -it demo bash\n"
+                    "sbx exec -u 0 -w /tmp demo id",
+        .flags = cli_flags_exec,
+        .min_words = 2,
+        .max_words = ANY,
+        .stop_at_word = true,
+        .run = cmd_exec,
+    },
+    {
+        .path = "ls",
+        .usage = "[flags]",
+        .summary = "List the sandboxes",
+        .examples = "sbx ls\nsbx ls --json",
+        .flags = cli_flags_ls,
+        .run = cmd_ls,
+    },
+    {
+        .path = "start",
+        .usage = "SANDBOX...",
+        .summary = "Start stopped sandboxes",
+        .details = "Runs the kits' startup steps. Prints the name of each that runs.\n",
+        .examples = "sbx start demo",
+        .min_words = 1,
+        .max_words = ANY,
+        .run = cmd_start,
+    },
+    {
+        .path = "stop",
+        .usage = "SANDBOX...",
+        .summary = "Stop sandboxes; what they hold stays",
+        .examples = "sbx stop demo",
+        .min_words = 1,
+        .max_words = ANY,
+        .run = cmd_stop,
+    },
+    {
+        .path = "rm",
+        .usage = "[flags] SANDBOX... | --all",
+        .summary = "Remove sandboxes and all they hold",
+        .details = "Stops each first. The workspace is not touched; the logs are kept; rules and\n"
+                   "secrets of the sandbox alone are removed. Asks first; where there is no\n"
+                   "terminal to ask at, --force is needed.\n",
+        .examples = "sbx rm demo\nsbx rm --all --force",
+        .flags = cli_flags_rm,
+        .max_words = ANY,
+        .run = cmd_rm,
+    },
+    {
+        .path = "policy init",
+        .usage = "allow-all|balanced|deny-all",
+        .summary = "Choose the preset that all rules build on",
+        .details = "balanced, the default, lets sandboxes reach model APIs, package registries and "
+                   "code hosts;\n"
+                   "deny-all nothing; allow-all everything. Rules and kits add to it; a deny "
+                   "always wins.\n",
+        .examples = "sbx policy init deny-all",
+        .min_words = 1,
+        .max_words = 1,
+        .run = cmd_policy_init,
+    },
+    {
+        .path = "policy set-default",
+        .usage = "allow-all|balanced|deny-all",
+        .summary = "The same as policy init",
+        .examples = "sbx policy set-default balanced",
+        .min_words = 1,
+        .max_words = 1,
+        .run = cmd_policy_init,
+    },
+    {
+        .path = "policy ls",
+        .usage = "[flags] [SANDBOX]",
+        .summary = "List the rules that hold",
+        .details =
+            "Without SANDBOX the global rules; with it also its own and those of its kits.\n",
+        .examples = "sbx policy ls\n"
+                    "sbx policy ls demo --json",
+        .flags = cli_flags_policy_ls,
+        .max_words = 1,
+        .run = cmd_policy_ls,
+    },
+    {
+        .path = "policy allow",
+        .usage = "[flags] [-g | SANDBOX] RESOURCE...",
+        .summary = "Let sandboxes reach a host",
+        .details = "RESOURCE is host, host:port, *.host (one label more), **.host (one or more), "
+                   "** (all) or a\n"
+                   "CIDR. Running sandboxes obey at once. A deny wins over every allow.\n",
+        .examples = "sbx policy allow -g api.example.com\n"
+                    "sbx policy allow demo localhost:11434",
+        .flags = cli_flags_policy_change,
+        .min_words = 1,
+        .max_words = ANY,
+        .run = cmd_policy_allow,
+    },
+    {
+        .path = "policy deny",
+        .usage = "[flags] [-g | SANDBOX] RESOURCE...",
+        .summary = "Keep sandboxes from reaching a host",
+        .details =
+            "RESOURCE as for policy allow. A deny wins over every allow, whichever came first.\n",
+        .examples = "sbx policy deny -g '**.example.net'",
+        .flags = cli_flags_policy_change,
+        .min_words = 1,
+        .max_words = ANY,
+        .run = cmd_policy_deny,
+    },
+    {
+        .path = "policy rm",
+        .usage = "[flags] [-g | SANDBOX] RULE...",
+        .summary = "Remove rules",
+        .details = "RULE is the id or the pattern that policy ls shows.\n",
+        .examples = "sbx policy rm -g api.example.com",
+        .flags = cli_flags_policy_rm,
+        .max_words = ANY,
+        .run = cmd_policy_rm,
+    },
+    {
+        .path = "policy check",
+        .usage = "[flags] TARGET",
+        .summary = "Say whether a target is allowed, and which rule says so",
+        .details =
+            "TARGET is host, host:port or a URL. Exit status 0 when allowed, 1 when denied.\n",
+        .examples = "sbx policy check example.com:443\n"
+                    "sbx policy check --sandbox demo localhost:11434",
+        .flags = cli_flags_policy_check,
+        .min_words = 1,
+        .max_words = 2,
+        .run = cmd_policy_check,
+    },
+    {
+        .path = "policy log",
+        .usage = "[flags] [SANDBOX]",
+        .summary = "Show what sandboxes reached and what was refused",
+        .details = "One line for each host: how often, when last, and the rule that decided.\n",
+        .examples = "sbx policy log\n"
+                    "sbx policy log demo --json",
+        .flags = cli_flags_policy_log,
+        .max_words = 1,
+        .run = cmd_policy_log,
+    },
+    {
+        .path = "secret set",
+        .usage = "[flags] [-g | SANDBOX] SERVICE",
+        .summary = "Keep the secret of a service that kits name",
+        .details = "The value is read from standard input, or asked for at a terminal without "
+                   "showing it.\n",
+        .examples = "sbx secret set -g anthropic\n"
+                    "printenv TOKEN | sbx secret set demo github",
+        .flags = cli_flags_secret_set,
+        .min_words = 1,
+        .max_words = 2,
+        .run = cmd_secret_set,
+    },
+    {
+        .path = "secret set-custom",
+        .usage = "[flags] [-g | SANDBOX]",
+        .summary = "Keep a secret for a host of your own choice",
+        .details = "Inside, the variable holds a placeholder; the proxy replaces it on the way to "
+                   "the host. The\n"
+                   "host must be allowed by the policy as well.\n",
+        .examples = "sbx secret set-custom -g --host localhost:11434 --env OPENAI_API_KEY",
+        .flags = cli_flags_secret_set_custom,
+        .max_words = 1,
+        .run = cmd_secret_set_custom,
+    },
+    {
+        .path = "secret ls",
+        .usage = "[flags] [SANDBOX]",
+        .summary = "List secrets by name; values are never shown",
+        .examples = "sbx secret ls",
+        .flags = cli_flags_secret_ls,
+        .max_words = 1,
+        .run = cmd_secret_ls,
+    },
+    {
+        .path = "secret rm",
+        .usage = "[flags] [-g | SANDBOX] [SERVICE]",
+        .summary = "Remove a secret",
+        .examples = "sbx secret rm -g anthropic\n"
+                    "sbx secret rm -g --host localhost:11434",
+        .flags = cli_flags_secret_rm,
+        .max_words = 2,
+        .run = cmd_secret_rm,
+    },
+    {
+        .path = "kit validate",
+        .usage = "[flags] KIT",
+        .summary = "Check a kit's spec.yaml",
+        .details =
+            "KIT is a directory that holds spec.yaml. Every error and warning names its line\n"
+            "and column. Exit status 1 when the kit is not valid.\n",
+        .examples = "sbx kit validate examples/biome-lint\nsbx kit validate --json ./my-kit",
+        .flags = cli_flags_json,
+        .min_words = 1,
+        .max_words = 1,
+        .run = cmd_kit_validate,
+    },
+    {
+        .path = "kit inspect",
+        .usage = "[flags] KIT",
+        .summary = "Show what a kit would do, without doing it",
+        .details = "Hosts, credentials (where they would be looked for, never their values),\n"
+                   "variables, commands with their lines, files.\n",
+        .examples =
+            "sbx kit inspect examples/biome-lint\nsbx kit inspect --json examples/biome-lint",
+        .flags = cli_flags_json,
+        .min_words = 1,
+        .max_words = 1,
+        .run = cmd_kit_inspect,
+    },
+    {
+        .path = "kit log",
+        .usage = "SANDBOX",
+        .summary = "Show the output of a sandbox's install and startup steps",
+        .examples = "sbx kit log demo",
+        .min_words = 1,
+        .max_words = 1,
+        .run = cmd_kit_log,
+    },
+    {
+        .path = "completion",
+        .usage = "bash|zsh|fish",
+        .summary = "Print a completion script for a shell",
+        .examples = "source <(sbx completion bash)",
+        .min_words = 1,
+        .max_words = 1,
+        .run = cmd_completion,
+    },
+    {
+        .path = "version",
+        .usage = "[flags]",
+        .summary = "Show the version",
+        .flags = cli_flags_json,
+        .run = cmd_version,
+    },
+    {
+        .path = "help",
+        .usage = "[COMMAND...]",
+        .summary = "Show help on sbx or on a command",
+        .examples = "sbx help policy allow",
+        .max_words = 3,
+        .run = cmd_help,
+    },
+    {0},
+};

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * sbx exec: a command in a sandbox, which is started when it is stopped. */
+#include <unistd.h>
+
+#include "cli/env_words.h"
+#include "cli/run.h"
+#include "sandbox/client.h"
+#include "sandbox/steps.h"
+
+const struct cli_flag cli_flags_exec[] = {
+    {"interactive", 'i', CLI_BOOL, NULL, "Keep standard input open"},
+    {"tty", 't', CLI_BOOL, NULL, "Give the command a terminal"},
+    {"user", 'u', CLI_STRING, "USER", "User name or uid[:gid] inside (default: agent)"},
+    {"workdir", 'w', CLI_STRING, "DIR", "Working directory inside (default: the workspace)"},
+    {"env", 'e', CLI_LIST, "NAME[=VALUE]", "Set a variable (repeatable)"},
+    {"env-file", 0, CLI_LIST, "FILE", "Set variables from lines NAME=VALUE"},
+    {"detach", 'd', CLI_BOOL, NULL, "Start the command and return"},
+    {0},
+};
+
+int cmd_exec(const struct cli_args *args, int *ret_status, struct sb_err **err)
+{
+    SB_CLEANUP(json) json_t *env = NULL;
+    const char *name = args->words[0];
+    int r = cli_env_words(args, &env, err);
+    if (r < 0) {
+        return r;
+    }
+    bool tty = cli_bool(args, "tty");
+    if (tty && !isatty(STDIN_FILENO)) {
+        sb_fail(err, SB_EUSAGE, "-t needs a terminal, and standard input is none");
+        sb_hint(err, "leave out -t");
+        return SB_EUSAGE;
+    }
+    /* The running one is asked first: nothing else is read for it. */
+    SB_CLEANUP(fd) int running = sandbox_connect(name, NULL);
+    if (running < 0) {
+        bool started;
+        r = sandbox_up(name, true, &started, err);
+        if (r < 0) {
+            return r;
+        }
+    }
+    SB_CLEANUP(free) const char **argv = sb_xcalloc(args->nwords + args->nrest + 1, sizeof(*argv));
+    size_t count = 0;
+    for (size_t i = 1; i < args->nwords; i++) {
+        argv[count++] = args->words[i];
+    }
+    for (size_t i = 0; i < args->nrest; i++) {
+        argv[count++] = args->rest[i];
+    }
+    if (!count) {
+        return sb_fail(err, SB_EUSAGE, "name the command to run in '%s'", name);
+    }
+    struct sandbox_exec exec = {
+        .argv = argv,
+        .env = env,
+        .user = cli_string(args, "user"),
+        .workdir = cli_string(args, "workdir"),
+        .tty = tty,
+        .interactive = cli_bool(args, "interactive") || tty,
+        .detach = cli_bool(args, "detach"),
+    };
+    return sandbox_run(name, &exec, ret_status, err);
+}

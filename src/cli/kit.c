@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * sbx kit validate, inspect and log.
+ *
+ * Shows where a credential would be looked for and never looks: nothing here reads a value. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/msg.h"
+#include "base/paths.h"
+#include "cli/basic.h"
+#include "cli/kit_ref.h"
+#include "sandbox/client.h"
+
+const struct cli_flag cli_flags_json[] = {
+    {"json", 0, CLI_BOOL, NULL, "Print JSON"},
+    {0},
+};
+
+static bool has_suffix(const char *text, const char *suffix)
+{
+    size_t n = strlen(text);
+    size_t m = strlen(suffix);
+    return n >= m && strcmp(text + n - m, suffix) == 0;
+}
+
+/* The name of a form that is known but not supported, or NULL. */
+static const char *unsupported_form(const char *ref)
+{
+    if (strncmp(ref, "git+", 4) == 0 || has_suffix(ref, ".git")) {
+        return "git references";
+    }
+    if (has_suffix(ref, ".zip")) {
+        return "ZIP archives";
+    }
+    if (strncmp(ref, "oci://", 6) == 0) {
+        return "OCI references";
+    }
+    /* "registry.example/org/kit:tag": a host with a dot before the first slash, and no such path.
+     */
+    size_t host = strcspn(ref, "/");
+    bool dotted = host > 0 && ref[0] != '.' && memchr(ref, '.', host);
+    return dotted && ref[host] == '/' && access(ref, F_OK) != 0 ? "OCI references" : NULL;
+}
+
+int kit_ref_load(const char *ref, struct kit **ret, struct sb_err **err)
+{
+    const char *form = unsupported_form(ref);
+    struct stat st;
+    if (form && (stat(ref, &st) < 0 || !S_ISDIR(st.st_mode))) {
+        int r = sb_fail(err, SB_EFAIL, "kit '%s': %s are not supported yet", ref, form);
+        sb_hint(err, "use a directory that holds the kit's spec.yaml");
+        return r;
+    }
+    return kit_load_dir(ref, ret, err);
+}
+
+void kit_print_warnings(const struct kit *kit)
+{
+    size_t i;
+    const json_t *warning;
+    json_array_foreach(kit_warnings(kit), i, warning)
+    {
+        SB_CLEANUP(err)
+        struct sb_err *shown = NULL;
+        const char *message = sb_json_str(warning, "message");
+        (void)sb_fail(&shown, SB_ESPEC, "warning: %s", message ? message : "");
+        sb_err_set_place(
+            &shown, sb_json_str(warning, "file"), (size_t)sb_json_int(warning, "line", 0),
+            (size_t)sb_json_int(warning, "column", 0), 1, sb_json_str(warning, "excerpt"));
+        sb_err_print(shown);
+    }
+}
+
+static void print_json(json_t *json)
+{
+    json_dumpf(json, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(json);
+}
+
+static json_t *error_to_json(const struct sb_err *err)
+{
+    return json_pack("{s:b, s:{s:s, s:s*, s:I, s:I, s:s*}}", "valid", 0, "error", "message",
+                     err->message, "file", err->place.file, "line", (json_int_t)err->place.line,
+                     "column", (json_int_t)err->place.column, "hint", err->hint);
+}
+
+int cmd_kit_validate(const struct cli_args *args, int *ret_status, struct sb_err **err)
+{
+    bool json = cli_bool(args, "json");
+    SB_CLEANUP(kit)
+    struct kit *kit = NULL;
+    SB_CLEANUP(err)
+    struct sb_err *failure = NULL;
+    int r = kit_ref_load(args->words[0], &kit, &failure);
+    if (r < 0 && json) {
+        print_json(error_to_json(failure));
+        *ret_status = 1;
+        return 0;
+    }
+    if (r < 0) {
+        if (err) {
+            *err = sb_steal(&failure);
+        }
+        return r;
+    }
+    size_t count = json_array_size(kit_warnings(kit));
+    if (json) {
+        print_json(json_pack("{s:b, s:s, s:s, s:O}", "valid", 1, "name", kit_name(kit), "kind",
+                             kit_kind(kit), "warnings", kit_warnings(kit)));
+    } else {
+        kit_print_warnings(kit);
+        printf("kit '%s' is valid (%zu warning%s)\n", kit_name(kit), count, count == 1 ? "" : "s");
+    }
+    *ret_status = 0;
+    return 0;
+}
+
+/* Two levels down; NULL when either is missing, which jansson's readers take for empty. */
+static json_t *json_sub(const json_t *object, const char *outer, const char *inner)
+{
+    return json_object_get(json_object_get(object, outer), inner);
+}
+
+/* Text of a kit, on one line and without control bytes. */
+static void print_text(const char *text)
+{
+    for (const char *p = text; *p; p++) {
+        if (*p == '\n') {
+            fputs("\\n", stdout);
+        } else if ((unsigned char)*p < 0x20 || *p == 0x7f) {
+            putchar('?');
+        } else {
+            putchar(*p);
+        }
+    }
+}
+
+static void print_field(const char *label, const json_t *text)
+{
+    if (json_is_string(text) && *json_string_value(text)) {
+        printf("%-13s", label);
+        print_text(json_string_value(text));
+        putchar('\n');
+    }
+}
+
+static void print_string_list(const char *label, const json_t *list)
+{
+    size_t i;
+    const json_t *item;
+    json_array_foreach(list, i, item)
+    {
+        printf("%-13s", i ? "" : label);
+        print_text(json_is_string(item) ? json_string_value(item) : "?");
+        putchar('\n');
+    }
+}
+
+static void print_joined(const json_t *list, const char *separator)
+{
+    size_t i;
+    const json_t *item;
+    json_array_foreach(list, i, item)
+    {
+        fputs(i ? separator : "", stdout);
+        print_text(json_is_string(item) ? json_string_value(item) : "?");
+    }
+}
+
+/* "anthropic: from the secret store, $ANTHROPIC_API_KEY or ~/.key; sent to api.anthropic.com" */
+static void print_credential(const json_t *credential)
+{
+    const char *service = sb_json_str(credential, "service");
+    print_text(service ? service : "?");
+    fputs(": looked for in the secret store", stdout);
+    size_t i;
+    const json_t *item;
+    json_array_foreach(json_sub(credential, "sources", "env"), i, item)
+    {
+        fputs(", $", stdout);
+        print_text(json_is_string(item) ? json_string_value(item) : "?");
+    }
+    const json_t *file = json_object_get(json_sub(credential, "sources", "file"), "path");
+    if (json_is_string(file)) {
+        fputs(", file ", stdout);
+        print_text(json_string_value(file));
+    }
+    json_array_foreach(json_object_get(credential, "inject"), i, item)
+    {
+        fputs(i ? ", " : "; sent to ", stdout);
+        const char *domain = sb_json_str(item, "domain");
+        print_text(domain ? domain : "?");
+    }
+    putchar('\n');
+}
+
+static void print_environment(const json_t *kit)
+{
+    const char *label = "environment";
+    const char *name;
+    json_t *value;
+    json_object_foreach(json_sub(kit, "environment", "variables"), name, value)
+    {
+        printf("%-13s", label);
+        print_text(name);
+        putchar('=');
+        print_text(json_is_string(value) ? json_string_value(value) : "?");
+        putchar('\n');
+        label = "";
+    }
+}
+
+static void print_commands(const char *label, const json_t *list)
+{
+    size_t i;
+    const json_t *item;
+    json_array_foreach(list, i, item)
+    {
+        printf("%-13s", i ? "" : label);
+        json_int_t line = sb_json_int(item, "line", 0);
+        if (line > 0) {
+            printf("line %lld: ", (long long)line);
+        }
+        const char *command = sb_json_str(item, "command");
+        if (command) {
+            print_text(command);
+        } else {
+            print_joined(json_object_get(item, "argv"), " ");
+        }
+        const char *user = sb_json_str(item, "user");
+        printf("  (user %s)\n", user && *user ? user : "default");
+    }
+}
+
+static void print_files(const char *label, const json_t *list)
+{
+    size_t i;
+    const json_t *item;
+    json_array_foreach(list, i, item)
+    {
+        printf("%-13s", i ? "" : label);
+        const char *target = sb_json_str(item, "target");
+        const char *path = sb_json_str(item, "path");
+        if (target) {
+            print_text(target);
+            putchar('/');
+        }
+        print_text(path ? path : "?");
+        putchar('\n');
+    }
+}
+
+static void print_summary(const json_t *kit)
+{
+    print_field("name", json_object_get(kit, "name"));
+    print_field("kind", json_object_get(kit, "kind"));
+    print_field("description", json_object_get(kit, "description"));
+    print_string_list("allow", json_object_get(json_sub(kit, "permissions", "network"), "allow"));
+    print_string_list("deny", json_object_get(json_sub(kit, "permissions", "network"), "deny"));
+    size_t i;
+    const json_t *item;
+    json_array_foreach(json_object_get(kit, "credentials"), i, item)
+    {
+        printf("%-13s", i ? "" : "credentials");
+        print_credential(item);
+    }
+    print_environment(kit);
+    print_commands("install", json_sub(kit, "setup", "install"));
+    print_commands("startup", json_sub(kit, "setup", "startup"));
+    print_files("init files", json_sub(kit, "setup", "files"));
+    print_files("files", json_object_get(kit, "files"));
+}
+
+int cmd_kit_inspect(const struct cli_args *args, int *ret_status, struct sb_err **err)
+{
+    SB_CLEANUP(kit)
+    struct kit *kit = NULL;
+    int r = kit_ref_load(args->words[0], &kit, err);
+    if (r < 0) {
+        return r;
+    }
+    json_t *json = kit_to_json(kit);
+    if (cli_bool(args, "json")) {
+        print_json(json);
+    } else {
+        print_summary(json);
+        json_decref(json);
+        kit_print_warnings(kit);
+    }
+    *ret_status = 0;
+    return 0;
+}
+
+/* The log holds what ran inside: on a terminal its control bytes are shown, not obeyed. */
+static void print_log_part(char *data, size_t len, bool terminal)
+{
+    for (size_t i = 0; terminal && i < len; i++) {
+        if ((unsigned char)data[i] < 0x20 && data[i] != '\n' && data[i] != '\t') {
+            data[i] = '?';
+        }
+    }
+    fwrite(data, 1, len, stdout);
+}
+
+static int open_kit_log(const char *name, struct sb_err **err)
+{
+    if (!sandbox_name_valid(name)) {
+        return sb_fail(err, SB_EUSAGE, "'%s' is not the name of a sandbox", name);
+    }
+    SB_CLEANUP(free)
+    char *dir = NULL;
+    int r = sb_path_state_sub("log", &dir, err);
+    if (r < 0) {
+        return r;
+    }
+    SB_CLEANUP(free)
+    char *path = sb_xasprintf("%s/%s.kit.log", dir, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 && errno == ENOENT) {
+        r = sb_fail(err, SB_ENOTFOUND, "no kit of sandbox '%s' has run anything yet", name);
+        sb_hint(err, "'sbx ls' lists the sandboxes");
+        return r;
+    }
+    return fd < 0 ? sb_fail_errno(err, errno, "open '%s'", path) : fd;
+}
+
+int cmd_kit_log(const struct cli_args *args, int *ret_status, struct sb_err **err)
+{
+    SB_CLEANUP(fd)
+    int fd = open_kit_log(args->words[0], err);
+    if (fd < 0) {
+        return fd;
+    }
+    bool terminal = isatty(STDOUT_FILENO);
+    char data[16384];
+    ssize_t n;
+    while ((n = read(fd, data, sizeof(data))) > 0) {
+        print_log_part(data, (size_t)n, terminal);
+    }
+    if (n < 0) {
+        return sb_fail_errno(err, errno, "read the kit log of '%s'", args->words[0]);
+    }
+    *ret_status = 0;
+    return 0;
+}

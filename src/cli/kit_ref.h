@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What a person may write where a kit is wanted. */
+#pragma once
+
+#include "spec/kit.h"
+
+/* Loads the kit that `ref` names.  Today a directory; other forms are refused by their name. */
+int kit_ref_load(const char *ref, struct kit **ret, struct sb_err **err);
+/* Prints a kit's warnings to stderr, each with its place and a caret. */
+void kit_print_warnings(const struct kit *kit);

@@ -1,0 +1,563 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * sbx run and sbx create: from words to a plan, from the plan to a sandbox, and into its agent.
+ *
+ * Nothing is left of a sandbox that could not be made (unless --keep), but its logs. */
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/sysinfo.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/paths.h"
+#include "cli/env_words.h"
+#include "cli/run.h"
+#include "plan/plan.h"
+#include "policy/store.h"
+#include "sandbox/client.h"
+#include "sandbox/rootfs.h"
+#include "sandbox/steps.h"
+#include "spec/builtin.h"
+
+enum { DEFAULT_PIDS = 4096, KITS_MAX = 32 };
+
+const struct cli_flag cli_flags_run[] = {
+    {"name", 0, CLI_STRING, "NAME", "Name of the sandbox (default: AGENT-DIRECTORY)"},
+    {"kit", 0, CLI_LIST, "DIR", "Add a kit (repeatable; only for a new sandbox)"},
+    {"cpus", 0, CLI_STRING, "N", "Limit of processors (default: all)"},
+    {"memory", 'm', CLI_STRING, "SIZE", "Limit of memory, as 512m or 8g (default: half)"},
+    {"pids", 0, CLI_STRING, "N", "Limit of processes (default: 4096)"},
+    {"env", 'e', CLI_LIST, "NAME[=VALUE]", "Set a variable (repeatable)"},
+    {"env-file", 0, CLI_LIST, "FILE", "Set variables from lines NAME=VALUE"},
+    {"detach", 'd', CLI_BOOL, NULL, "run: start the sandbox and return, without its agent"},
+    {"rm", 0, CLI_BOOL, NULL, "run: remove the sandbox when the agent ends"},
+    {"keep", 0, CLI_BOOL, NULL, "Keep a sandbox whose kit failed, to look inside"},
+    {"dry-run", 0, CLI_BOOL, NULL, "Print the plan and do nothing"},
+    {"json", 0, CLI_BOOL, NULL, "With --dry-run: the plan as JSON"},
+    {"quiet", 'q', CLI_BOOL, NULL, "Do not show the kits' output"},
+    {"i-know", 0, CLI_BOOL, NULL, "Accept '/' or a home directory as workspace"},
+    {0},
+};
+
+/* What the words ask for. */
+struct request {
+    const struct cli_args *args;
+    const char *agent;
+    char *name;
+    json_t *mounts; /* [{"path","read_only"}], the first is the workspace */
+    json_t *env;
+    struct kit *kits[KITS_MAX];
+    size_t nkits;
+    json_t *plan;
+};
+
+static void request_done(struct request *request)
+{
+    free(request->name);
+    json_decref(request->mounts);
+    json_decref(request->env);
+    json_decref(request->plan);
+    for (size_t i = 0; i < request->nkits; i++) {
+        kit_free(request->kits[i]);
+    }
+}
+static void sb_cleanup_request(struct request *request)
+{
+    request_done(request);
+}
+
+static const char *workspace_of(const struct request *request)
+{
+    return sb_json_str(json_array_get(request->mounts, 0), "path");
+}
+
+/* ---- workspaces ---- */
+
+static int check_workspace(const struct request *request, const char *path, struct sb_err **err)
+{
+    if (cli_bool(request->args, "i-know")) {
+        return 0;
+    }
+    char home[PATH_MAX];
+    bool is_home = realpath(sb_home(), home) && strcmp(path, home) == 0;
+    static const char *const system_paths[] = {"/",    "/usr", "/etc", "/bin", "/lib", "/home",
+                                               "/proc", "/sys", "/dev", "/run", "/var", "/boot"};
+    for (size_t i = 0; !is_home && i < SB_ARRAY_LEN(system_paths); i++) {
+        is_home = strcmp(path, system_paths[i]) == 0;
+    }
+    if (!is_home) {
+        return 0;
+    }
+    sb_fail(err, SB_EUSAGE, "'%s' as a workspace would show the sandbox all that lies below it", path);
+    sb_hint(err, "give a project directory, or add --i-know if that is what you want");
+    return SB_EUSAGE;
+}
+
+/* PATH or PATH:ro, made absolute with every link resolved. */
+static int add_mount(struct request *request, const char *word, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *path = sb_xstrdup(word);
+    size_t len = strlen(path);
+    bool read_only = len > 3 && strcmp(path + len - 3, ":ro") == 0;
+    if (read_only) {
+        path[len - 3] = '\0';
+    }
+    char real[PATH_MAX];
+    struct stat st;
+    if (!realpath(path, real) || stat(real, &st) < 0) {
+        sb_fail(err, SB_EUSAGE, "workspace '%s': %s", path, strerror(errno));
+        sb_hint(err, "give a directory that exists: sbx run %s PATH", request->agent);
+        return SB_EUSAGE;
+    }
+    if (!S_ISDIR(st.st_mode)) {
+        return sb_fail(err, SB_EUSAGE, "workspace '%s' is not a directory", path);
+    }
+    if (json_array_size(request->mounts) >= ROOTFS_WORKSPACES_MAX) {
+        return sb_fail(err, SB_EUSAGE, "at most %d paths can be given", ROOTFS_WORKSPACES_MAX);
+    }
+    json_t *entry = json_pack("{s:s,s:b}", "path", real, "read_only", read_only);
+    if (!entry) {
+        return sb_fail(err, SB_EUSAGE, "workspace '%s': its path is not UTF-8 text", path);
+    }
+    json_array_append_new(request->mounts, entry);
+    return check_workspace(request, real, err);
+}
+
+static int add_mounts(struct request *request, struct sb_err **err)
+{
+    request->mounts = json_array();
+    if (request->args->nwords < 2) {
+        return add_mount(request, ".", err);
+    }
+    int r = 0;
+    for (size_t i = 1; r == 0 && i < request->args->nwords; i++) {
+        r = add_mount(request, request->args->words[i], err);
+    }
+    return r;
+}
+
+/* ---- the name ---- */
+
+/* <agent>-<directory>, with what a name cannot have made '-'. */
+static char *default_name(const struct request *request)
+{
+    const char *base = strrchr(workspace_of(request), '/') + 1;
+    char *name = sb_xasprintf("%s-%s", request->agent, *base ? base : "root");
+    size_t len = 0;
+    for (const char *from = name; *from && len < SANDBOX_NAME_MAX; from++) {
+        bool good = isalnum((unsigned char)*from) || *from == '.';
+        if (good || (len && name[len - 1] != '-')) {
+            name[len++] = good ? *from : '-';
+        }
+    }
+    while (len && !isalnum((unsigned char)name[len - 1])) {
+        len--;
+    }
+    name[len] = '\0';
+    return name;
+}
+
+static int choose_name(struct request *request, struct sb_err **err)
+{
+    const char *given = cli_string(request->args, "name");
+    request->name = given ? sb_xstrdup(given) : default_name(request);
+    if (sandbox_name_valid(request->name)) {
+        return 0;
+    }
+    sb_fail(err, SB_EUSAGE, "'%s' cannot be the name of a sandbox", request->name);
+    sb_hint(err, "a name has 1 to %d letters, digits, '-' and '.', and begins and ends with a letter "
+                 "or digit; 'default' is reserved", SANDBOX_NAME_MAX);
+    return SB_EUSAGE;
+}
+
+/* ---- kits and plan ---- */
+
+static int unknown_agent(const char *agent, struct sb_err **err)
+{
+    size_t count;
+    const char *const *names = kit_builtin_names(&count);
+    const char *nearest = cli_nearest(agent, names, count);
+    sb_fail(err, SB_EUSAGE, "there is no agent or sandbox named '%s'", agent);
+    if (nearest) {
+        sb_hint(err, "did you mean '%s'?", nearest);
+    } else {
+        sb_hint(err, "the built-in agent is '%s'; 'sbx ls' lists sandboxes", names[0]);
+    }
+    return SB_EUSAGE;
+}
+
+static bool is_builtin(const char *agent)
+{
+    size_t count;
+    const char *const *names = kit_builtin_names(&count);
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(names[i], agent) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int load_kits(struct request *request, struct sb_err **err)
+{
+    size_t count;
+    const char *const *refs = cli_list(request->args, "kit", &count);
+    if (count >= KITS_MAX) {
+        return sb_fail(err, SB_EUSAGE, "at most %d kits can be given", KITS_MAX - 1);
+    }
+    if (!is_builtin(request->agent)) {
+        return unknown_agent(request->agent, err);
+    }
+    int r = kit_load_builtin(request->agent, &request->kits[0], err);
+    if (r < 0) {
+        return r;
+    }
+    request->nkits = 1;
+    for (size_t i = 0; i < count; i++) {
+        r = kit_load_dir(refs[i], &request->kits[request->nkits], err);
+        if (r < 0) {
+            return r;
+        }
+        request->nkits++;
+    }
+    return 0;
+}
+
+static int compose(struct request *request, struct sb_err **err)
+{
+    int r = load_kits(request, err);
+    struct plan_context context = {.workspace = workspace_of(request)};
+    return r < 0 ? r
+                 : plan_compose((const struct kit *const *)request->kits, request->nkits, &context,
+                                &request->plan, err);
+}
+
+/* ---- limits ---- */
+
+/* A number with an optional unit of 1024: k, m, g, t (and b, kb, kib ...). */
+static int parse_size(const char *text, uint64_t *ret_bytes, struct sb_err **err)
+{
+    char *end;
+    errno = 0;
+    double number = strtod(text, &end);
+    const char *units = "bkmgt";
+    const char *unit = *end ? strchr(units, tolower((unsigned char)*end)) : units;
+    size_t tail = strlen(end);
+    if (errno || end == text || !unit || tail > 3 || !isfinite(number) || number <= 0) {
+        return sb_fail(err, SB_EUSAGE, "--memory '%s' is no size: write 512m or 8g", text);
+    }
+    double bytes = number * (double)(UINT64_C(1) << (10 * (unit - units)));
+    if (bytes < 16.0 * 1024 * 1024 || bytes > 1e15) {
+        return sb_fail(err, SB_EUSAGE, "--memory '%s': it must be at least 16m", text);
+    }
+    *ret_bytes = (uint64_t)bytes;
+    return 0;
+}
+
+static int set_limits(const struct cli_args *args, json_t *config, struct sb_err **err)
+{
+    struct sysinfo info;
+    sysinfo(&info);
+    uint64_t memory = (uint64_t)info.totalram * info.mem_unit / 2;
+    const char *text = cli_string(args, "memory");
+    int r = text ? parse_size(text, &memory, err) : 0;
+    if (r < 0) {
+        return r;
+    }
+    json_object_set_new(config, "memory_bytes", json_integer((json_int_t)memory));
+    char *end = NULL;
+    text = cli_string(args, "cpus");
+    double cpus = text ? strtod(text, &end) : 0;
+    if (text && (end == text || *end || !isfinite(cpus) || cpus < 0 || cpus > 4096)) {
+        return sb_fail(err, SB_EUSAGE, "--cpus '%s' is no number of processors", text);
+    }
+    json_object_set_new(config, "cpus", json_real(cpus));
+    text = cli_string(args, "pids");
+    long pids = text ? strtol(text, &end, 10) : DEFAULT_PIDS;
+    if (text && (end == text || *end || pids < 8 || pids > 4000000)) {
+        return sb_fail(err, SB_EUSAGE, "--pids '%s': give a number from 8", text);
+    }
+    json_object_set_new(config, "pids", json_integer(pids));
+    return 0;
+}
+
+/* ---- creating ---- */
+
+static void print_warnings(const json_t *plan)
+{
+    const json_t *warnings = json_object_get(plan, "warnings");
+    for (size_t i = 0; i < json_array_size(warnings); i++) {
+        const json_t *entry = json_array_get(warnings, i);
+        const char *text = json_is_string(entry) ? json_string_value(entry)
+                                                 : sb_json_str(entry, "message");
+        if (text) {
+            fprintf(stderr, "warning: %s\n", text);
+        }
+    }
+}
+
+static int make_config(const struct request *request, json_t **ret, struct sb_err **err)
+{
+    unsigned slot;
+    int r = sandbox_free_slot(&slot, err);
+    if (r < 0) {
+        return r;
+    }
+    char created[32];
+    time_t now = time(NULL);
+    struct tm tm;
+    gmtime_r(&now, &tm);
+    strftime(created, sizeof(created), "%Y-%m-%dT%H:%M:%SZ", &tm);
+    SB_CLEANUP(json)
+    json_t *config = json_pack("{s:i,s:s,s:s,s:s,s:s,s:s,s:O,s:O,s:O,s:i}", "version", 1, "name",
+                               request->name, "agent", request->agent, "state", "creating",
+                               "created", created, "workspace", workspace_of(request), "mounts",
+                               request->mounts, "env", request->env, "plan", request->plan, "slot",
+                               (int)slot);
+    r = set_limits(request->args, config, err);
+    if (r == 0) {
+        *ret = sb_steal(&config);
+    }
+    return r;
+}
+
+static void tell_defaulted_policy(void)
+{
+    SB_CLEANUP(json) json_t *rules = json_array();
+    bool defaulted = false;
+    if (policy_store_rules(NULL, rules, &defaulted, NULL) == 0 && defaulted) {
+        fputs("note: no network policy was chosen, so 'balanced' holds "
+              "('sbx policy ls' shows it, 'sbx policy init' chooses)\n",
+              stderr);
+        policy_store_set_preset("balanced", NULL);
+    }
+}
+
+/* Takes the name: the one who makes the directory has it. */
+static int claim(const struct request *request, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *dir = NULL;
+    int r = sandbox_dir(request->name, &dir, err);
+    if (r < 0) {
+        return r;
+    }
+    if (mkdir(dir, 0700) == 0) {
+        return 0;
+    }
+    if (errno != EEXIST) {
+        return sb_fail_errno(err, errno, "create '%s'", dir);
+    }
+    sb_fail(err, SB_EEXIST, "there is already a sandbox named '%s'", request->name);
+    sb_hint(err, "'sbx run %s' goes back to it, 'sbx rm %s' removes it, --name gives another name",
+            request->name, request->name);
+    return SB_EEXIST;
+}
+
+static int build(const struct request *request, json_t *config, struct sb_err **err)
+{
+    bool quiet = cli_bool(request->args, "quiet");
+    bool started;
+    int r = sandbox_save(request->name, config, err);
+    r = r < 0 ? r : sandbox_start(request->name, &started, err);
+    r = r < 0 ? r : steps_create(request->name, config, quiet, err);
+    r = r < 0 ? r : sandbox_mark_ready(request->name, config, err);
+    return r < 0 ? r : steps_startup(request->name, config, quiet, err);
+}
+
+static int create(struct request *request, struct sb_err **err)
+{
+    int r = compose(request, err);
+    r = r < 0 ? r : cli_env_words(request->args, &request->env, err);
+    SB_CLEANUP(json) json_t *config = NULL;
+    r = r < 0 ? r : make_config(request, &config, err);
+    r = r < 0 ? r : claim(request, err);
+    if (r < 0) {
+        return r;
+    }
+    print_warnings(request->plan);
+    tell_defaulted_policy();
+    r = build(request, config, err);
+    if (r < 0 && cli_bool(request->args, "keep")) {
+        sandbox_mark_ready(request->name, config, NULL);
+        sb_hint(err, "the sandbox was kept: 'sbx exec -it %s bash' looks inside, "
+                     "'sbx kit log %s' shows all output",
+                request->name, request->name);
+    } else if (r < 0) {
+        SB_CLEANUP(err) struct sb_err *rollback = NULL;
+        if (sandbox_remove(request->name, &rollback) < 0) {
+            sb_err_print(rollback);
+        }
+    }
+    return r;
+}
+
+/* ---- the plan on paper ---- */
+
+static void print_plan(const struct request *request)
+{
+    if (cli_bool(request->args, "json")) {
+        json_dumpf(request->plan, stdout, JSON_INDENT(2));
+        putchar('\n');
+        return;
+    }
+    printf("sandbox %s: agent %s, workspace %s\n", request->name, request->agent,
+           workspace_of(request));
+    static const char *const lists[] = {"allow", "deny"};
+    for (size_t l = 0; l < SB_ARRAY_LEN(lists); l++) {
+        const json_t *rules = json_object_get(request->plan, lists[l]);
+        for (size_t i = 0; i < json_array_size(rules); i++) {
+            const json_t *rule = json_array_get(rules, i);
+            printf("  %-8s %s (kit %s)\n", lists[l], sb_json_str(rule, "rule"),
+                   sb_json_str(rule, "kit"));
+        }
+    }
+    const json_t *steps = json_object_get(request->plan, "steps");
+    for (size_t i = 0; i < json_array_size(steps); i++) {
+        const json_t *step = json_array_get(steps, i);
+        const char *what = sb_json_str(step, "command");
+        what = what ? what : sb_json_str(step, "path");
+        what = what ? what : json_string_value(json_array_get(json_object_get(step, "argv"), 0));
+        printf("  %-8s %s (kit %s)\n", sb_json_str(step, "phase"), what ? what : "",
+               sb_json_str(step, "kit"));
+    }
+}
+
+static int prepare(const struct cli_args *args, struct request *request, struct sb_err **err)
+{
+    request->args = args;
+    request->agent = args->words[0];
+    int r = is_builtin(request->agent) ? add_mounts(request, err)
+                                       : unknown_agent(request->agent, err);
+    return r < 0 ? r : choose_name(request, err);
+}
+
+int cmd_create(const struct cli_args *args, int *ret_status, struct sb_err **err)
+{
+    (void)ret_status;
+    SB_CLEANUP(request) struct request request = {0};
+    int r = prepare(args, &request, err);
+    if (r == 0 && cli_bool(args, "dry-run")) {
+        r = compose(&request, err);
+        if (r == 0) {
+            print_plan(&request);
+        }
+        return r;
+    }
+    r = r < 0 ? r : create(&request, err);
+    if (r == 0) {
+        puts(request.name);
+    }
+    return r;
+}
+
+/* ---- run ---- */
+
+/* The agent's argv: its own words, then the user's. */
+static const char **entry_argv(const json_t *config, const struct cli_args *args)
+{
+    const json_t *argv =
+        json_object_get(json_object_get(json_object_get(config, "plan"), "entry"), "argv");
+    size_t count = json_array_size(argv);
+    const char **words = sb_xcalloc(count + args->nrest + 1, sizeof(*words));
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        words[n++] = json_string_value(json_array_get(argv, i));
+    }
+    /* A first word that is no flag replaces the agent's default flags. */
+    if (args->nrest && args->rest[0][0] != '-' && n > 1) {
+        n = 1;
+    }
+    for (size_t i = 0; i < args->nrest; i++) {
+        words[n++] = args->rest[i];
+    }
+    return words;
+}
+
+static int attach_agent(const char *name, const struct cli_args *args, int *ret_status,
+                        struct sb_err **err)
+{
+    SB_CLEANUP(json) json_t *config = NULL;
+    SB_CLEANUP(json) json_t *env = NULL;
+    int r = sandbox_load(name, &config, err);
+    r = r < 0 ? r : cli_env_words(args, &env, err);
+    if (r < 0) {
+        return r;
+    }
+    SB_CLEANUP(free) const char **argv = entry_argv(config, args);
+    struct sandbox_exec exec = {.argv = argv,
+                                .env = env,
+                                .tty = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO),
+                                .interactive = true};
+    return sandbox_run(name, &exec, ret_status, err);
+}
+
+/* The sandbox that the words mean, if there is one: its own name, or agent and workspace. */
+static int find_existing(const struct cli_args *args, struct request *request, bool *ret_exists,
+                         struct sb_err **err)
+{
+    SB_CLEANUP(json) json_t *config = NULL;
+    if (!cli_string(args, "name") && args->nwords == 1 && sandbox_name_valid(args->words[0]) &&
+        sandbox_load(args->words[0], &config, NULL) == 0) {
+        request->name = sb_xstrdup(args->words[0]);
+        *ret_exists = true;
+        return 0;
+    }
+    int r = prepare(args, request, err);
+    if (r < 0) {
+        return r;
+    }
+    *ret_exists = sandbox_load(request->name, &config, NULL) == 0;
+    const char *workspace = sb_json_str(config, "workspace");
+    if (*ret_exists && (!workspace || strcmp(workspace, workspace_of(request)) != 0)) {
+        sb_fail(err, SB_EEXIST, "sandbox '%s' exists and has another workspace: %s", request->name,
+                workspace ? workspace : "?");
+        sb_hint(err, "give this one a name of its own with --name");
+        return SB_EEXIST;
+    }
+    return 0;
+}
+
+static int refuse_creation_flags(const struct cli_args *args, struct sb_err **err)
+{
+    size_t count;
+    cli_list(args, "kit", &count);
+    if (count) {
+        sb_fail(err, SB_EUSAGE, "--kit can only be used when creating a new sandbox");
+        sb_hint(err, "remove the sandbox first, or give the new one a --name");
+        return SB_EUSAGE;
+    }
+    return 0;
+}
+
+int cmd_run(const struct cli_args *args, int *ret_status, struct sb_err **err)
+{
+    SB_CLEANUP(request) struct request request = {0};
+    bool exists = false;
+    if (cli_bool(args, "dry-run")) {
+        return cmd_create(args, ret_status, err);
+    }
+    int r = find_existing(args, &request, &exists, err);
+    if (r == 0 && exists) {
+        bool started;
+        r = refuse_creation_flags(args, err);
+        r = r < 0 ? r : sandbox_up(request.name, cli_bool(args, "quiet"), &started, err);
+    } else if (r == 0) {
+        r = create(&request, err);
+    }
+    if (r < 0) {
+        return r;
+    }
+    if (cli_bool(args, "detach")) {
+        puts(request.name);
+        return 0;
+    }
+    r = attach_agent(request.name, args, ret_status, err);
+    if (cli_bool(args, "rm")) {
+        int removed = sandbox_remove(request.name, r < 0 ? NULL : err);
+        r = r < 0 ? r : removed;
+    }
+    return r;
+}

@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * `run`, `create` and `exec`. */
+#pragma once
+
+#include "cli/cli.h"
+
+cli_fn cmd_run, cmd_create, cmd_exec;
+extern const struct cli_flag cli_flags_run[];
+extern const struct cli_flag cli_flags_exec[];

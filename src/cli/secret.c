@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * sbx secret: storing secrets without ever showing one. */
+#include "cli/secret.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/fs.h"
+#include "base/msg.h"
+#include "sandbox/client.h"
+#include "secret/secret.h"
+
+enum { VALUE_MAX = 64 * 1024 };
+
+const struct cli_flag cli_flags_secret_set[] = {
+    {"global", 'g', CLI_BOOL, NULL, "For every sandbox"},
+    {"token", 't', CLI_STRING, "VALUE", "The value (others see it in the list of processes)"},
+    {"force", 'f', CLI_BOOL, NULL, "Replace a value that is already stored"},
+    {0},
+};
+const struct cli_flag cli_flags_secret_set_custom[] = {
+    {"global", 'g', CLI_BOOL, NULL, "For every sandbox"},
+    {"host", 0, CLI_STRING, "HOST", "Host, or HOST:PORT, that gets the value"},
+    {"env", 0, CLI_STRING, "NAME", "Variable that holds the placeholder inside"},
+    {"placeholder", 0, CLI_STRING, "TEXT", "Its form; {rand} becomes random digits"},
+    {"value", 0, CLI_STRING, "VALUE", "The value (others see it in the list of processes)"},
+    {"value-stdin", 0, CLI_BOOL, NULL, "Read the value from standard input"},
+    {0},
+};
+const struct cli_flag cli_flags_secret_ls[] = {
+    {"global", 'g', CLI_BOOL, NULL, "Only those for every sandbox"},
+    {"service", 0, CLI_STRING, "SERVICE", "Only this service or variable"},
+    {"json", 0, CLI_BOOL, NULL, "Print a JSON array"},
+    {0},
+};
+const struct cli_flag cli_flags_secret_rm[] = {
+    {"global", 'g', CLI_BOOL, NULL, "Of the secrets for every sandbox"},
+    {"host", 0, CLI_STRING, "HOST", "Custom secrets of this host"},
+    {"force", 'f', CLI_BOOL, NULL, "Do not ask, and no error when there is none"},
+    {0},
+};
+
+static inline void sb_cleanup_wipe(struct sb_buf *buf)
+{
+    sb_buf_wipe(buf);
+}
+
+/* The scope that -g or the first word names.  *ret_used is how many words that took. */
+static int take_scope(const struct cli_args *args, size_t most_words, const char **ret_sandbox,
+                      size_t *ret_used, struct sb_err **err)
+{
+    size_t used = cli_bool(args, "global") ? 0 : 1;
+    if (args->nwords < used) {
+        sb_fail(err, SB_EUSAGE, "'sbx %s' needs a scope", args->command->path);
+        sb_hint(err, "name a sandbox, or give -g for every sandbox");
+        return SB_EUSAGE;
+    }
+    if (args->nwords > used + most_words) {
+        return sb_fail(err, SB_EUSAGE, "unexpected word '%s': %s", args->words[used + most_words],
+                       used ? "the first word is the sandbox" : "with -g no sandbox is named");
+    }
+    if (used && !sandbox_name_valid(args->words[0])) {
+        return sb_fail(err, SB_EUSAGE, "'%s' is not the name of a sandbox", args->words[0]);
+    }
+    *ret_sandbox = used ? args->words[0] : NULL;
+    *ret_used = used;
+    return 0;
+}
+
+/* Takes a value from the command line and blanks it there, for those who list processes later. */
+static void take_argument(const char *argument, struct sb_buf *value)
+{
+    sb_buf_puts(value, argument);
+    explicit_bzero((char *)(uintptr_t)argument, strlen(argument));
+}
+
+/* Reads one line from the terminal, unseen. */
+static int read_hidden(const char *what, struct sb_buf *value, struct sb_err **err)
+{
+    struct termios shown;
+    if (tcgetattr(STDIN_FILENO, &shown) < 0) {
+        return sb_fail_errno(err, errno, "read the terminal's settings");
+    }
+    /* The interrupt key ends the line instead of killing us, so that echo always comes back. */
+    struct termios hidden = shown;
+    char interrupt = (char)shown.c_cc[VINTR];
+    hidden.c_lflag &= ~(tcflag_t)(ECHO | ISIG);
+    hidden.c_cc[VEOL] = shown.c_cc[VINTR];
+    fprintf(stderr, "Value of %s (not shown): ", what);
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
+    char c = 0;
+    ssize_t n;
+    while ((n = read(STDIN_FILENO, &c, 1)) > 0 && c != '\n' && c != interrupt) {
+        sb_buf_append(value, &c, 1);
+    }
+    int saved = errno;
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
+    fputc('\n', stderr);
+    if (n > 0 && c == interrupt) {
+        return sb_fail(err, SB_EFAIL, "cancelled: nothing was stored");
+    }
+    return n < 0 ? sb_fail_errno(err, saved, "read the value of %s", what) : 0;
+}
+
+static int read_value(const char *what, struct sb_buf *value, struct sb_err **err)
+{
+    if (isatty(STDIN_FILENO)) {
+        return read_hidden(what, value, err);
+    }
+    int r = sb_read_fd(STDIN_FILENO, value);
+    if (r == -EFBIG) {
+        return sb_fail(err, SB_ELIMIT, "the value of %s is longer than 64 KiB", what);
+    }
+    if (r < 0) {
+        return sb_fail_errno(err, -r, "read the value of %s from standard input", what);
+    }
+    /* `echo` and most password managers end the text with a line break. */
+    if (value->len && value->data[value->len - 1] == '\n') {
+        value->data[--value->len] = '\0';
+    }
+    if (value->len && value->data[value->len - 1] == '\r') {
+        value->data[--value->len] = '\0';
+    }
+    return 0;
+}
+
+/* The secret is stored already: a sandbox that cannot be told gets it when it next starts. */
+static void tell_sandboxes(const char *sandbox)
+{
+    SB_CLEANUP(err)
+    struct sb_err *err = NULL;
+    if (sandbox_reload(sandbox, &err) < 0 && err) {
+        fprintf(stderr,
+                "sbx: warning: stored, but a running sandbox still uses the old value: %s\n",
+                err->message);
+    }
+}
+
+static bool matches(const json_t *entry, const char *scope, const char *type, const char *name)
+{
+    const char *its_scope = sb_json_str(entry, "scope"), *its_type = sb_json_str(entry, "type");
+    const char *its_name = sb_json_str(entry, "name");
+    return its_scope && its_type && its_name && (!scope || strcmp(scope, its_scope) == 0) &&
+           (!type || strcmp(type, its_type) == 0) && (!name || strcmp(name, its_name) == 0);
+}
+
+static int refuse_overwrite(const char *sandbox, const char *service, struct sb_err **err)
+{
+    SB_CLEANUP(json)
+    json_t *list = NULL;
+    int r = secret_list(sandbox, &list, err);
+    if (r < 0) {
+        return r;
+    }
+    size_t i;
+    const json_t *entry;
+    json_array_foreach(list, i, entry)
+    {
+        if (matches(entry, sandbox ? sandbox : SECRET_SCOPE_GLOBAL, "service", service)) {
+            sb_fail(err, SB_EEXIST, "a secret for '%s' is stored already (%s)", service,
+                    sandbox ? sandbox : "global");
+            sb_hint(err, "give --force to replace it");
+            return SB_EEXIST;
+        }
+    }
+    return 0;
+}
+
+int cmd_secret_set(const struct cli_args *args, int *ret_status, struct sb_err **err)
+{
+    SB_CLEANUP(wipe)
+    struct sb_buf value;
+    sb_buf_init(&value, VALUE_MAX + 2);
+    const char *token = cli_string(args, "token");
+    if (token) {
+        take_argument(token, &value);
+    }
+    const char *sandbox = NULL;
+    size_t used = 0;
+    int r = take_scope(args, 1, &sandbox, &used, err);
+    if (r < 0) {
+        return r;
+    }
+    if (args->nwords == used) {
+        sb_fail(err, SB_EUSAGE, "'sbx secret set' needs the service that the secret is for");
+        sb_hint(err, "for example: sbx secret set %s github", sandbox ? sandbox : "-g");
+        return SB_EUSAGE;
+    }
+    const char *service = args->words[used];
+    if (!cli_bool(args, "force")) {
+        r = refuse_overwrite(sandbox, service, err);
+    }
+    if (r == 0 && !token) {
+        r = read_value(service, &value, err);
+    }
+    if (r == 0) {
+        r = secret_set(sandbox, service, value.data ? value.data : "", value.len, err);
+    }
+    if (r < 0) {
+        return r;
+    }
+    tell_sandboxes(sandbox);
+    *ret_status = 0;
+    return 0;
+}
+
+static int store_custom(const char *sandbox, const struct secret_custom *custom,
+                        const struct sb_buf *value, struct sb_err **err)
+{
+    SB_CLEANUP(free)
+    char *placeholder = NULL;
+    int r = secret_set_custom(sandbox, custom, value->data ? value->data : "", value->len,
+                              &placeholder, err);
+    if (r < 0) {
+        return r;
+    }
+    puts(placeholder);
+    tell_sandboxes(sandbox);
+    return 0;
+}
+
+int cmd_secret_set_custom(const struct cli_args *args, int *ret_status, struct sb_err **err)
+{
+    SB_CLEANUP(wipe)
+    struct sb_buf value;
+    sb_buf_init(&value, VALUE_MAX + 2);
+    const char *given = cli_string(args, "value");
+    if (given) {
+        take_argument(given, &value);
+    }
+    struct secret_custom custom = {.host = cli_string(args, "host"),
+                                   .env = cli_string(args, "env"),
+                                   .placeholder = cli_string(args, "placeholder")};
+    const char *sandbox = NULL;
+    size_t used = 0;
+    int r = take_scope(args, 0, &sandbox, &used, err);
+    if (r < 0) {
+        return r;
+    }
+    if (!custom.host || !custom.env) {
+        return sb_fail(err, SB_EUSAGE, "'sbx secret set-custom' needs --%s",
+                       custom.host ? "env NAME" : "host HOST");
+    }
+    if (given && cli_bool(args, "value-stdin")) {
+        return sb_fail(err, SB_EUSAGE, "--value and --value-stdin exclude each other");
+    }
+    if (given) {
+        fputs("sbx: note: --value shows the secret in the shell's history and the list of "
+              "processes; --value-stdin does not\n",
+              stderr);
+    } else {
+        r = read_value(custom.env, &value, err);
+    }
+    if (r == 0) {
+        r = store_custom(sandbox, &custom, &value, err);
+    }
+    if (r == 0) {
+        *ret_status = 0;
+    }
+    return r;
+}
+
+static void print_list(const json_t *list)
+{
+    static const char *const headers[] = {"SCOPE", "TYPE", "NAME", "SECRET", NULL};
+    struct cli_table *table = cli_table_new(headers);
+    size_t i;
+    const json_t *entry;
+    json_array_foreach(list, i, entry)
+    {
+        const char *host = sb_json_str(entry, "host");
+        SB_CLEANUP(free)
+        char *name = sb_xasprintf("%s%s%s", sb_json_str(entry, "name"), host ? " for " : "",
+                                  host ? host : "");
+        const char *const cells[] = {sb_json_str(entry, "scope"), sb_json_str(entry, "type"), name,
+                                     sb_json_str(entry, "masked"), NULL};
+        cli_table_row(table, cells);
+    }
+    cli_table_print(table);
+}
+
+int cmd_secret_ls(const struct cli_args *args, int *ret_status, struct sb_err **err)
+{
+    const char *sandbox = args->nwords ? args->words[0] : NULL;
+    if (sandbox && cli_bool(args, "global")) {
+        return sb_fail(err, SB_EUSAGE, "-g and the sandbox '%s' exclude each other", sandbox);
+    }
+    SB_CLEANUP(json)
+    json_t *list = NULL;
+    int r = secret_list(sandbox, &list, err);
+    if (r < 0) {
+        return r;
+    }
+    const char *scope = cli_bool(args, "global") ? SECRET_SCOPE_GLOBAL : NULL;
+    for (size_t i = json_array_size(list); i-- > 0;) {
+        if (!matches(json_array_get(list, i), scope, NULL, cli_string(args, "service"))) {
+            json_array_remove(list, i);
+        }
+    }
+    if (cli_bool(args, "json")) {
+        json_dumpf(list, stdout, JSON_INDENT(2));
+        putchar('\n');
+    } else {
+        print_list(list);
+    }
+    *ret_status = 0;
+    return 0;
+}
+
+/* Asks before everything of a scope goes; who cannot be asked must give -f. */
+static int confirm_all(const char *sandbox, struct sb_err **err)
+{
+    if (!isatty(STDIN_FILENO)) {
+        sb_fail(err, SB_EUSAGE, "no service and no --host: that would remove every secret (%s)",
+                sandbox ? sandbox : "global");
+        sb_hint(err, "name a service, or give --force");
+        return SB_EUSAGE;
+    }
+    fprintf(stderr, "Remove every secret of %s? [y/N] ", sandbox ? sandbox : "the global scope");
+    char answer[16];
+    if (!fgets(answer, sizeof(answer), stdin) || (answer[0] != 'y' && answer[0] != 'Y')) {
+        return sb_fail(err, SB_EFAIL, "nothing was removed");
+    }
+    return 0;
+}
+
+int cmd_secret_rm(const struct cli_args *args, int *ret_status, struct sb_err **err)
+{
+    const char *sandbox = NULL;
+    size_t used = 0;
+    int r = take_scope(args, 1, &sandbox, &used, err);
+    if (r < 0) {
+        return r;
+    }
+    const char *service = args->nwords > used ? args->words[used] : NULL;
+    const char *host = cli_string(args, "host");
+    bool force = cli_bool(args, "force");
+    if (!service && !host && !force) {
+        r = confirm_all(sandbox, err);
+    }
+    size_t removed = 0;
+    if (r == 0) {
+        r = secret_remove(sandbox, service, host, &removed, err);
+    }
+    if (r < 0) {
+        return r;
+    }
+    if (!removed && !force) {
+        sb_fail(err, SB_ENOTFOUND, "no such secret%s%s%s%s (%s)", service ? ": " : "",
+                service ? service : "", host ? " for host " : "", host ? host : "",
+                sandbox ? sandbox : "global");
+        sb_hint(err, "'sbx secret ls' lists what is stored");
+        return SB_ENOTFOUND;
+    }
+    tell_sandboxes(sandbox);
+    *ret_status = 0;
+    return 0;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The pattern of a rule, parsed.  Internal to policy/; the grammar stands in policy.h. */
+#pragma once
+
+#include "policy/host.h"
+
+enum pattern_kind {
+    PATTERN_EXACT, /* a name or an address */
+    PATTERN_ONE,   /* *.name: one label more */
+    PATTERN_MANY,  /* **.name: one or more labels more */
+    PATTERN_CIDR,
+    PATTERN_ALL,
+};
+
+enum { PATTERN_TEXT_MAX = 320 }; /* canonical text with its terminator */
+
+struct pattern {
+    enum pattern_kind kind;
+    struct host host; /* EXACT: the host; ONE, MANY: the name behind the stars; CIDR: the network */
+    uint8_t prefix;   /* CIDR: of 128 bits; IPv4 networks count from 96 */
+    uint16_t port;    /* 0: any */
+};
+
+/* Parses `n` bytes.  Errors carry a column that counts from the beginning of `text`. */
+int pattern_parse(const char *text, size_t n, struct pattern *ret, struct sb_err **err);
+void pattern_format(const struct pattern *pattern, char ret[PATTERN_TEXT_MAX]);
+bool pattern_matches(const struct pattern *pattern, const struct host *host, uint16_t port);
+/* Clears the bits behind the prefix. */
+void address_mask(struct in6_addr *address, unsigned prefix);

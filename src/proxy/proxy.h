@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the parts of the running proxy share: one sandbox, one process, one loop. */
+#pragma once
+
+#include "base/buf.h"
+#include "base/loop.h"
+#include "proxy/config.h"
+#include "proxy/names.h"
+#include "proxy/resolver.h"
+#include "proxy/tls.h"
+
+struct conn;
+struct dns_server;
+
+enum listener_kind {
+    LISTEN_HTTP,
+    LISTEN_TCP4,
+    LISTEN_TCP6,
+    LISTEN_DNS_UDP,
+    LISTEN_DNS_TCP,
+    LISTEN_N
+};
+
+struct listener {
+    struct proxy *proxy;
+    enum listener_kind kind;
+    int fd; /* -1: absent */
+    sb_watch watch;
+};
+
+struct proxy {
+    struct sb_loop *loop;
+    struct config *config; /* NULL until the first one came: nothing is served before */
+    struct resolver *resolver;
+    struct names *names;
+    struct tls *tls;
+    struct listener listeners[LISTEN_N];
+    struct dns_server *dns;
+    struct conn *conns; /* doubly linked */
+    size_t nconns;
+    struct sb_timer accept_retry;
+    int log_fd;
+    uint64_t log_seq;
+    struct sb_buf log_pending; /* a line that could not be written yet */
+};
+
+/* The alias names of the host's loopback are judged, logged and reached as "localhost". */
+void proxy_map_alias(struct host *host);

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/record.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "policy/log.h"
+
+void record_done(struct record *record)
+{
+    free(record->rule);
+    free(record->rule_id);
+    free(record->origin);
+    free(record->service);
+    free(record->target);
+    *record = (struct record){0};
+}
+
+void record_set_decision(struct record *record, const struct host *host, uint16_t port,
+                         const struct policy_decision *decision)
+{
+    record_done(record);
+    memcpy(record->host, host->text, sizeof(record->host));
+    record->port = port;
+    record->allow = decision->allow;
+    record->reason = decision->rule ? "rule" : "default-deny";
+    if (decision->rule) {
+        record->rule = sb_xstrdup(decision->rule->text);
+        record->rule_id = sb_xstrdup(decision->rule->id);
+        record->origin = sb_xstrdup(decision->rule->origin);
+    }
+}
+
+static uint64_t wall_clock_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+bool record_log_works(struct proxy *proxy)
+{
+    struct sb_buf *pending = &proxy->log_pending;
+    while (pending->len > 0) {
+        ssize_t n = write(proxy->log_fd, pending->data, pending->len);
+        if (n <= 0) {
+            return false;
+        }
+        sb_buf_consume(pending, (size_t)n);
+    }
+    bool lost = pending->overflow;
+    sb_buf_clear(pending);
+    return !lost;
+}
+
+void record_write(struct proxy *proxy, const struct record *record)
+{
+    uint64_t now_ms = sb_loop_now_ms(proxy->loop);
+    struct log_record line = {
+        .time_ms = wall_clock_ms(),
+        .seq = proxy->log_seq++,
+        .sandbox = proxy->config->sandbox,
+        .allow = record->allow,
+        .rule = record->rule,
+        .rule_id = record->rule_id,
+        .origin = record->origin,
+        .reason = record->reason,
+        .path = record->path,
+        .scheme = record->scheme,
+        .host = record->host,
+        .port = record->port,
+        .method = record->method[0] ? record->method : NULL,
+        .target = record->target,
+        .status = record->status,
+        .bytes_out = record->bytes_up,
+        .bytes_in = record->bytes_down,
+        .ms = record->start_ms ? now_ms - record->start_ms : 0,
+        .service = record->service,
+        .credential = record->service ? record->unbound ? "unbound" : "injected" : NULL,
+    };
+    log_format(&proxy->log_pending, &line);
+    record_log_works(proxy);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * One line of the request log for each decision.  Without a log nothing may pass: what cannot be
+ * recorded is refused.  A record never holds a header value, a query string or a secret. */
+#pragma once
+
+#include <stdint.h>
+
+#include "proxy/proxy.h"
+
+struct record {
+    const char *path; /* "forward", "forward-bypass", "transparent", "network", "dns" */
+    char host[HOST_MAX];
+    uint16_t port;
+    bool allow;
+    char *rule, *rule_id, *origin; /* owned; NULL: default deny */
+    const char *reason;            /* static text */
+    const char *scheme;            /* static text */
+    char method[16];               /* empty for tunnels */
+    char *target;                  /* owned: path, the query is cut off when it is written */
+    char *service;                 /* owned: whose credential was injected, or is missing */
+    bool unbound;
+    int status;
+    uint64_t bytes_up, bytes_down;
+    uint64_t start_ms;
+};
+
+void record_done(struct record *record);
+/* Takes host, port and the rule over from a decision. */
+void record_set_decision(struct record *record, const struct host *host, uint16_t port,
+                         const struct policy_decision *decision);
+/* Writes the line. */
+void record_write(struct proxy *proxy, const struct record *record);
+/* True when every line so far is in the file: tries again when one is not. */
+bool record_log_works(struct proxy *proxy);

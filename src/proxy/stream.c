@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/stream.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+void stream_init(struct stream *stream, int fd)
+{
+    *stream = (struct stream){.fd = fd};
+}
+
+void stream_close(struct stream *stream)
+{
+    if (stream->ssl) {
+        SSL_free(stream->ssl);
+        ERR_clear_error();
+    }
+    if (stream->fd >= 0) {
+        close(stream->fd);
+    }
+    stream_init(stream, -1);
+}
+
+/* Bytes that were read before TLS started sit in a memory BIO; once they are used up the socket
+ * takes its place.  True when that happened and the call is worth repeating. */
+static bool switch_to_socket(struct stream *stream)
+{
+    BIO *in = SSL_get_rbio(stream->ssl);
+    if (BIO_method_type(in) != BIO_TYPE_MEM || BIO_pending(in) > 0) {
+        return false;
+    }
+    BIO *socket_bio = BIO_new_socket(stream->fd, BIO_NOCLOSE);
+    if (!socket_bio) {
+        return false;
+    }
+    SSL_set0_rbio(stream->ssl, socket_bio);
+    return true;
+}
+
+static ssize_t tls_result(const struct stream *stream, int result)
+{
+    switch (SSL_get_error(stream->ssl, result)) {
+    case SSL_ERROR_WANT_READ:
+    case SSL_ERROR_WANT_WRITE:
+        return -EAGAIN;
+    case SSL_ERROR_ZERO_RETURN:
+        return 0;
+    default:
+        return -ECONNRESET;
+    }
+}
+
+static ssize_t tls_read(struct stream *stream, void *data, size_t len)
+{
+    size_t got = 0;
+    ssize_t r;
+    do {
+        ERR_clear_error();
+        int result = SSL_read_ex(stream->ssl, data, len, &got);
+        if (result == 1) {
+            return (ssize_t)got;
+        }
+        r = tls_result(stream, result);
+    } while (r == -EAGAIN && SSL_want_read(stream->ssl) && switch_to_socket(stream));
+    return r;
+}
+
+ssize_t stream_read(struct stream *stream, void *data, size_t len)
+{
+    if (stream->ssl) {
+        return tls_read(stream, data, len);
+    }
+    ssize_t n;
+    do {
+        n = recv(stream->fd, data, len, 0);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+ssize_t stream_write(struct stream *stream, const void *data, size_t len)
+{
+    if (stream->ssl) {
+        size_t put = 0;
+        ERR_clear_error();
+        int result = SSL_write_ex(stream->ssl, data, len, &put);
+        if (result == 1) {
+            return (ssize_t)put;
+        }
+        ssize_t r = tls_result(stream, result);
+        return r == 0 ? -EPIPE : r;
+    }
+    ssize_t n;
+    do {
+        n = send(stream->fd, data, len, MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+void stream_shutdown_write(struct stream *stream)
+{
+    if (stream->ssl && SSL_is_init_finished(stream->ssl)) {
+        ERR_clear_error();
+        SSL_shutdown(stream->ssl);
+    }
+    if (stream->fd >= 0) {
+        shutdown(stream->fd, SHUT_WR);
+    }
+}
+
+static SSL *ssl_for(int fd, SSL_CTX *ctx)
+{
+    SSL *ssl = SSL_new(ctx);
+    if (ssl && SSL_set_fd(ssl, fd) != 1) {
+        SSL_free(ssl);
+        return NULL;
+    }
+    if (ssl) {
+        SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                              SSL_MODE_RELEASE_BUFFERS);
+    }
+    return ssl;
+}
+
+int stream_start_server(struct stream *stream, SSL_CTX *ctx, const void *seen, size_t seen_len)
+{
+    SSL *ssl = ssl_for(stream->fd, ctx);
+    BIO *mem = ssl ? BIO_new(BIO_s_mem()) : NULL;
+    if (!mem) {
+        SSL_free(ssl);
+        return -ENOMEM;
+    }
+    BIO_set_mem_eof_return(mem, -1);
+    SSL_set0_rbio(ssl, mem);
+    if (seen_len && BIO_write(mem, seen, (int)seen_len) != (int)seen_len) {
+        SSL_free(ssl);
+        return -ENOMEM;
+    }
+    SSL_set_accept_state(ssl);
+    stream->ssl = ssl;
+    return 0;
+}
+
+int stream_start_client(struct stream *stream, SSL_CTX *ctx, const char *name, bool is_address)
+{
+    SSL *ssl = ssl_for(stream->fd, ctx);
+    if (!ssl) {
+        return -ENOMEM;
+    }
+    char sni[256]; /* the macro below takes no const */
+    snprintf(sni, sizeof(sni), "%s", name);
+    X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
+    X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    int ok = is_address ? X509_VERIFY_PARAM_set1_ip_asc(param, name)
+                        : X509_VERIFY_PARAM_set1_host(param, name, 0) == 1 &&
+                              SSL_set_tlsext_host_name(ssl, sni) == 1;
+    if (ok != 1) {
+        SSL_free(ssl);
+        return -ENOMEM;
+    }
+    SSL_set_verify(ssl, SSL_VERIFY_PEER, NULL);
+    SSL_set_connect_state(ssl);
+    stream->ssl = ssl;
+    return 0;
+}
+
+int stream_handshake(struct stream *stream)
+{
+    ssize_t r;
+    do {
+        ERR_clear_error();
+        int result = SSL_do_handshake(stream->ssl);
+        if (result == 1) {
+            return 1;
+        }
+        r = tls_result(stream, result);
+    } while (r == -EAGAIN && SSL_want_read(stream->ssl) && switch_to_socket(stream));
+    return r == -EAGAIN ? -EAGAIN : -EPROTO;
+}
+
+const char *stream_handshake_error(const struct stream *stream)
+{
+    long verify = SSL_get_verify_result(stream->ssl);
+    if (verify != X509_V_OK) {
+        return X509_verify_cert_error_string(verify);
+    }
+    const char *reason = ERR_reason_error_string(ERR_peek_error());
+    return reason ? reason : "the peer closed the connection";
+}
+
+uint32_t stream_events(const struct stream *stream, bool reading, bool writing)
+{
+    uint32_t events = 0;
+    if (stream->ssl && SSL_want_write(stream->ssl) && (reading || writing)) {
+        events |= EPOLLOUT;
+    }
+    if (stream->ssl && SSL_want_read(stream->ssl) && (reading || writing)) {
+        events |= EPOLLIN;
+    }
+    if (reading) {
+        events |= EPOLLIN;
+    }
+    if (writing && !stream->ssl) {
+        events |= EPOLLOUT;
+    }
+    if (writing && stream->ssl && SSL_want_nothing(stream->ssl)) {
+        events |= EPOLLOUT;
+    }
+    return events;
+}

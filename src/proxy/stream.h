@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * One end of a connection: a non-blocking socket, with TLS on top of it or not.
+ *
+ * Owns the descriptor and the TLS state.  Never waits: -EAGAIN says that the caller should watch
+ * for stream_events(). */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct ssl_st;
+struct ssl_ctx_st;
+
+struct stream {
+    int fd; /* -1: none */
+    struct ssl_st *ssl;
+};
+
+void stream_init(struct stream *stream, int fd);
+void stream_close(struct stream *stream);
+/* Bytes read, 0 at the end, or -errno. A TLS stream cut without close_notify is -ECONNRESET. */
+ssize_t stream_read(struct stream *stream, void *data, size_t len);
+ssize_t stream_write(struct stream *stream, const void *data, size_t len);
+/* Tells the far end that nothing more will come. */
+void stream_shutdown_write(struct stream *stream);
+/* Starts TLS as the server; `seen` are bytes that were already read from the socket.
+ * 0 or -ENOMEM. */
+int stream_start_server(struct stream *stream, struct ssl_ctx_st *ctx, const void *seen,
+                        size_t seen_len);
+/* Starts TLS as the client towards `name` (a canonical host name or address), which the peer's
+ * certificate must carry. */
+int stream_start_client(struct stream *stream, struct ssl_ctx_st *ctx, const char *name,
+                        bool is_address);
+/* 1 when done, -EAGAIN, or -EPROTO; see stream_handshake_error(). */
+int stream_handshake(struct stream *stream);
+/* Why the last handshake failed, as text that holds no peer data beyond OpenSSL's own reasons. */
+const char *stream_handshake_error(const struct stream *stream);
+/* EPOLLIN/EPOLLOUT bits to wait for when a read (or write) returned -EAGAIN. */
+uint32_t stream_events(const struct stream *stream, bool reading, bool writing);

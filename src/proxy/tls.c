@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/tls.h"
+
+#include <fcntl.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/fs.h"
+#include "proxy/ca.h"
+#include "proxy/config.h"
+#include "proxy/bounds.h"
+
+struct tls {
+    int trust_fd; /* -1: none, or already read */
+    SSL_CTX *client_ctx;
+    struct ca *ca;
+};
+
+struct tls *tls_new(void)
+{
+    static const char *const bundles[] = {
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/pki/tls/certs/ca-bundle.crt",
+        "/etc/ssl/ca-bundle.pem",
+        "/etc/ssl/cert.pem",
+    };
+    struct tls *tls = sb_xcalloc(1, sizeof(*tls));
+    const char *own = getenv("SSL_CERT_FILE");
+    tls->trust_fd = own && *own ? open(own, O_RDONLY | O_CLOEXEC) : -1;
+    for (size_t i = 0; !(own && *own) && tls->trust_fd < 0 && i < SB_ARRAY_LEN(bundles); i++) {
+        tls->trust_fd = open(bundles[i], O_RDONLY | O_CLOEXEC);
+    }
+    return tls;
+}
+
+void tls_forget_ca(struct tls *tls)
+{
+    ca_free(sb_steal(&tls->ca));
+}
+
+static int load_trust(SSL_CTX *ctx, struct tls *tls, struct sb_err **err)
+{
+    struct sb_buf pem;
+    sb_buf_init(&pem, LIMIT_TRUST_BYTES);
+    if (tls->trust_fd < 0 || sb_read_fd(tls->trust_fd, &pem) < 0) {
+        sb_buf_done(&pem);
+        return sb_fail(err, SB_EFAIL,
+                       "the host's CA bundle cannot be read (set SSL_CERT_FILE to one)");
+    }
+    X509_STORE *store = SSL_CTX_get_cert_store(ctx);
+    BIO *in = BIO_new_mem_buf(pem.data ? pem.data : "", (int)pem.len);
+    X509 *cert;
+    size_t n = 0;
+    while (in && (cert = PEM_read_bio_X509(in, NULL, NULL, NULL))) {
+        n += X509_STORE_add_cert(store, cert) == 1;
+        X509_free(cert);
+    }
+    BIO_free(in);
+    ERR_clear_error();
+    sb_buf_done(&pem);
+    return n ? 0 : sb_fail(err, SB_EFAIL, "the host's CA bundle holds no certificate");
+}
+
+static int client_ctx(struct tls *tls, struct sb_err **err)
+{
+    if (tls->client_ctx) {
+        return 0;
+    }
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    static const unsigned char alpn[] = "\x08http/1.1";
+    if (!ctx || SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) != 1 ||
+        SSL_CTX_set_alpn_protos(ctx, alpn, sizeof(alpn) - 1) != 0) {
+        SSL_CTX_free(ctx);
+        return sb_fail(err, SB_EFAIL, "cannot set up TLS");
+    }
+    int r = load_trust(ctx, tls, err);
+    if (r < 0) {
+        SSL_CTX_free(ctx);
+        return r;
+    }
+    close(tls->trust_fd);
+    tls->trust_fd = -1;
+    tls->client_ctx = ctx;
+    return 0;
+}
+
+int tls_start_client(struct tls *tls, const char *host, bool is_address, struct stream *stream,
+                     struct sb_err **err)
+{
+    int r = client_ctx(tls, err);
+    if (r < 0) {
+        return r;
+    }
+    r = stream_start_client(stream, tls->client_ctx, host, is_address);
+    return r < 0 ? sb_fail(err, r, "cannot set up TLS towards '%s'", host) : 0;
+}
+
+/* We speak HTTP/1.1 only; a client that offers other protocols as well gets this one. */
+static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
+                       const unsigned char *in, unsigned int in_len, void *arg)
+{
+    (void)ssl, (void)arg;
+    static const unsigned char http1[] = "\x08http/1.1";
+    unsigned char *chosen = NULL;
+    int r = SSL_select_next_proto(&chosen, out_len, http1, sizeof(http1) - 1, in, in_len);
+    *out = chosen;
+    return r == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
+}
+
+int tls_start_server(struct tls *tls, const struct config *config, const char *host,
+                     struct stream *stream, const void *seen, size_t seen_len, struct sb_err **err)
+{
+    if (!config->ca_cert) {
+        return sb_fail(err, SB_EFAIL, "this sandbox has no CA");
+    }
+    int r = tls->ca ? 0 : ca_new(config->ca_cert, config->ca_key, &tls->ca, err);
+    if (r < 0) {
+        return r;
+    }
+    SSL_CTX *ctx = NULL;
+    r = ca_leaf(tls->ca, host, &ctx, err);
+    if (r < 0) {
+        return r;
+    }
+    SSL_CTX_set_alpn_select_cb(ctx, select_alpn, NULL);
+    r = stream_start_server(stream, ctx, seen, seen_len);
+    SSL_CTX_free(ctx);
+    return r < 0 ? sb_fail(err, r, "cannot set up TLS as '%s'", host) : 0;
+}

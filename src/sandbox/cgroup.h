@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Limits of a sandbox: cgroup v2 where a writable hierarchy has the controllers, else v1, else
+ * resource limits of the processes. */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+struct limits {
+    double cpus;           /* 0: all */
+    uint64_t memory_bytes; /* 0: no limit */
+    uint64_t pids;         /* 0: no limit */
+};
+
+struct cgroup;
+
+/* Makes the groups of sandbox `name`; removes what a crashed supervisor left.  Never fails for want of
+ * cgroups: cgroup_kind() then says "rlimits". */
+struct cgroup *cgroup_create(const char *name, const struct limits *limits);
+const char *cgroup_kind(const struct cgroup *cgroup); /* "cgroup v2", "cgroup v1", "rlimits" */
+/* Moves a process in (before it runs anything of the sandbox). */
+int cgroup_enter(struct cgroup *cgroup, pid_t pid);
+/* In the child, when there are no cgroups: sets resource limits instead. */
+void cgroup_apply_rlimits(const struct cgroup *cgroup);
+/* Removes the groups (empty by now) and frees. */
+void cgroup_destroy(struct cgroup *cgroup);

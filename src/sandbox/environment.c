@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sandbox/environment.h"
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/msg.h"
+
+#define PROXY_URL "http://127.0.0.1:3128"
+#define NO_PROXY_LIST "localhost,127.0.0.1,::1"
+
+struct variable {
+    const char *name, *value;
+};
+
+static const struct variable common[] = {
+    {"PATH", "/home/agent/.local/bin:/opt/sbx/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:"
+             "/sbin:/bin"},
+    {"LANG", "C.UTF-8"},
+    /* The exit, in both spellings: programs disagree on which one they read. */
+    {"HTTP_PROXY", PROXY_URL},
+    {"HTTPS_PROXY", PROXY_URL},
+    {"http_proxy", PROXY_URL},
+    {"https_proxy", PROXY_URL},
+    {"NO_PROXY", NO_PROXY_LIST},
+    {"no_proxy", NO_PROXY_LIST},
+    {"NODE_USE_ENV_PROXY", "1"},
+    /* Each of these names the bundle for some client that ignores the system's. */
+    {"SSL_CERT_FILE", ENVIRONMENT_CA_BUNDLE},
+    {"NODE_EXTRA_CA_CERTS", ENVIRONMENT_CA_BUNDLE},
+    {"REQUESTS_CA_BUNDLE", ENVIRONMENT_CA_BUNDLE},
+    {"PIP_CERT", ENVIRONMENT_CA_BUNDLE},
+    {"GIT_SSL_CAINFO", ENVIRONMENT_CA_BUNDLE},
+    {"CURL_CA_BUNDLE", ENVIRONMENT_CA_BUNDLE},
+    {"AWS_CA_BUNDLE", ENVIRONMENT_CA_BUNDLE},
+    {"CARGO_HTTP_CAINFO", ENVIRONMENT_CA_BUNDLE},
+    {"DENO_CERT", ENVIRONMENT_CA_BUNDLE},
+    {"IS_SANDBOX", "1"},
+};
+
+/* Only for agent: as root the system's places are right. */
+static const struct variable agents[] = {
+    {"NPM_CONFIG_PREFIX", "/home/agent/.local"},
+    /* Debian's pip refuses even --user without it; a sandbox is there to be changed. */
+    {"PIP_BREAK_SYSTEM_PACKAGES", "1"},
+};
+
+static void set_all(json_t *env, const struct variable *variables, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        json_object_set_new(env, variables[i].name, json_string(variables[i].value));
+    }
+}
+
+json_t *environment_compose(const json_t *config, const json_t *sentinels, bool as_agent)
+{
+    json_t *env = json_object();
+    set_all(env, common, SB_ARRAY_LEN(common));
+    if (as_agent) {
+        set_all(env, agents, SB_ARRAY_LEN(agents));
+    }
+    const char *workspace = sb_json_str(config, "workspace");
+    if (workspace) {
+        json_object_set_new(env, "WORKSPACE_DIR", json_string(workspace));
+    }
+    json_object_update(env, json_object_get(json_object_get(config, "plan"), "env"));
+    json_object_update(env, (json_t *)(uintptr_t)sentinels);
+    json_object_update(env, json_object_get(config, "env"));
+    return env;
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sandbox/exit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "base/fs.h"
+#include "base/msg.h"
+#include "policy/store.h"
+#include "sandbox/layout.h"
+#include "secret/secret.h"
+
+enum { PROXY_CHANNEL = 3 };
+
+static _Noreturn void exec_proxy(const char *path, int channel)
+{
+    dup2(channel, PROXY_CHANNEL);
+    syscall(SYS_close_range, PROXY_CHANNEL + 1, ~0U, 0);
+    execl(path, "sbx-proxy", (char *)NULL);
+    _exit(127);
+}
+
+int exit_proxy_spawn(struct exit_proxy *ret, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *path = NULL;
+    int r = sandbox_helper_path("sbx-proxy", &path, err);
+    if (r < 0) {
+        return r;
+    }
+    int channel[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) < 0) {
+        return sb_fail_errno(err, errno, "make the proxy's channel");
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        exec_proxy(path, channel[1]);
+    }
+    close(channel[1]);
+    if (pid < 0) {
+        close(channel[0]);
+        return sb_fail_errno(err, errno, "fork the proxy");
+    }
+    *ret = (struct exit_proxy){
+        .pid = pid, .pidfd = (int)syscall(SYS_pidfd_open, pid, 0), .socket = channel[0]};
+    return 0;
+}
+
+/* Waits for its {"ok":…}. */
+static int await_reply(const struct exit_proxy *proxy, struct sb_msg *ret, struct sb_err **err)
+{
+    SB_CLEANUP(msg) struct sb_msg msg = {0};
+    int r = sb_msg_recv(proxy->socket, &msg, err);
+    if (r <= 0) {
+        return r < 0 ? r : sb_fail(err, SB_ESTART, "the proxy ended unexpectedly");
+    }
+    if (!json_is_true(json_object_get(msg.json, "ok"))) {
+        const char *text = sb_json_str(msg.json, "error");
+        return sb_fail(err, SB_ESTART, "the proxy refused: %s", text ? text : "no reason given");
+    }
+    if (ret) {
+        *ret = msg;
+        msg = (struct sb_msg){0};
+    }
+    return 0;
+}
+
+int exit_proxy_listen(const struct exit_proxy *proxy, const int listeners[NET_LISTENERS],
+                      int log_fd, struct sb_err **err)
+{
+    SB_CLEANUP(json) json_t *names = json_array();
+    int fds[NET_LISTENERS + 1];
+    size_t count = 0;
+    for (size_t i = 0; i < NET_LISTENERS; i++) {
+        if (listeners[i] >= 0) {
+            json_array_append_new(names, json_string(net_listener_names[i]));
+            fds[count++] = listeners[i];
+        }
+    }
+    json_array_append_new(names, json_string("log"));
+    fds[count++] = log_fd;
+    SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:O}", "op", "listen", "fds", names);
+    return sb_msg_send(proxy->socket, message, fds, count, err);
+}
+
+int exit_proxy_configure(const struct exit_proxy *proxy, const json_t *config, struct sb_err **err)
+{
+    char *text = json_dumps(config, JSON_COMPACT);
+    if (!text) {
+        return sb_fail(err, SB_EFAIL, "cannot write the proxy's configuration");
+    }
+    size_t len = strlen(text);
+    SB_CLEANUP(fd) int memfd = sb_memfd("sbx-config", text, len);
+    explicit_bzero(text, len);
+    free(text);
+    if (memfd < 0) {
+        return sb_fail_errno(err, -memfd, "make the proxy's configuration");
+    }
+    SB_CLEANUP(json) json_t *message = json_pack("{s:s}", "op", "config");
+    int r = sb_msg_send(proxy->socket, message, &memfd, 1, err);
+    return r < 0 ? r : await_reply(proxy, NULL, err);
+}
+
+int exit_proxy_make_ca(const struct exit_proxy *proxy, json_t **ret, struct sb_err **err)
+{
+    SB_CLEANUP(json) json_t *message = json_pack("{s:s}", "op", "ca");
+    SB_CLEANUP(msg) struct sb_msg reply = {0};
+    int r = sb_msg_send(proxy->socket, message, NULL, 0, err);
+    r = r < 0 ? r : await_reply(proxy, &reply, err);
+    if (r < 0) {
+        return r;
+    }
+    *ret = json_pack("{s:O,s:O}", "cert_pem", json_object_get(reply.json, "cert_pem"), "key_pem",
+                     json_object_get(reply.json, "key_pem"));
+    return *ret ? 0 : sb_fail(err, SB_EPROTO, "the proxy made no CA");
+}
+
+void exit_proxy_kill(struct exit_proxy *proxy)
+{
+    if (proxy->pid > 0) {
+        kill(proxy->pid, SIGKILL);
+        waitpid(proxy->pid, NULL, 0);
+        close(proxy->pidfd);
+        close(proxy->socket);
+    }
+    *proxy = (struct exit_proxy){.pidfd = -1, .socket = -1};
+}
+
+/* ---- the configuration ---- */
+
+static void add_kit_rules(json_t *rules, const json_t *plan, const char *key)
+{
+    const json_t *entries = json_object_get(plan, key);
+    for (size_t i = 0; i < json_array_size(entries); i++) {
+        const json_t *entry = json_array_get(entries, i);
+        const char *kit = sb_json_str(entry, "kit");
+        SB_CLEANUP(free) char *text = sb_xasprintf("%s %s", key, sb_json_str(entry, "rule"));
+        SB_CLEANUP(free) char *origin = sb_xasprintf("kit:%s", kit ? kit : "?");
+        json_array_append_new(rules, json_pack("{s:s,s:s}", "text", text, "origin", origin));
+    }
+}
+
+/* Names that the host knows by its own file are resolved the same way for the sandbox. */
+static json_t *host_pins(void)
+{
+    json_t *pins = json_object();
+    SB_CLEANUP(buf) struct sb_buf text;
+    sb_buf_init(&text, 1 << 20);
+    if (sb_read_file(AT_FDCWD, "/etc/hosts", &text, NULL) < 0) {
+        return pins;
+    }
+    char *rest = text.data;
+    for (char *line; (line = strsep(&rest, "\n"));) {
+        line[strcspn(line, "#")] = '\0';
+        char *words = line;
+        const char *address = NULL;
+        for (const char *word; (word = strsep(&words, " \t"));) {
+            if (!*word) {
+                continue;
+            }
+            if (!address) {
+                address = word;
+            } else if (!json_object_get(pins, word)) {
+                json_object_set_new(pins, word, json_string(address));
+            }
+        }
+    }
+    return pins;
+}
+
+int exit_compose(const char *name, const json_t *config, const json_t *ca, json_t **ret_config,
+                 json_t **ret_sentinels, struct sb_err **err)
+{
+    const json_t *plan = json_object_get(config, "plan");
+    SB_CLEANUP(json) json_t *rules = json_array();
+    SB_CLEANUP(json) json_t *inject = NULL;
+    SB_CLEANUP(json) json_t *sentinels = NULL;
+    int r = policy_store_rules(name, rules, NULL, err);
+    r = r < 0 ? r : secret_resolve(name, plan, &inject, &sentinels, err);
+    if (r < 0) {
+        return r;
+    }
+    add_kit_rules(rules, plan, "allow");
+    add_kit_rules(rules, plan, "deny");
+    SB_CLEANUP(json) json_t *hosts = host_pins();
+    *ret_config = json_pack("{s:i,s:s,s:O,s:O,s:O}", "version", 1, "sandbox", name, "rules", rules,
+                            "inject", inject, "hosts", hosts);
+    if (ca) {
+        json_object_set(*ret_config, "ca", (json_t *)(uintptr_t)ca);
+    }
+    *ret_sentinels = sb_steal(&sentinels);
+    return 0;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The supervisor's side of the proxy: starting it, telling it the rules, starting it again. */
+#pragma once
+
+#include <jansson.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "sandbox/net.h"
+
+struct exit_proxy {
+    pid_t pid;
+    int pidfd;
+    int socket;
+};
+
+/* Starts the program; it waits for its listeners. */
+int exit_proxy_spawn(struct exit_proxy *ret, struct sb_err **err);
+/* Hands over the listening sockets and the log (borrowed), then the configuration. */
+int exit_proxy_listen(const struct exit_proxy *proxy, const int listeners[NET_LISTENERS],
+                      int log_fd, struct sb_err **err);
+/* Replaces its configuration; returns when it holds. */
+int exit_proxy_configure(const struct exit_proxy *proxy, const json_t *config,
+                         struct sb_err **err);
+/* Lets it make a CA: {"cert_pem","key_pem"}. */
+int exit_proxy_make_ca(const struct exit_proxy *proxy, json_t **ret, struct sb_err **err);
+/* Kills and reaps it. */
+void exit_proxy_kill(struct exit_proxy *proxy);
+
+/* The configuration of a sandbox by its sandbox.json, the policy and the secrets as they are now.
+ * *ret_sentinels: variables for the sandbox. */
+int exit_compose(const char *name, const json_t *config, const json_t *ca, json_t **ret_config,
+                 json_t **ret_sentinels, struct sb_err **err);

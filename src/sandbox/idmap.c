@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sandbox/idmap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "base/fs.h"
+
+/* A range of subordinate ids: "name-or-uid:first:count" (subuid(5)). */
+struct subid {
+    unsigned long first, count;
+};
+
+static bool subid_find(const char *file, struct subid *ret)
+{
+    SB_CLEANUP(buf) struct sb_buf text;
+    sb_buf_init(&text, 1 << 20);
+    if (sb_read_file(AT_FDCWD, file, &text, NULL) < 0) {
+        return false;
+    }
+    const struct passwd *pw = getpwuid(getuid());
+    char number[16];
+    snprintf(number, sizeof(number), "%u", getuid());
+    char *rest = text.data;
+    for (char *line; (line = strsep(&rest, "\n"));) {
+        const char *name = strsep(&line, ":");
+        if (!line || (strcmp(name, number) != 0 && (!pw || strcmp(name, pw->pw_name) != 0))) {
+            continue;
+        }
+        char *end;
+        ret->first = strtoul(line, &end, 10);
+        ret->count = *end == ':' ? strtoul(end + 1, NULL, 10) : 0;
+        if (ret->count >= IDMAP_COUNT) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool have_range(void)
+{
+    struct subid range;
+    return subid_find("/etc/subuid", &range) && subid_find("/etc/subgid", &range) &&
+           access("/usr/bin/newuidmap", X_OK) == 0 && access("/usr/bin/newgidmap", X_OK) == 0;
+}
+
+struct idmap idmap_choose(unsigned slot)
+{
+    if (geteuid() == 0) {
+        return (struct idmap){IDMAP_ROOT, IDMAP_FIRST + (uid_t)slot * IDMAP_COUNT};
+    }
+    return (struct idmap){have_range() ? IDMAP_RANGE : IDMAP_SINGLE, 0};
+}
+
+const char *idmap_mode_name(enum idmap_mode mode)
+{
+    static const char *const names[] = {"root", "range", "single"};
+    return names[mode];
+}
+
+static int write_proc(pid_t pid, const char *file, const char *text)
+{
+    SB_CLEANUP(free) char *path = sb_xasprintf("/proc/%d/%s", pid, file);
+    SB_CLEANUP(fd) int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text)) {
+        return -errno;
+    }
+    return 0;
+}
+
+static int write_maps(pid_t pid, const char *uid_map, const char *gid_map, bool deny_setgroups,
+                      struct sb_err **err)
+{
+    int r = deny_setgroups ? write_proc(pid, "setgroups", "deny") : 0;
+    if (r == 0) {
+        r = write_proc(pid, "uid_map", uid_map);
+    }
+    if (r == 0) {
+        r = write_proc(pid, "gid_map", gid_map);
+    }
+    return r < 0 ? sb_fail_errno(err, -r, "write the id map of the sandbox's user namespace") : 0;
+}
+
+/* newuidmap PID 0 SUB 1000  1000 UID 1  1001 SUB+1000 64535: agent is the caller. */
+static int run_newidmap(const char *program, pid_t pid, uid_t self, const struct subid *range,
+                        struct sb_err **err)
+{
+    char text[10][24];
+    const unsigned long numbers[10] = {(unsigned long)pid,
+                                       0,
+                                       range->first,
+                                       IDMAP_AGENT,
+                                       IDMAP_AGENT,
+                                       self,
+                                       1,
+                                       IDMAP_AGENT + 1,
+                                       range->first + IDMAP_AGENT,
+                                       IDMAP_COUNT - IDMAP_AGENT - 1};
+    const char *argv[12] = {program};
+    for (size_t i = 0; i < 10; i++) {
+        snprintf(text[i], sizeof(text[i]), "%lu", numbers[i]);
+        argv[i + 1] = text[i];
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        execv(program, (char *const *)(uintptr_t)argv);
+        _exit(127);
+    }
+    int status = -1;
+    if (child < 0 || waitpid(child, &status, 0) < 0 || status != 0) {
+        sb_fail(err, SB_ESTART, "%s could not map the ids of the sandbox", program);
+        sb_hint(err, "check /etc/subuid and /etc/subgid, and that %s is setuid root", program);
+        return SB_ESTART;
+    }
+    return 0;
+}
+
+int idmap_write(const struct idmap *map, pid_t pid, struct sb_err **err)
+{
+    char uids[64];
+    char gids[64];
+    struct subid range;
+    int r;
+    switch (map->mode) {
+    case IDMAP_ROOT:
+        snprintf(uids, sizeof(uids), "0 %u %d\n", map->base, IDMAP_COUNT);
+        return write_maps(pid, uids, uids, false, err);
+    case IDMAP_SINGLE:
+        snprintf(uids, sizeof(uids), "%d %u 1\n", IDMAP_AGENT, getuid());
+        snprintf(gids, sizeof(gids), "%d %u 1\n", IDMAP_AGENT, getgid());
+        return write_maps(pid, uids, gids, true, err);
+    case IDMAP_RANGE:
+        break;
+    }
+    if (!subid_find("/etc/subuid", &range)) {
+        return sb_fail(err, SB_ESTART, "the caller's range in /etc/subuid is gone");
+    }
+    r = run_newidmap("/usr/bin/newuidmap", pid, getuid(), &range, err);
+    if (r == 0 && !subid_find("/etc/subgid", &range)) {
+        r = sb_fail(err, SB_ESTART, "the caller's range in /etc/subgid is gone");
+    }
+    return r < 0 ? r : run_newidmap("/usr/bin/newgidmap", pid, getgid(), &range, err);
+}
+
+/* A process that only lends its user namespace until a descriptor to it is open. */
+static pid_t spawn_holder(int ret_gate[2])
+{
+    if (pipe2(ret_gate, O_CLOEXEC) < 0) {
+        return -1;
+    }
+    pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, NULL);
+    if (pid == 0) {
+        char byte;
+        close(ret_gate[1]);
+        _exit(read(ret_gate[0], &byte, 1) < 0);
+    }
+    close(ret_gate[0]);
+    if (pid < 0) {
+        close(ret_gate[1]);
+    }
+    return pid;
+}
+
+static int userns_of_maps(const char *uid_map, const char *gid_map, struct sb_err **err)
+{
+    int gate[2];
+    pid_t pid = spawn_holder(gate);
+    if (pid < 0) {
+        return sb_fail_errno(err, errno, "create a user namespace");
+    }
+    int r = write_maps(pid, uid_map, gid_map, false, err);
+    if (r == 0) {
+        SB_CLEANUP(free) char *path = sb_xasprintf("/proc/%d/ns/user", pid);
+        r = open(path, O_RDONLY | O_CLOEXEC);
+        r = r < 0 ? sb_fail_errno(err, errno, "open %s", path) : r;
+    }
+    close(gate[1]);
+    waitpid(pid, NULL, 0);
+    return r;
+}
+
+int idmap_system_userns(const struct idmap *map, struct sb_err **err)
+{
+    char text[64];
+    snprintf(text, sizeof(text), "0 %u %d\n", map->base, IDMAP_COUNT);
+    return userns_of_maps(text, text, err);
+}
+
+/* `owner` is agent; what another id of the sandbox writes there keeps that id. */
+static void format_workspace_map(char *out, size_t cap, const struct idmap *map, unsigned owner)
+{
+    uid_t after = map->base + IDMAP_AGENT + 1;
+    snprintf(out, cap, "%u %u 1\n%u %u %d\n%u %u %d\n", owner, map->base + IDMAP_AGENT, map->base,
+             map->base, IDMAP_AGENT, after, after, IDMAP_COUNT - IDMAP_AGENT - 1);
+}
+
+int idmap_workspace_userns(const struct idmap *map, uid_t owner, gid_t group, struct sb_err **err)
+{
+    char uids[192];
+    char gids[192];
+    format_workspace_map(uids, sizeof(uids), map, owner);
+    format_workspace_map(gids, sizeof(gids), map, group);
+    return userns_of_maps(uids, gids, err);
+}
+
+int idmap_run_as(const struct idmap *map, int (*fn)(void *arg), void *arg, struct sb_err **err)
+{
+    int gate[2];
+    if (pipe2(gate, O_CLOEXEC) < 0) {
+        return sb_fail_errno(err, errno, "pipe");
+    }
+    pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, NULL);
+    if (pid == 0) {
+        char byte;
+        close(gate[1]);
+        bool go = read(gate[0], &byte, 1) == 1;
+        if (map->mode != IDMAP_SINGLE) {
+            go = go && setresgid(0, 0, 0) == 0 && setresuid(0, 0, 0) == 0;
+        }
+        _exit(go && fn(arg) == 0 ? 0 : 1);
+    }
+    int r = pid < 0 ? sb_fail_errno(err, errno, "create a user namespace")
+                    : idmap_write(map, pid, err);
+    if (r == 0 && write(gate[1], "", 1) != 1) {
+        r = sb_fail_errno(err, errno, "start a process with the sandbox's ids");
+    }
+    close(gate[0]);
+    close(gate[1]);
+    int status = 0;
+    if (pid > 0 && waitpid(pid, &status, 0) == pid && status != 0 && r == 0) {
+        r = sb_fail(err, SB_EFAIL, "a process with the sandbox's ids failed");
+    }
+    return r;
+}
+
+static int remove_path(void *arg)
+{
+    return sb_remove_tree(AT_FDCWD, arg);
+}
+
+int idmap_remove_tree(const struct idmap *map, const char *path, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *copy = sb_xstrdup(path);
+    int r = idmap_run_as(map, remove_path, copy, err);
+    /* The top directory lies in one of ours. */
+    int last = sb_remove_tree(AT_FDCWD, path);
+    if (last == 0) {
+        if (r < 0 && err) {
+            sb_err_free(*err);
+            *err = NULL;
+        }
+        return 0;
+    }
+    return r < 0 ? sb_wrap(err, r, "remove '%s'", path) : sb_fail_errno(err, -last, "remove '%s'", path);
+}

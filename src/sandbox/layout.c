@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sandbox/layout.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "base/fs.h"
+#include "base/paths.h"
+
+bool sandbox_name_valid(const char *name)
+{
+    size_t len = strlen(name);
+    if (len == 0 || len > SANDBOX_NAME_MAX || !isalnum((unsigned char)name[0]) ||
+        !isalnum((unsigned char)name[len - 1])) {
+        return false;
+    }
+    for (size_t i = 0; i < len; i++) {
+        if (!isalnum((unsigned char)name[i]) && name[i] != '-' && name[i] != '.') {
+            return false;
+        }
+    }
+    return strcmp(name, "default") != 0;
+}
+
+int sandbox_dir(const char *name, char **ret_path, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *base = NULL;
+    int r = sb_path_state_sub("sandboxes", &base, err);
+    if (r < 0) {
+        return r;
+    }
+    *ret_path = sb_xasprintf("%s/%s", base, name);
+    return 0;
+}
+
+int sandbox_runtime_dir(const char *name, char **ret_path, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *base = NULL;
+    int r = sb_path_runtime(&base, err);
+    if (r < 0) {
+        return r;
+    }
+    *ret_path = sb_xasprintf("%s/%s", base, name);
+    return 0;
+}
+
+int sandbox_log_path(const char *name, const char *suffix, char **ret_path, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *base = NULL;
+    int r = sb_path_state_sub("log", &base, err);
+    if (r < 0) {
+        return r;
+    }
+    *ret_path = sb_xasprintf("%s/%s%s", base, name, suffix);
+    return 0;
+}
+
+int sandbox_helper_path(const char *program, char **ret_path, struct sb_err **err)
+{
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    if (n < 0) {
+        return sb_fail_errno(err, errno, "readlink /proc/self/exe");
+    }
+    self[n] = '\0';
+    char *slash = strrchr(self, '/');
+    *slash = '\0';
+    /* Installed: PREFIX/bin/sbx beside PREFIX/libexec/sbx.  In the build tree each program lies in its
+     * folder's directory below src/. */
+    static const char *const places[] = {"%s/%s", "%s/../libexec/sbx/%s", "%s/src/init/%s",
+                                         "%s/src/proxy/%s", "%s/src/sandbox/%s", "%s/../init/%s",
+                                         "%s/../proxy/%s", "%s/../sandbox/%s"};
+    for (size_t i = 0; i < SB_ARRAY_LEN(places); i++) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+        char *path = sb_xasprintf(places[i], self, program);
+#pragma GCC diagnostic pop
+        if (access(path, X_OK) == 0) {
+            *ret_path = path;
+            return 0;
+        }
+        free(path);
+    }
+    sb_fail(err, SB_EFAIL, "the helper program '%s' is not installed beside '%s/sbx'", program,
+            self);
+    sb_hint(err, "install sbx with 'make install', or run it from its build directory");
+    return SB_EFAIL;
+}
+
+int sandbox_control_connect(const char *runtime_dir)
+{
+    SB_CLEANUP(fd) int dir = open(runtime_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0) {
+        return -errno;
+    }
+    SB_CLEANUP(fd) int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (sock < 0) {
+        return -errno;
+    }
+    /* Through /proc, because a path may be longer than sun_path. */
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/control", dir);
+    if (connect(sock, (const struct sockaddr *)&addr, sizeof(addr)) < 0) {
+        return -errno;
+    }
+    return sb_steal_fd(&sock);
+}

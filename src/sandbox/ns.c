@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sandbox/ns.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "base/msg.h"
+#include "sandbox/confine.h"
+
+enum { INIT_CHANNEL = 3 }; /* where sbx-init expects its socket */
+
+static pid_t clone_namespaces(int *ret_pidfd)
+{
+    struct clone_args args = {
+        .flags = CLONE_PIDFD | CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET |
+                 CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP,
+        .pidfd = (uint64_t)(uintptr_t)ret_pidfd,
+        .exit_signal = SIGCHLD,
+    };
+    return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+}
+
+/* ---- in the child ---- */
+
+/* Becomes the sandbox's root (agent where that is the only id). */
+static int take_ids(enum idmap_mode mode, struct sb_err **err)
+{
+    if (mode == IDMAP_SINGLE) {
+        return 0;
+    }
+    if (setresgid(0, 0, 0) < 0 || setgroups(0, NULL) < 0 || setresuid(0, 0, 0) < 0) {
+        return sb_fail_errno(err, errno, "become root of the sandbox");
+    }
+    return 0;
+}
+
+static int exec_init(const struct ns_spec *spec, int channel, struct sb_err **err)
+{
+    /* Descriptors 0..3 only; the program itself is reached through its own close-on-exec one. */
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0 ||
+        dup2(channel, INIT_CHANNEL) < 0) {
+        return sb_fail_errno(err, errno, "arrange the descriptors of sbx-init");
+    }
+    char *argv[] = {(char[]){"sbx-init"}, NULL};
+    char *root_env[] = {NULL};
+    char *single_env[] = {(char[]){"SBX_SINGLE_UID=1"}, NULL};
+    syscall(SYS_close_range, INIT_CHANNEL + 1, ~0U, CLOSE_RANGE_CLOEXEC);
+    fexecve(spec->init_fd, argv,
+            spec->rootfs->map.mode == IDMAP_SINGLE ? single_env : root_env);
+    return sb_fail_errno(err, errno, "execute sbx-init");
+}
+
+static int become_init(const struct ns_spec *spec, int channel, struct sb_err **err)
+{
+    struct rootfs *rootfs = spec->rootfs;
+    int listeners[NET_LISTENERS];
+    int r = take_ids(rootfs->map.mode, err);
+    /* Again: a change of ids clears it (prctl(2)). */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (r == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
+        r = sb_fail_errno(err, errno, "make the mount namespace private");
+    }
+    r = r < 0 ? r : net_setup(listeners, err);
+    if (r == 0 && rootfs->map.mode != IDMAP_ROOT) {
+        r = rootfs_clone_trees(rootfs, err);
+    }
+    r = r < 0 ? r : rootfs_enter(rootfs, spec->name, err);
+    if (r == 0 && sethostname(spec->name, strlen(spec->name)) < 0) {
+        r = sb_fail_errno(err, errno, "set the host name");
+    }
+    struct confine_filter *filter = NULL;
+    r = r < 0 ? r : confine_filter_new(&filter, err);
+    r = r < 0 ? r : confine_capabilities(err);
+    if (r < 0) {
+        return r;
+    }
+    cgroup_apply_rlimits(spec->cgroup);
+    SB_CLEANUP(json) json_t *names = json_array();
+    int fds[NET_LISTENERS];
+    size_t count = 0;
+    for (size_t i = 0; i < NET_LISTENERS; i++) {
+        if (listeners[i] >= 0) {
+            json_array_append_new(names, json_integer((json_int_t)i));
+            fds[count++] = listeners[i];
+        }
+    }
+    SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:O}", "event", "listeners", "which", names);
+    r = sb_msg_send(channel, message, fds, count, err);
+    r = r < 0 ? r : confine_filter_load(filter, err);
+    return r < 0 ? r : exec_init(spec, channel, err);
+}
+
+static _Noreturn void child_main(const struct ns_spec *spec, int channel, int gate)
+{
+    char byte;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    /* The gate opens when our id maps are written; a parent that died closes it. */
+    if (read(gate, &byte, 1) != 1) {
+        _exit(125);
+    }
+    close(gate);
+    struct sb_err *err = NULL;
+    become_init(spec, channel, &err);
+    SB_CLEANUP(json)
+    json_t *message = json_pack("{s:s,s:s,s:s?,s:i}", "event", "failed", "error", err->message,
+                                "hint", err->hint, "code", err->code);
+    sb_msg_send(channel, message, NULL, 0, NULL);
+    _exit(125);
+}
+
+/* ---- in the supervisor ---- */
+
+static int userns_refused(int errnum, struct sb_err **err)
+{
+    sb_fail(err, SB_ESTART, "this system does not let you make the sandbox's namespaces: %s",
+            strerror(errnum));
+    if (access("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", F_OK) == 0) {
+        sb_hint(err, "AppArmor restricts user namespaces here (Ubuntu 24.04 and later): install sbx's "
+                     "profile with 'sudo make install', or once: "
+                     "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0");
+    } else if (errnum == ENOSPC || errnum == EUSERS) {
+        sb_hint(err, "raise the limit: sudo sysctl user.max_user_namespaces=15000");
+    } else {
+        sb_hint(err, "allow them (sudo sysctl kernel.unprivileged_userns_clone=1), or run as root");
+    }
+    return SB_ESTART;
+}
+
+static int receive_listeners(int channel, struct ns_sandbox *sandbox, struct sb_err **err)
+{
+    SB_CLEANUP(msg) struct sb_msg msg = {0};
+    int r = sb_msg_recv(channel, &msg, err);
+    if (r <= 0) {
+        return r < 0 ? r : sb_fail(err, SB_ESTART, "the sandbox's first process ended too early");
+    }
+    const char *event = sb_json_str(msg.json, "event");
+    if (!event || strcmp(event, "listeners") != 0) {
+        const char *text = sb_json_str(msg.json, "error");
+        const char *hint = sb_json_str(msg.json, "hint");
+        sb_fail(err, SB_ESTART, "%s", text ? text : "the sandbox's first process failed");
+        if (hint) {
+            sb_hint(err, "%s", hint);
+        }
+        return SB_ESTART;
+    }
+    const json_t *which = json_object_get(msg.json, "which");
+    for (size_t i = 0; i < json_array_size(which); i++) {
+        json_int_t index = json_integer_value(json_array_get(which, i));
+        if (index >= 0 && index < NET_LISTENERS) {
+            sandbox->listeners[index] = sb_msg_steal_fd(&msg, i);
+        }
+    }
+    return 0;
+}
+
+static int admit(const struct ns_spec *spec, pid_t pid, int gate, struct sb_err **err)
+{
+    int r = idmap_write(&spec->rootfs->map, pid, err);
+    if (r < 0) {
+        return r;
+    }
+    r = cgroup_enter(spec->cgroup, pid);
+    if (r < 0) {
+        return sb_fail_errno(err, -r, "put the sandbox into its cgroup");
+    }
+    return write(gate, "", 1) == 1 ? 0 : sb_fail_errno(err, errno, "start the sandbox");
+}
+
+static void kill_and_reap(const struct ns_sandbox *sandbox)
+{
+    kill(sandbox->pid, SIGKILL);
+    waitpid(sandbox->pid, NULL, 0);
+}
+
+int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err **err)
+{
+    struct ns_sandbox sandbox = {.pidfd = -1};
+    for (size_t i = 0; i < NET_LISTENERS; i++) {
+        sandbox.listeners[i] = -1;
+    }
+    int channel[2];
+    int gate[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) < 0 ||
+        pipe2(gate, O_CLOEXEC) < 0) {
+        return sb_fail_errno(err, errno, "make the sandbox's channel");
+    }
+    sandbox.pid = clone_namespaces(&sandbox.pidfd);
+    if (sandbox.pid == 0) {
+        close(channel[0]);
+        close(gate[1]);
+        child_main(spec, channel[1], gate[0]);
+    }
+    int clone_errno = errno;
+    close(channel[1]);
+    close(gate[0]);
+    int r = sandbox.pid < 0 ? userns_refused(clone_errno, err) : admit(spec, sandbox.pid, gate[1], err);
+    close(gate[1]);
+    if (r == 0) {
+        r = receive_listeners(channel[0], &sandbox, err);
+    }
+    if (r < 0) {
+        close(channel[0]);
+        if (sandbox.pid > 0) {
+            kill_and_reap(&sandbox);
+            close(sandbox.pidfd);
+        }
+        return r;
+    }
+    sandbox.channel = channel[0];
+    *ret = sandbox;
+    return 0;
+}

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Layers: `/` is an overlay of the shared template and the sandbox's own upper directory.  `/usr` is an overlay of the
+ * host's /usr in root mode; for an ordinary user it is the host's, read-only, with a writable overlay
+ * on /usr/local, since ids that are not mapped cannot be copied up.  Everything is staged on a tmpfs
+ * and becomes visible to nobody but this namespace. */
+#include "sandbox/rootfs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "base/fs.h"
+
+#define STAGE "/tmp"
+#define NEWROOT STAGE "/root"
+
+void rootfs_init(struct rootfs *rootfs)
+{
+    *rootfs = (struct rootfs){
+        .template_tree = -1, .state_tree = -1, .usr_tree = -1, .dpkg_tree = -1};
+    for (size_t i = 0; i < ROOTFS_WORKSPACES_MAX; i++) {
+        rootfs->workspaces[i].tree = -1;
+    }
+}
+
+void rootfs_done(struct rootfs *rootfs)
+{
+    int *const trees[] = {&rootfs->template_tree, &rootfs->state_tree, &rootfs->usr_tree,
+                          &rootfs->dpkg_tree};
+    for (size_t i = 0; i < SB_ARRAY_LEN(trees); i++) {
+        sb_cleanup_fd(trees[i]);
+    }
+    for (size_t i = 0; i < rootfs->nworkspaces; i++) {
+        sb_cleanup_fd(&rootfs->workspaces[i].tree);
+        free(rootfs->workspaces[i].path);
+    }
+    free(rootfs->template_path);
+    free(rootfs->state_path);
+    rootfs_init(rootfs);
+}
+
+/* ---- trees ---- */
+
+static int open_tree_fd(const char *path, unsigned flags)
+{
+    int fd = (int)syscall(SYS_open_tree, AT_FDCWD, path,
+                          OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_NO_AUTOMOUNT | flags);
+    return fd < 0 ? -errno : fd;
+}
+
+static int set_attr(int tree, unsigned flags, uint64_t set, int userns)
+{
+    struct mount_attr attr = {.attr_set = set, .userns_fd = (uint64_t)(unsigned)userns};
+    return syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | flags, &attr, sizeof(attr)) < 0
+               ? -errno
+               : 0;
+}
+
+/* A detached clone of the tree at `path`, seen through `userns` when that is not -1. */
+static int clone_tree(const char *path, uint64_t attrs, int userns, int *ret_tree,
+                      struct sb_err **err)
+{
+    /* An ordinary user may not take a mount apart from what is mounted on it (mount_namespaces(7)). */
+    unsigned recursive = userns < 0 ? AT_RECURSIVE : 0;
+    SB_CLEANUP(fd) int tree = open_tree_fd(path, recursive);
+    if (tree < 0) {
+        return sb_fail_errno(err, -tree, "clone the mount of '%s'", path);
+    }
+    if (userns >= 0) {
+        int r = set_attr(tree, 0, MOUNT_ATTR_IDMAP, userns);
+        if (r < 0) {
+            sb_fail_errno(err, -r, "show '%s' with the sandbox's ids", path);
+            sb_hint(err, "its file system must support ID-mapped mounts "
+                         "(ext4, xfs, btrfs, tmpfs do)");
+            return r;
+        }
+    }
+    int r = attrs ? set_attr(tree, recursive, attrs, -1) : 0;
+    if (r < 0) {
+        return sb_fail_errno(err, -r, "set mount attributes of '%s'", path);
+    }
+    *ret_tree = sb_steal_fd(&tree);
+    return 0;
+}
+
+static int clone_workspace(const struct rootfs *rootfs, struct rootfs_workspace *workspace,
+                           struct sb_err **err)
+{
+    SB_CLEANUP(fd) int userns = -1;
+    struct stat st;
+    if (stat(workspace->path, &st) < 0) {
+        return sb_fail_errno(err, errno, "workspace '%s'", workspace->path);
+    }
+    if (rootfs->map.mode == IDMAP_ROOT) {
+        userns = idmap_workspace_userns(&rootfs->map, st.st_uid, st.st_gid, err);
+        if (userns < 0) {
+            return userns;
+        }
+    }
+    uint64_t attrs = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+    attrs |= workspace->read_only ? MOUNT_ATTR_RDONLY : 0;
+    return clone_tree(workspace->path, attrs, userns, &workspace->tree, err);
+}
+
+int rootfs_clone_trees(struct rootfs *rootfs, struct sb_err **err)
+{
+    SB_CLEANUP(fd) int userns = -1;
+    bool root = rootfs->map.mode == IDMAP_ROOT;
+    if (root) {
+        userns = idmap_system_userns(&rootfs->map, err);
+        if (userns < 0) {
+            return userns;
+        }
+    }
+    int r = clone_tree(rootfs->template_path, 0, userns, &rootfs->template_tree, err);
+    if (r == 0) {
+        r = clone_tree(rootfs->state_path, 0, -1, &rootfs->state_tree, err);
+    }
+    if (r == 0) {
+        r = clone_tree("/usr", root ? 0 : MOUNT_ATTR_RDONLY, userns, &rootfs->usr_tree, err);
+    }
+    if (r == 0 && access("/var/lib/dpkg", F_OK) == 0) {
+        r = clone_tree("/var/lib/dpkg", root ? 0 : MOUNT_ATTR_RDONLY, userns, &rootfs->dpkg_tree,
+                       err);
+    }
+    for (size_t i = 0; r == 0 && i < rootfs->nworkspaces; i++) {
+        r = clone_workspace(rootfs, &rootfs->workspaces[i], err);
+    }
+    return r;
+}
+
+static int attach(int tree, const char *path)
+{
+    return syscall(SYS_move_mount, tree, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) < 0 ? -errno
+                                                                                          : 0;
+}
+
+/* ---- the staged root ---- */
+
+static int make_dir(const char *path, mode_t mode)
+{
+    return mkdir(path, mode) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+static int stage_layers(const struct rootfs *rootfs)
+{
+    static const struct {
+        const char *path;
+        size_t offset;
+    } layers[] = {{STAGE "/template", offsetof(struct rootfs, template_tree)},
+                  {STAGE "/state", offsetof(struct rootfs, state_tree)},
+                  {STAGE "/usr", offsetof(struct rootfs, usr_tree)},
+                  {STAGE "/dpkg", offsetof(struct rootfs, dpkg_tree)}};
+    if (mount("sbx", STAGE, "tmpfs", 0, "mode=0755,size=1m") < 0) {
+        return -errno;
+    }
+    for (size_t i = 0; i < SB_ARRAY_LEN(layers); i++) {
+        const int *tree = (const int *)(const void *)((const char *)rootfs + layers[i].offset);
+        int r = make_dir(layers[i].path, 0755);
+        if (r == 0 && *tree >= 0) {
+            r = attach(*tree, layers[i].path);
+        }
+        if (r < 0) {
+            return r;
+        }
+    }
+    return make_dir(NEWROOT, 0755);
+}
+
+/* An overlay at `target`; its writable part is STATE/NAME.upper and .work, made when missing. */
+static int mount_overlay(const char *name, const char *lower, const char *target,
+                         const char *const *upper_dirs)
+{
+    SB_CLEANUP(free) char *upper = sb_xasprintf(STAGE "/state/%s.upper", name);
+    SB_CLEANUP(free) char *work = sb_xasprintf(STAGE "/state/%s.work", name);
+    int r = make_dir(upper, 0755);
+    r = r < 0 ? r : make_dir(work, 0700);
+    for (; r == 0 && upper_dirs && *upper_dirs; upper_dirs++) {
+        SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", upper, *upper_dirs);
+        r = make_dir(path, 0755);
+    }
+    if (r < 0) {
+        return r;
+    }
+    SB_CLEANUP(free)
+    char *options =
+        sb_xasprintf("lowerdir=%s,upperdir=%s,workdir=%s,userxattr", lower, upper, work);
+    return mount("sbx", target, "overlay", 0, options) < 0 ? -errno : 0;
+}
+
+static int mount_system(const struct rootfs *rootfs)
+{
+    /* In a merged directory the upper one's owner counts: these make /usr/local writable. */
+    static const char *const local_dirs[] = {"bin",   "sbin",    "lib",   "etc", "share", "include",
+                                             "games", "share/man", "src", NULL};
+    int r = mount_overlay("root", STAGE "/template", NEWROOT, NULL);
+    if (r < 0) {
+        return r;
+    }
+    if (rootfs->map.mode == IDMAP_ROOT) {
+        r = mount_overlay("usr", STAGE "/usr", NEWROOT "/usr", NULL);
+        return r < 0 ? r : mount_overlay("dpkg", STAGE "/dpkg", NEWROOT "/var/lib/dpkg", NULL);
+    }
+    if (mount(STAGE "/usr", NEWROOT "/usr", NULL, MS_BIND | MS_REC, NULL) < 0 ||
+        mount(STAGE "/dpkg", NEWROOT "/var/lib/dpkg", NULL, MS_BIND | MS_REC, NULL) < 0) {
+        return -errno;
+    }
+    return access("/usr/local", F_OK) < 0
+               ? 0
+               : mount_overlay("local", "/usr/local", NEWROOT "/usr/local", local_dirs);
+}
+
+static int bind_device(const char *name)
+{
+    SB_CLEANUP(free) char *from = sb_xasprintf("/dev/%s", name);
+    SB_CLEANUP(free) char *to = sb_xasprintf(NEWROOT "/dev/%s", name);
+    int fd = open(to, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        return -errno;
+    }
+    close(fd);
+    return mount(from, to, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
+}
+
+static int mount_dev(void)
+{
+    static const char *const devices[] = {"null", "zero", "full", "random", "urandom", "tty"};
+    static const char *const links[][2] = {{"/proc/self/fd", NEWROOT "/dev/fd"},
+                                           {"/proc/self/fd/0", NEWROOT "/dev/stdin"},
+                                           {"/proc/self/fd/1", NEWROOT "/dev/stdout"},
+                                           {"/proc/self/fd/2", NEWROOT "/dev/stderr"},
+                                           {"pts/ptmx", NEWROOT "/dev/ptmx"}};
+    if (mount("sbx", NEWROOT "/dev", "tmpfs", MS_NOSUID, "mode=0755,size=64k") < 0) {
+        return -errno;
+    }
+    for (size_t i = 0; i < SB_ARRAY_LEN(devices); i++) {
+        int r = bind_device(devices[i]);
+        if (r < 0) {
+            return r;
+        }
+    }
+    for (size_t i = 0; i < SB_ARRAY_LEN(links); i++) {
+        if (symlink(links[i][0], links[i][1]) < 0) {
+            return -errno;
+        }
+    }
+    if (mkdir(NEWROOT "/dev/pts", 0755) < 0 || mkdir(NEWROOT "/dev/shm", 01777) < 0 ||
+        mkdir(NEWROOT "/dev/mqueue", 01777) < 0) {
+        return -errno;
+    }
+    if (mount("devpts", NEWROOT "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
+              "newinstance,ptmxmode=0666,mode=0620") < 0 ||
+        mount("sbx", NEWROOT "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777") < 0 ||
+        mount("mqueue", NEWROOT "/dev/mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) <
+            0) {
+        return -errno;
+    }
+    return 0;
+}
+
+static int mount_proc(void)
+{
+    /* What shows the host's memory, keys or timers is covered. */
+    static const char *const covered[] = {NEWROOT "/proc/kcore", NEWROOT "/proc/keys",
+                                          NEWROOT "/proc/timer_list", NEWROOT "/proc/sysrq-trigger"};
+    if (mount("proc", NEWROOT "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0) {
+        return -errno;
+    }
+    for (size_t i = 0; i < SB_ARRAY_LEN(covered); i++) {
+        if (mount("/dev/null", covered[i], NULL, MS_BIND, NULL) < 0 && errno != ENOENT) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+static int mount_run(void)
+{
+    if (mount("sbx", NEWROOT "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") < 0 ||
+        mkdir(NEWROOT "/run/lock", 01777) < 0 || mkdir(NEWROOT "/run/secrets", 0755) < 0 ||
+        mkdir(NEWROOT "/run/user", 0755) < 0) {
+        return -errno;
+    }
+    return mount("sbx", NEWROOT "/run/secrets", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
+                 "mode=0755") < 0
+               ? -errno
+               : 0;
+}
+
+/* Files of the sandbox's past may be links by now: only ever touched after the move into the root. */
+static int mount_workspaces(const struct rootfs *rootfs, struct sb_err **err)
+{
+    for (size_t i = 0; i < rootfs->nworkspaces; i++) {
+        const struct rootfs_workspace *workspace = &rootfs->workspaces[i];
+        int r = sb_mkdir_p(AT_FDCWD, workspace->path, 0755);
+        r = r < 0 ? r : attach(workspace->tree, workspace->path);
+        if (r < 0) {
+            return sb_fail_errno(err, -r, "mount the workspace '%s'", workspace->path);
+        }
+    }
+    return 0;
+}
+
+static int write_names(const char *hostname)
+{
+    SB_CLEANUP(free) char *line = sb_xasprintf("%s\n", hostname);
+    SB_CLEANUP(free)
+    char *hosts = sb_xasprintf("127.0.0.1 localhost %s\n::1 localhost ip6-localhost\n", hostname);
+    int r = sb_write_file_atomic(AT_FDCWD, "/etc/hostname", line, strlen(line), 0644, NULL);
+    return r < 0 ? r
+                 : sb_write_file_atomic(AT_FDCWD, "/etc/hosts", hosts, strlen(hosts), 0644, NULL);
+}
+
+static int move_into(void)
+{
+    /* The old root is stacked under the new one and then dropped (pivot_root(2), NOTES). */
+    if (chdir(NEWROOT) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
+        umount2(".", MNT_DETACH) < 0 || chdir("/") < 0) {
+        return -errno;
+    }
+    return 0;
+}
+
+int rootfs_enter(struct rootfs *rootfs, const char *hostname, struct sb_err **err)
+{
+    umask(0);
+    int r = stage_layers(rootfs);
+    if (r < 0) {
+        return sb_fail_errno(err, -r, "stage the sandbox's layers");
+    }
+    static const struct {
+        const char *what;
+        int (*fn)(void);
+    } mounts[] = {{"/dev", mount_dev}, {"/proc", mount_proc}, {"/run", mount_run}};
+    r = mount_system(rootfs);
+    if (r < 0) {
+        return sb_fail_errno(err, -r, "mount the sandbox's root file system");
+    }
+    for (size_t i = 0; i < SB_ARRAY_LEN(mounts); i++) {
+        r = mounts[i].fn();
+        if (r < 0) {
+            return sb_fail_errno(err, -r, "mount the sandbox's %s", mounts[i].what);
+        }
+    }
+    r = move_into();
+    if (r < 0) {
+        return sb_fail_errno(err, -r, "move into the sandbox's root");
+    }
+    r = mount_workspaces(rootfs, err);
+    if (r < 0) {
+        return r;
+    }
+    r = write_names(hostname);
+    umask(022);
+    return r < 0 ? sb_fail_errno(err, -r, "write the sandbox's host name") : 0;
+}

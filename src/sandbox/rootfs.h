@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The sandbox's root file system: detached mounts of host trees, put together inside.
+ *
+ * Root mode clones the trees before the sandbox exists, because only then are they reachable; an
+ * ordinary user's sandbox clones them itself, at the start of its own mount namespace. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "sandbox/idmap.h"
+
+enum { ROOTFS_WORKSPACES_MAX = 16 };
+
+struct rootfs_workspace {
+    char *path; /* the same on the host and inside */
+    bool read_only;
+    int tree;
+};
+
+/* What a root is made of.  Trees are detached mounts (open_tree(2)), -1 until cloned. */
+struct rootfs {
+    struct idmap map;
+    char *template_path;
+    char *state_path; /* .../sandboxes/NAME/root, holds the writable layers */
+    int template_tree, state_tree, usr_tree, dpkg_tree;
+    struct rootfs_workspace workspaces[ROOTFS_WORKSPACES_MAX];
+    size_t nworkspaces;
+};
+
+void rootfs_init(struct rootfs *rootfs);
+void rootfs_done(struct rootfs *rootfs);
+/* Clones every tree (in root mode: ID-mapped). */
+int rootfs_clone_trees(struct rootfs *rootfs, struct sb_err **err);
+/* In the sandbox's new mount namespace, with its ids: builds the root, moves into it, and leaves
+ * nothing of the host's tree behind.  `hostname` is written to /etc/hostname and /etc/hosts. */
+int rootfs_enter(struct rootfs *rootfs, const char *hostname, struct sb_err **err);

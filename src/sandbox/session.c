@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A command inside a running sandbox, attached to our terminal, our pipes, or a caller's sink.
+ *
+ * With a terminal, sbx-init makes a pseudo-terminal inside and hands us its master: we copy bytes and
+ * window sizes, and ^C or ^Z are bytes for the line discipline inside.  Without one, three pipes are
+ * made here: a descriptor of the host's own (a terminal, a file) never enters the sandbox. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <termios.h>
+
+#include "base/fs.h"
+#include "sandbox/client.h"
+
+enum { CHUNK = 65536, EXIT_NOT_RUNNABLE = 126, EXIT_NOT_FOUND = 127, EXIT_SIGNAL = 128 };
+
+struct session {
+    int channel;   /* to sbx-init */
+    int in;        /* what we write to: pty master or pipe; -1 closed */
+    int out, errs; /* what we read from */
+    int signals;   /* signalfd */
+    const struct sandbox_exec *exec;
+    bool ended;
+    int status;
+};
+
+static void session_done(struct session *s)
+{
+    int *const fds[] = {&s->channel, &s->out, &s->errs, &s->signals};
+    if (s->in >= 0 && s->in != s->out) {
+        close(s->in);
+    }
+    for (size_t i = 0; i < SB_ARRAY_LEN(fds); i++) {
+        sb_cleanup_fd(fds[i]);
+    }
+}
+
+/* ---- the request ---- */
+
+static json_t *exec_request(const struct sandbox_exec *exec)
+{
+    json_t *argv = json_array();
+    for (const char *const *word = exec->argv; *word; word++) {
+        json_array_append_new(argv, json_string(*word));
+    }
+    json_t *request = json_pack("{s:s,s:o,s:b,s:b}", "op", "exec", "argv", argv, "tty",
+                                exec->tty, "detach", exec->detach);
+    if (exec->user) {
+        json_object_set_new(request, "user", json_string(exec->user));
+    }
+    if (exec->workdir) {
+        json_object_set_new(request, "workdir", json_string(exec->workdir));
+    }
+    SB_CLEANUP(json) json_t *env = exec->env ? json_copy((json_t *)(uintptr_t)exec->env) : json_object();
+    const char *term = getenv("TERM");
+    if (exec->tty && term && !json_object_get(env, "TERM")) {
+        json_object_set_new(env, "TERM", json_string(term));
+    }
+    json_object_set(request, "env", env);
+    struct winsize size;
+    if (exec->tty && ioctl(STDIN_FILENO, TIOCGWINSZ, &size) == 0) {
+        json_object_set_new(request, "rows", json_integer(size.ws_row));
+        json_object_set_new(request, "cols", json_integer(size.ws_col));
+    }
+    return request;
+}
+
+static int request_session(const char *name, struct session *s, const int *fds, size_t nfds,
+                           struct sb_err **err)
+{
+    SB_CLEANUP(json) json_t *request = exec_request(s->exec);
+    SB_CLEANUP(msg) struct sb_msg reply = {0};
+    int r = sandbox_ask(name, request, fds, nfds, &reply, err);
+    if (r < 0) {
+        return r;
+    }
+    s->channel = sb_msg_steal_fd(&reply, 0);
+    return s->channel < 0 ? sb_fail(err, SB_EPROTO, "the supervisor opened no session") : 0;
+}
+
+/* Makes the three pipes; the far ends go with the request. */
+static int open_with_pipes(const char *name, struct session *s, struct sb_err **err)
+{
+    int in[2] = {-1, -1};
+    int out[2] = {-1, -1};
+    int errs[2] = {-1, -1};
+    int r = 0;
+    if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 || pipe2(errs, O_CLOEXEC) < 0) {
+        r = sb_fail_errno(err, errno, "pipe");
+    }
+    const int far[] = {in[0], out[1], errs[1]};
+    r = r < 0 ? r : request_session(name, s, far, 3, err);
+    for (size_t i = 0; i < SB_ARRAY_LEN(far); i++) {
+        sb_cleanup_fd(&far[i]);
+    }
+    s->in = in[1];
+    s->out = out[0];
+    s->errs = errs[0];
+    if (!s->exec->interactive && s->in >= 0) {
+        close(sb_steal_fd(&s->in));
+    }
+    return r;
+}
+
+/* ---- what sbx-init tells ---- */
+
+static int failed_status(const json_t *event, struct sb_err **err)
+{
+    int errnum = (int)sb_json_int(event, "errno", 0);
+    const char *text = sb_json_str(event, "error");
+    sb_fail(err, SB_EFAIL, "%s", text ? text : strerror(errnum));
+    return errnum == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_RUNNABLE;
+}
+
+/* Returns 1 when the session has ended. `err` is set when the command could not be run. */
+static int on_channel(struct session *s, struct sb_err **err)
+{
+    SB_CLEANUP(msg) struct sb_msg msg = {0};
+    int r = sb_msg_recv(s->channel, &msg, NULL);
+    const char *event = r > 0 ? sb_json_str(msg.json, "event") : NULL;
+    if (!event) {
+        sb_fail(err, SB_EFAIL, "the sandbox stopped while the command was running");
+        s->status = EXIT_SIGNAL + SIGKILL;
+        s->ended = true;
+    } else if (strcmp(event, "started") == 0 && s->exec->tty) {
+        s->in = s->out = sb_msg_steal_fd(&msg, 0);
+    } else if (strcmp(event, "failed") == 0) {
+        s->status = failed_status(msg.json, err);
+        s->ended = true;
+    } else if (strcmp(event, "exit") == 0) {
+        int signo = (int)sb_json_int(msg.json, "signal", 0);
+        s->status = signo ? EXIT_SIGNAL + signo : (int)sb_json_int(msg.json, "status", 0) & 255;
+        s->ended = true;
+    }
+    return s->ended;
+}
+
+/* ---- copying ---- */
+
+static void deliver(const struct session *s, int fd, const void *data, size_t len)
+{
+    if (s->exec->output) {
+        s->exec->output(s->exec->output_arg, data, len);
+    } else {
+        sb_write_all(fd, data, len);
+    }
+}
+
+/* Copies what is there; closes the source at its end. */
+static void pump_out(const struct session *s, int *from, int to)
+{
+    char data[CHUNK];
+    ssize_t n = read(*from, data, sizeof(data));
+    if (n > 0) {
+        deliver(s, to, data, (size_t)n);
+    } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+        /* A pty master reports EIO when nobody has the other side open any more. */
+        close(sb_steal_fd(from));
+    }
+}
+
+static void pump_in(struct session *s)
+{
+    char data[CHUNK];
+    ssize_t n = read(STDIN_FILENO, data, sizeof(data));
+    bool broken = n > 0 && sb_write_all(s->in, data, (size_t)n) < 0;
+    if (n == 0 || broken || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+        if (s->in != s->out) {
+            close(s->in);
+        }
+        s->in = -1;
+    }
+}
+
+static void forward_signal(struct session *s)
+{
+    struct signalfd_siginfo info;
+    if (read(s->signals, &info, sizeof(info)) != (ssize_t)sizeof(info)) {
+        return;
+    }
+    if (info.ssi_signo == SIGWINCH) {
+        struct winsize size;
+        if (s->exec->tty && s->out >= 0 && ioctl(STDIN_FILENO, TIOCGWINSZ, &size) == 0) {
+            ioctl(s->out, TIOCSWINSZ, &size);
+        }
+        return;
+    }
+    SB_CLEANUP(json)
+    json_t *message = json_pack("{s:s,s:i}", "op", "signal", "signo", (int)info.ssi_signo);
+    sb_msg_send(s->channel, message, NULL, 0, NULL);
+}
+
+/* Until the command has ended and its output has been read.  A background child may hold the pipes open
+ * for ever: after the end only what is already there is taken. */
+static int copy_until_end(struct session *s, struct sb_err **err)
+{
+    while (!s->ended || s->out >= 0 || s->errs >= 0) {
+        bool want_in = !s->ended && s->exec->interactive && s->in >= 0;
+        struct pollfd polled[] = {{.fd = s->ended ? -1 : s->channel, .events = POLLIN},
+                                  {.fd = s->out, .events = POLLIN},
+                                  {.fd = s->errs, .events = POLLIN},
+                                  {.fd = want_in ? STDIN_FILENO : -1, .events = POLLIN},
+                                  {.fd = s->signals, .events = POLLIN}};
+        int n = poll(polled, SB_ARRAY_LEN(polled), s->ended ? 0 : -1);
+        if (n < 0 && errno != EINTR) {
+            return sb_fail_errno(err, errno, "poll");
+        }
+        if (n == 0) {
+            break;
+        }
+        if (polled[1].revents) {
+            pump_out(s, &s->out, STDOUT_FILENO);
+            if (s->exec->tty && s->out < 0) {
+                s->in = -1;
+            }
+        }
+        if (polled[2].revents) {
+            pump_out(s, &s->errs, STDERR_FILENO);
+        }
+        if (polled[3].revents) {
+            pump_in(s);
+        }
+        if (polled[4].revents) {
+            forward_signal(s);
+        }
+        if (polled[0].revents) {
+            on_channel(s, err);
+        }
+    }
+    return 0;
+}
+
+/* ---- our terminal ---- */
+
+static int watch_signals(sigset_t *ret_old)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGUSR1, SIGUSR2};
+    for (size_t i = 0; i < SB_ARRAY_LEN(signals); i++) {
+        sigaddset(&set, signals[i]);
+    }
+    sigprocmask(SIG_BLOCK, &set, ret_old);
+    sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static bool raw_terminal(struct termios *ret_saved)
+{
+    struct termios raw;
+    if (tcgetattr(STDIN_FILENO, ret_saved) < 0) {
+        return false;
+    }
+    raw = *ret_saved;
+    cfmakeraw(&raw);
+    return tcsetattr(STDIN_FILENO, TCSADRAIN, &raw) == 0;
+}
+
+static int attach(struct session *s, struct sb_err **err)
+{
+    struct termios saved;
+    sigset_t mask;
+    s->signals = watch_signals(&mask);
+    bool raw = s->exec->tty && raw_terminal(&saved);
+    int r = copy_until_end(s, err);
+    if (raw) {
+        tcsetattr(STDIN_FILENO, TCSADRAIN, &saved);
+    }
+    sigprocmask(SIG_SETMASK, &mask, NULL);
+    return r;
+}
+
+int sandbox_run(const char *name, const struct sandbox_exec *exec, int *ret_status,
+                struct sb_err **err)
+{
+    struct session s = {
+        .channel = -1, .in = -1, .out = -1, .errs = -1, .signals = -1, .exec = exec};
+    struct sb_err *why = NULL;
+    int r = exec->tty || exec->detach ? request_session(name, &s, NULL, 0, err)
+                                      : open_with_pipes(name, &s, err);
+    if (r == 0 && exec->detach) {
+        on_channel(&s, &why); /* started, or failed */
+    } else if (r == 0) {
+        r = attach(&s, &why);
+    }
+    session_done(&s);
+    if (r < 0) {
+        sb_err_free(why);
+        return r;
+    }
+    if (why) {
+        /* The command's failure to run has its own exit status: say why here. */
+        sb_err_print(why);
+        sb_err_free(why);
+    }
+    *ret_status = s.status;
+    return 0;
+}
+
+int sandbox_write_file(const char *name, const char *path, const void *data, size_t len,
+                       unsigned mode, unsigned uid, bool only_if_missing, struct sb_err **err)
+{
+    SB_CLEANUP(fd) int content = sb_memfd("sbx-file", data, len);
+    if (content < 0) {
+        return sb_fail_errno(err, -content, "hold the content of '%s'", path);
+    }
+    SB_CLEANUP(json)
+    json_t *request =
+        json_pack("{s:s,s:s,s:i,s:i,s:i,s:b}", "op", "write", "path", path, "mode", (int)mode,
+                  "uid", (int)uid, "gid", (int)uid, "only_if_missing", only_if_missing);
+    SB_CLEANUP(msg) struct sb_msg opened = {0};
+    int r = sandbox_ask(name, request, &content, 1, &opened, err);
+    SB_CLEANUP(fd) int channel = r < 0 ? -1 : sb_msg_steal_fd(&opened, 0);
+    SB_CLEANUP(msg) struct sb_msg reply = {0};
+    r = r < 0 ? r : sb_msg_recv(channel, &reply, err);
+    if (r > 0 && json_is_true(json_object_get(reply.json, "ok"))) {
+        return 0;
+    }
+    const char *text = r > 0 ? sb_json_str(reply.json, "error") : NULL;
+    return r < 0 ? r
+                 : sb_fail(err, SB_EFAIL, "cannot write '%s' inside: %s", path,
+                           text ? text : "the sandbox stopped");
+}

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sandbox/steps.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#include "base/fs.h"
+#include "sandbox/client.h"
+
+enum { TAIL_MAX = 4096, TAIL_LINES = 10, FILE_MAX = 256 << 20 };
+
+struct runner {
+    const char *name;
+    const json_t *config;
+    bool quiet;
+    int log;             /* NAME.kit.log */
+    struct sb_buf tail;  /* the last output of the step that runs */
+};
+
+static void keep_output(void *arg, const void *data, size_t len)
+{
+    struct runner *runner = arg;
+    sb_write_all(runner->log, data, len);
+    if (!runner->quiet) {
+        sb_write_all(STDERR_FILENO, data, len);
+    }
+    const char *bytes = data;
+    if (len > TAIL_MAX) {
+        bytes += len - TAIL_MAX;
+        len = TAIL_MAX;
+    }
+    if (runner->tail.len + len > TAIL_MAX) {
+        sb_buf_consume(&runner->tail, runner->tail.len + len - TAIL_MAX);
+    }
+    sb_buf_append(&runner->tail, bytes, len);
+}
+
+/* The last lines, from the buffer of the last bytes. */
+static const char *last_lines(const struct sb_buf *tail)
+{
+    if (!tail->len) {
+        return "(no output)";
+    }
+    size_t at = tail->len;
+    for (int lines = 0; at > 0; at--) {
+        if (tail->data[at - 1] == '\n' && at != tail->len && ++lines == TAIL_LINES) {
+            break;
+        }
+    }
+    return tail->data + at;
+}
+
+static void announce(struct runner *runner, const json_t *step, const char *what)
+{
+    const char *text = sb_json_str(step, "description");
+    SB_CLEANUP(free)
+    char *line = sb_xasprintf("[%s] %s: %s\n", sb_json_str(step, "kit"), sb_json_str(step, "phase"),
+                              text && *text ? text : what);
+    sb_write_all(runner->log, line, strlen(line));
+    if (!runner->quiet) {
+        sb_write_all(STDERR_FILENO, line, strlen(line));
+    }
+}
+
+static int step_failed(struct runner *runner, const json_t *step, const char *what, int status,
+                       struct sb_err **err)
+{
+    sb_fail(err, SB_EFAIL, "kit '%s': the %s command failed with exit status %d\n  command: %s\n%s",
+            sb_json_str(step, "kit"), sb_json_str(step, "phase"), status, what,
+            last_lines(&runner->tail));
+    const char *file = sb_json_str(step, "file");
+    if (file) {
+        sb_err_set_place(err, file, (size_t)sb_json_int(step, "line", 1), 1, 1, NULL);
+    }
+    sb_hint(err, "all output: 'sbx kit log %s'; what was reached: 'sbx policy log %s'; "
+                 "add --keep to look inside with 'sbx exec -it %s bash'",
+            runner->name, runner->name, runner->name);
+    return SB_EFAIL;
+}
+
+/* argv of a step: its own, or sh -c for an install command.  The caller frees the array. */
+static const char **step_argv(const json_t *step)
+{
+    const json_t *argv = json_object_get(step, "argv");
+    size_t count = json_array_size(argv);
+    const char **words = sb_xcalloc(count + 4, sizeof(*words));
+    if (!argv) {
+        words[0] = "sh";
+        words[1] = "-c";
+        words[2] = sb_json_str(step, "command");
+        return words;
+    }
+    for (size_t i = 0; i < count; i++) {
+        words[i] = json_string_value(json_array_get(argv, i));
+    }
+    return words;
+}
+
+static int run_command(struct runner *runner, const json_t *step, struct sb_err **err)
+{
+    SB_CLEANUP(free) const char **argv = step_argv(step);
+    const char *what = sb_json_str(step, "command");
+    bool install = what != NULL;
+    bool background = json_is_true(json_object_get(step, "background"));
+    struct sandbox_exec exec = {
+        .argv = argv,
+        .user = sb_json_str(step, "user"),
+        .workdir = install ? "/home/agent" : NULL,
+        .detach = background,
+        .output = keep_output,
+        .output_arg = runner,
+    };
+    what = what ? what : argv[0];
+    announce(runner, step, what);
+    sb_buf_clear(&runner->tail);
+    int status = 0;
+    int r = sandbox_run(runner->name, &exec, &status, err);
+    if (r < 0) {
+        return sb_wrap(err, r, "kit '%s': %s", sb_json_str(step, "kit"), what);
+    }
+    return status ? step_failed(runner, step, what, status, err) : 0;
+}
+
+static int write_host_file(struct runner *runner, const json_t *step, struct sb_err **err)
+{
+    const char *path = sb_json_str(step, "path");
+    SB_CLEANUP(buf) struct sb_buf data;
+    sb_buf_init(&data, FILE_MAX);
+    int r = sb_read_file(AT_FDCWD, sb_json_str(step, "host_path"), &data, err);
+    return r < 0 ? r
+                 : sandbox_write_file(runner->name, path, data.data, data.len,
+                                      (unsigned)sb_json_int(step, "mode", 0644), 1000, false, err);
+}
+
+static int write_content(struct runner *runner, const json_t *step, struct sb_err **err)
+{
+    const json_t *content = json_object_get(step, "content");
+    return sandbox_write_file(runner->name, sb_json_str(step, "path"), json_string_value(content),
+                              json_string_length(content),
+                              (unsigned)sb_json_int(step, "mode", 0644), 1000,
+                              json_is_true(json_object_get(step, "only_if_missing")), err);
+}
+
+static int run_step(struct runner *runner, const json_t *step, struct sb_err **err)
+{
+    static const struct {
+        const char *op;
+        int (*fn)(struct runner *, const json_t *, struct sb_err **);
+    } operations[] = {{"run", run_command},
+                      {"write", write_host_file},
+                      {"init_file", write_content},
+                      {"memory", write_content}};
+    const char *op = sb_json_str(step, "op");
+    for (size_t i = 0; op && i < SB_ARRAY_LEN(operations); i++) {
+        if (strcmp(op, operations[i].op) == 0) {
+            return operations[i].fn(runner, step, err);
+        }
+    }
+    return sb_fail(err, SB_EFAIL, "the plan has a step '%s' that this sbx does not know",
+                   op ? op : "?");
+}
+
+static int run_steps(const char *name, const json_t *config, bool startup, bool quiet,
+                     struct sb_err **err)
+{
+    SB_CLEANUP(free) char *log_path = NULL;
+    int r = sandbox_log_path(name, ".kit.log", &log_path, err);
+    if (r < 0) {
+        return r;
+    }
+    int flags = O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (startup ? O_APPEND : O_TRUNC);
+    struct runner runner = {.name = name, .config = config, .quiet = quiet};
+    runner.log = open(log_path, flags, 0600);
+    if (runner.log < 0) {
+        return sb_fail_errno(err, errno, "open '%s'", log_path);
+    }
+    sb_buf_init(&runner.tail, TAIL_MAX);
+    const json_t *steps = json_object_get(json_object_get(config, "plan"), "steps");
+    for (size_t i = 0; r == 0 && i < json_array_size(steps); i++) {
+        const json_t *step = json_array_get(steps, i);
+        const char *phase = sb_json_str(step, "phase");
+        if ((phase && strcmp(phase, "startup") == 0) == startup) {
+            r = run_step(&runner, step, err);
+        }
+    }
+    sb_buf_done(&runner.tail);
+    close(runner.log);
+    return r;
+}
+
+int steps_create(const char *name, const json_t *config, bool quiet, struct sb_err **err)
+{
+    return run_steps(name, config, false, quiet, err);
+}
+
+int steps_startup(const char *name, const json_t *config, bool quiet, struct sb_err **err)
+{
+    return run_steps(name, config, true, quiet, err);
+}
+
+int sandbox_up(const char *name, bool quiet, bool *ret_started, struct sb_err **err)
+{
+    SB_CLEANUP(json) json_t *config = NULL;
+    int r = sandbox_load(name, &config, err);
+    if (r < 0) {
+        return r;
+    }
+    const char *state = sb_json_str(config, "state");
+    if (!state || strcmp(state, "ready") != 0) {
+        SB_CLEANUP(fd) int busy = sandbox_connect(name, NULL);
+        sb_fail(err, SB_ESTART, "sandbox '%s' %s", name,
+                busy >= 0 ? "is being created by another command"
+                          : "was never finished: its creation was interrupted");
+        sb_hint(err, busy >= 0 ? "wait for it" : "remove it with 'sbx rm -f %s' and create it again",
+                name);
+        return SB_ESTART;
+    }
+    r = sandbox_start(name, ret_started, err);
+    return r == 0 && *ret_started ? steps_startup(name, config, quiet, err) : r;
+}

@@ -1,0 +1,622 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * sbx-supervisor NAME: the host process of one running sandbox.
+ *
+ * Descriptor 3 is the socket of the command that starts it: it gets {"ok":true} or the reason of a
+ * failure, and its end, before the sandbox is ready, ends the sandbox (a killed `sbx create` leaves
+ * nothing running).  All of the sandbox dies with this process; the lock file in the runtime directory
+ * is held for its life, so a stale directory is recognised.
+ *
+ * It never reads or follows anything inside the sandbox: files are written there by sbx-init. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include "base/fs.h"
+#include "base/loop.h"
+#include "base/msg.h"
+#include "sandbox/environment.h"
+#include "sandbox/exit.h"
+#include "sandbox/layout.h"
+#include "sandbox/ns.h"
+#include "sandbox/state.h"
+#include "sandbox/template.h"
+#include "secret/secret.h"
+
+enum { STARTER = 3, CLIENTS_MAX = 256, GRACE_MS = 5000 };
+
+struct client {
+    struct supervisor *supervisor;
+    int fd;
+    sb_watch watch;
+    bool awaits_end; /* sent `stop`: answered when the sandbox is gone */
+    struct client *next;
+};
+
+struct supervisor {
+    const char *name;
+    json_t *config;    /* sandbox.json */
+    json_t *sentinels; /* variables that stand for secrets */
+    json_t *ca;        /* {"cert_pem","key_pem"} or NULL */
+    char *directory, *runtime;
+    struct sb_loop *loop;
+    struct rootfs rootfs;
+    struct cgroup *cgroup;
+    struct ns_sandbox ns;
+    struct exit_proxy proxy;
+    sb_watch proxy_watch, starter_watch;
+    int log_fd, lock_fd, control_fd;
+    struct client *clients;
+    size_t nclients;
+};
+
+/* ---- start ---- */
+
+static int take_lock(struct supervisor *s, struct sb_err **err)
+{
+    int r = sb_mkdir_p(AT_FDCWD, s->runtime, 0700);
+    if (r < 0) {
+        return sb_fail_errno(err, -r, "create '%s'", s->runtime);
+    }
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/lock", s->runtime);
+    s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (s->lock_fd < 0 || flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+        return errno == EWOULDBLOCK ? sb_fail(err, SB_EEXIST, "sandbox '%s' runs already", s->name)
+                                    : sb_fail_errno(err, errno, "lock '%s'", path);
+    }
+    return 0;
+}
+
+static int open_log(struct supervisor *s, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *path = NULL;
+    int r = sandbox_log_path(s->name, ".jsonl", &path, err);
+    if (r < 0) {
+        return r;
+    }
+    s->log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    return s->log_fd < 0 ? sb_fail_errno(err, errno, "open the request log '%s'", path) : 0;
+}
+
+static struct limits config_limits(const json_t *config)
+{
+    return (struct limits){
+        .cpus = json_number_value(json_object_get(config, "cpus")),
+        .memory_bytes = (uint64_t)sb_json_int(config, "memory_bytes", 0),
+        .pids = (uint64_t)sb_json_int(config, "pids", 0),
+    };
+}
+
+static void add_workspaces(struct supervisor *s)
+{
+    const json_t *list = json_object_get(s->config, "mounts");
+    for (size_t i = 0; i < json_array_size(list) && i < ROOTFS_WORKSPACES_MAX; i++) {
+        const json_t *entry = json_array_get(list, i);
+        struct rootfs_workspace *workspace = &s->rootfs.workspaces[s->rootfs.nworkspaces++];
+        workspace->path = sb_xstrdup(sb_json_str(entry, "path"));
+        workspace->read_only = json_is_true(json_object_get(entry, "read_only"));
+    }
+}
+
+/* Builds the template when the host's files changed; as real root, or, for an ordinary user, inside a
+ * process with the sandbox's ids. */
+static int ensure_template(struct supervisor *s, int init_fd, struct sb_err **err)
+{
+    bool exists;
+    int r = template_path(s->rootfs.map.mode, &s->rootfs.template_path, &exists, err);
+    if (r < 0 || exists) {
+        return r;
+    }
+    if (s->rootfs.map.mode == IDMAP_ROOT) {
+        return template_build(s->rootfs.template_path, init_fd, IDMAP_ROOT, err);
+    }
+    return template_build_as(&s->rootfs.map, s->rootfs.template_path, init_fd, err);
+}
+
+static int prepare_rootfs(struct supervisor *s, int init_fd, struct sb_err **err)
+{
+    rootfs_init(&s->rootfs);
+    s->rootfs.map = idmap_choose((unsigned)sb_json_int(s->config, "slot", 0));
+    s->rootfs.state_path = sb_xasprintf("%s/root", s->directory);
+    add_workspaces(s);
+    if (mkdir(s->rootfs.state_path, 0755) < 0 && errno != EEXIST) {
+        return sb_fail_errno(err, errno, "create '%s'", s->rootfs.state_path);
+    }
+    int r = ensure_template(s, init_fd, err);
+    if (r == 0 && s->rootfs.map.mode == IDMAP_ROOT) {
+        uid_t base = s->rootfs.map.base;
+        r = lchown(s->rootfs.state_path, base, base) < 0
+                ? sb_fail_errno(err, errno, "give '%s' to the sandbox", s->rootfs.state_path)
+                : rootfs_clone_trees(&s->rootfs, err);
+    }
+    return r;
+}
+
+static int start_namespaces(struct supervisor *s, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *path = NULL;
+    int r = sandbox_helper_path("sbx-init", &path, err);
+    if (r < 0) {
+        return r;
+    }
+    SB_CLEANUP(fd) int init_fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (init_fd < 0) {
+        return sb_fail_errno(err, errno, "open '%s'", path);
+    }
+    r = prepare_rootfs(s, init_fd, err);
+    if (r < 0) {
+        return r;
+    }
+    struct limits limits = config_limits(s->config);
+    s->cgroup = cgroup_create(s->name, &limits);
+    struct ns_spec spec = {
+        .name = s->name, .rootfs = &s->rootfs, .cgroup = s->cgroup, .init_fd = init_fd};
+    return ns_start(&spec, &s->ns, err);
+}
+
+/* ---- the exit ---- */
+
+static bool wants_ca(const json_t *proxy_config)
+{
+    const json_t *inject = json_object_get(proxy_config, "inject");
+    for (size_t i = 0; i < json_array_size(inject); i++) {
+        if (json_is_string(json_object_get(json_array_get(inject, i), "secret"))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Asks sbx-init to write a file and waits for its word. */
+static int write_inside(struct supervisor *s, const char *path, const void *data, size_t len,
+                        struct sb_err **err)
+{
+    int channel[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) < 0) {
+        return sb_fail_errno(err, errno, "socketpair");
+    }
+    SB_CLEANUP(fd) int near = channel[0];
+    SB_CLEANUP(fd) int content = sb_memfd("sbx-file", data, len);
+    SB_CLEANUP(json)
+    json_t *message = json_pack("{s:s,s:s,s:i,s:i,s:i,s:b}", "op", "write", "path", path, "mode",
+                                0644, "uid", 0, "gid", 0, "only_if_missing", 0);
+    int fds[] = {channel[1], content};
+    int r = content < 0 ? content : sb_msg_send(s->ns.channel, message, fds, 2, err);
+    close(channel[1]);
+    SB_CLEANUP(msg) struct sb_msg reply = {0};
+    r = r < 0 ? r : sb_msg_recv(near, &reply, err);
+    if (r > 0 && json_is_true(json_object_get(reply.json, "ok"))) {
+        return 0;
+    }
+    return r < 0 ? r : sb_fail(err, SB_ESTART, "sbx-init could not write '%s'", path);
+}
+
+/* The host's bundle and our CA, as one file and as one of its own for tools that take a single CA. */
+static int install_ca(struct supervisor *s, struct sb_err **err)
+{
+    const char *pem = sb_json_str(s->ca, "cert_pem");
+    SB_CLEANUP(buf) struct sb_buf bundle;
+    sb_buf_init(&bundle, 8 << 20);
+    int r = sb_read_file(AT_FDCWD, ENVIRONMENT_CA_BUNDLE, &bundle, NULL);
+    if (r < 0) {
+        sb_buf_clear(&bundle);
+    }
+    sb_buf_puts(&bundle, pem);
+    r = write_inside(s, ENVIRONMENT_CA_BUNDLE, bundle.data, bundle.len, err);
+    return r < 0 ? r : write_inside(s, "/opt/sbx/ca.pem", pem, strlen(pem), err);
+}
+
+static int ensure_ca(struct supervisor *s, bool *ret_made, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/ca.json", s->directory);
+    *ret_made = false;
+    if (s->ca) {
+        return 0;
+    }
+    s->ca = json_load_file(path, 0, NULL);
+    if (s->ca) {
+        return 0;
+    }
+    int r = exit_proxy_make_ca(&s->proxy, &s->ca, err);
+    if (r < 0) {
+        return r;
+    }
+    *ret_made = true;
+    char *text = json_dumps(s->ca, JSON_COMPACT);
+    r = sb_write_file_atomic(AT_FDCWD, path, text, strlen(text), 0600, err);
+    explicit_bzero(text, strlen(text));
+    free(text);
+    return r;
+}
+
+/* Tells the proxy what holds now: at start, on reload, and when a new proxy replaces a dead one. */
+static int configure_proxy(struct supervisor *s, struct sb_err **err)
+{
+    SB_CLEANUP(json) json_t *config = NULL;
+    json_t *sentinels = NULL;
+    int r = exit_compose(s->name, s->config, s->ca, &config, &sentinels, err);
+    if (r < 0) {
+        return r;
+    }
+    json_decref(s->sentinels);
+    s->sentinels = sentinels;
+    if (wants_ca(config)) {
+        bool made;
+        bool had = s->ca != NULL;
+        r = ensure_ca(s, &made, err);
+        if (r == 0) {
+            json_object_set(config, "ca", s->ca);
+        }
+        if (r == 0 && !had) {
+            r = install_ca(s, err);
+        }
+    }
+    return r < 0 ? r : exit_proxy_configure(&s->proxy, config, err);
+}
+
+static void on_proxy_end(void *arg, uint32_t events);
+
+static int watch_proxy(struct supervisor *s)
+{
+    s->proxy_watch = sb_loop_watch(s->loop, s->proxy.pidfd, EPOLLIN, on_proxy_end, s);
+    return s->proxy_watch ? 0 : -ENOMEM;
+}
+
+static int replace_proxy(struct supervisor *s, struct sb_err **err)
+{
+    int r = exit_proxy_spawn(&s->proxy, err);
+    r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, s->log_fd, err);
+    r = r < 0 ? r : configure_proxy(s, err);
+    return r < 0 ? r : watch_proxy(s);
+}
+
+/* Until the new proxy accepts, the sandbox's connections wait in the listeners: no way around. */
+static void on_proxy_end(void *arg, uint32_t events)
+{
+    struct supervisor *s = arg;
+    (void)events;
+    sb_loop_unwatch(s->loop, s->proxy_watch);
+    exit_proxy_kill(&s->proxy);
+    SB_CLEANUP(err) struct sb_err *err = NULL;
+    if (replace_proxy(s, &err) < 0) {
+        sb_err_print(err);
+        sb_loop_stop(s->loop);
+    }
+}
+
+/* ---- clients ---- */
+
+static void client_close(struct client *client)
+{
+    struct supervisor *s = client->supervisor;
+    struct client **slot = &s->clients;
+    while (*slot != client) {
+        slot = &(*slot)->next;
+    }
+    *slot = client->next;
+    s->nclients--;
+    sb_loop_unwatch(s->loop, client->watch);
+    close(client->fd);
+    free(client);
+}
+
+static void reply_error(int fd, const struct sb_err *err)
+{
+    SB_CLEANUP(json)
+    json_t *reply = json_pack("{s:b,s:i,s:s,s:s?}", "ok", 0, "code", err ? err->code : SB_EFAIL,
+                              "error", err ? err->message : "failed", "hint",
+                              err ? err->hint : NULL);
+    sb_msg_send(fd, reply, NULL, 0, NULL);
+}
+
+static void reply_ok(int fd, const int *fds, size_t nfds)
+{
+    SB_CLEANUP(json) json_t *reply = json_pack("{s:b}", "ok", 1);
+    sb_msg_send(fd, reply, fds, nfds, NULL);
+}
+
+static bool user_is_root(const char *user)
+{
+    return user && (strcmp(user, "0") == 0 || strcmp(user, "root") == 0 ||
+                    strncmp(user, "0:", 2) == 0 || strncmp(user, "root:", 5) == 0);
+}
+
+/* The message for sbx-init: the client's, with the whole environment. */
+static json_t *exec_message(struct supervisor *s, const json_t *request)
+{
+    json_t *message = json_copy((json_t *)(uintptr_t)request);
+    json_t *env = environment_compose(s->config, s->sentinels,
+                                      !user_is_root(sb_json_str(request, "user")));
+    json_object_update(env, json_object_get(request, "env"));
+    json_object_set_new(message, "env", env);
+    if (!sb_json_str(message, "user")) {
+        json_object_set_new(message, "user", json_string("1000"));
+    }
+    if (!sb_json_str(message, "workdir")) {
+        json_object_set(message, "workdir", json_object_get(s->config, "workspace"));
+    }
+    return message;
+}
+
+/* Hands a request to sbx-init with one end of a new channel, and the other end to the client: the
+ * supervisor is not in the path of what follows. */
+static int forward_to_init(struct supervisor *s, const json_t *message, struct sb_msg *request,
+                           int *ret_channel, struct sb_err **err)
+{
+    int channel[2];
+    if (request->nfds + 1 > SB_MSG_FDS ||
+        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) < 0) {
+        return sb_fail_errno(err, errno, "make a session channel");
+    }
+    int fds[SB_MSG_FDS] = {channel[1]};
+    memcpy(fds + 1, request->fds, request->nfds * sizeof(int));
+    int r = sb_msg_send(s->ns.channel, message, fds, request->nfds + 1, err);
+    close(channel[1]);
+    if (r < 0) {
+        close(channel[0]);
+        return r;
+    }
+    *ret_channel = channel[0];
+    return 0;
+}
+
+static int op_session(struct supervisor *s, struct client *client, struct sb_msg *request,
+                      struct sb_err **err)
+{
+    bool exec = strcmp(sb_json_str(request->json, "op"), "exec") == 0;
+    SB_CLEANUP(json)
+    json_t *message = exec ? exec_message(s, request->json) : json_incref(request->json);
+    SB_CLEANUP(fd) int channel = -1;
+    int r = forward_to_init(s, message, request, &channel, err);
+    if (r == 0) {
+        reply_ok(client->fd, &channel, 1);
+    }
+    return r;
+}
+
+static int op_status(struct supervisor *s, struct client *client, struct sb_msg *request,
+                     struct sb_err **err)
+{
+    (void)request;
+    (void)err;
+    SB_CLEANUP(json)
+    json_t *reply = json_pack("{s:b,s:i,s:i,s:i,s:s,s:s}", "ok", 1, "pid", getpid(), "init_pid",
+                              s->ns.pid, "proxy_pid", s->proxy.pid, "limits",
+                              cgroup_kind(s->cgroup), "ids",
+                              idmap_mode_name(s->rootfs.map.mode));
+    return sb_msg_send(client->fd, reply, NULL, 0, NULL);
+}
+
+static int op_reload(struct supervisor *s, struct client *client, struct sb_msg *request,
+                     struct sb_err **err)
+{
+    (void)request;
+    int r = configure_proxy(s, err);
+    if (r == 0) {
+        reply_ok(client->fd, NULL, 0);
+    }
+    return r;
+}
+
+/* {"op":"stop","grace_ms":n}: 0 kills at once. */
+static int op_stop(struct supervisor *s, struct client *client, struct sb_msg *request,
+                   struct sb_err **err)
+{
+    json_int_t grace = sb_json_int(request->json, "grace_ms", GRACE_MS);
+    client->awaits_end = true;
+    if (grace <= 0) {
+        kill(s->ns.pid, SIGKILL);
+        return 0;
+    }
+    SB_CLEANUP(json)
+    json_t *message = json_pack("{s:s,s:I}", "op", "stop", "grace_ms", grace);
+    return sb_msg_send(s->ns.channel, message, NULL, 0, err);
+}
+
+/* {"op":"ready"}: the plan has been carried out; the starter may go. */
+static int op_ready(struct supervisor *s, struct client *client, struct sb_msg *request,
+                    struct sb_err **err)
+{
+    (void)request;
+    (void)err;
+    sb_loop_unwatch(s->loop, s->starter_watch);
+    s->starter_watch = 0;
+    reply_ok(client->fd, NULL, 0);
+    return 0;
+}
+
+static const struct {
+    const char *name;
+    int (*fn)(struct supervisor *, struct client *, struct sb_msg *, struct sb_err **);
+} operations[] = {{"exec", op_session},   {"write", op_session}, {"status", op_status},
+                  {"reload", op_reload}, {"stop", op_stop},     {"ready", op_ready}};
+
+static void serve(struct client *client, struct sb_msg *request)
+{
+    const char *op = sb_json_str(request->json, "op");
+    SB_CLEANUP(err) struct sb_err *err = NULL;
+    int r = SB_EPROTO;
+    for (size_t i = 0; op && i < SB_ARRAY_LEN(operations); i++) {
+        if (strcmp(op, operations[i].name) == 0) {
+            r = operations[i].fn(client->supervisor, client, request, &err);
+            break;
+        }
+    }
+    if (r < 0) {
+        reply_error(client->fd, err);
+    }
+}
+
+static void on_client(void *arg, uint32_t events)
+{
+    struct client *client = arg;
+    (void)events;
+    SB_CLEANUP(msg) struct sb_msg request = {0};
+    int r = sb_msg_recv(client->fd, &request, NULL);
+    if (r == -EAGAIN) {
+        return;
+    }
+    if (r <= 0) {
+        client_close(client);
+        return;
+    }
+    serve(client, &request);
+}
+
+static void on_control(void *arg, uint32_t events)
+{
+    struct supervisor *s = arg;
+    (void)events;
+    int fd = accept4(s->control_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) {
+        return;
+    }
+    if (s->nclients >= CLIENTS_MAX) {
+        close(fd);
+        return;
+    }
+    struct client *client = sb_xcalloc(1, sizeof(*client));
+    *client = (struct client){.supervisor = s, .fd = fd, .next = s->clients};
+    s->clients = client;
+    s->nclients++;
+    client->watch = sb_loop_watch(s->loop, fd, EPOLLIN, on_client, client);
+}
+
+static int listen_control(struct supervisor *s, struct sb_err **err)
+{
+    SB_CLEANUP(fd) int dir = open(s->runtime, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    s->control_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/control", dir);
+    unlinkat(dir, "control", 0);
+    if (dir < 0 || s->control_fd < 0 ||
+        bind(s->control_fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 ||
+        fchmodat(dir, "control", 0600, 0) < 0 || listen(s->control_fd, 64) < 0) {
+        return sb_fail_errno(err, errno, "listen on '%s/control'", s->runtime);
+    }
+    return 0;
+}
+
+/* ---- the end ---- */
+
+static void on_init_end(void *arg, uint32_t events)
+{
+    struct supervisor *s = arg;
+    (void)events;
+    sb_loop_stop(s->loop);
+}
+
+static void on_starter(void *arg, uint32_t events)
+{
+    struct supervisor *s = arg;
+    (void)events;
+    /* The command that was making this sandbox is gone before it was done. */
+    sb_loop_stop(s->loop);
+}
+
+static void tear_down(struct supervisor *s)
+{
+    if (s->ns.pid > 0) {
+        kill(s->ns.pid, SIGKILL);
+        waitpid(s->ns.pid, NULL, 0);
+    }
+    exit_proxy_kill(&s->proxy);
+    cgroup_destroy(s->cgroup);
+    if (s->lock_fd >= 0 && s->control_fd >= 0) {
+        SB_CLEANUP(free) char *control = sb_xasprintf("%s/control", s->runtime);
+        unlink(control);
+    }
+    for (struct client *client = s->clients; client; client = client->next) {
+        if (client->awaits_end) {
+            reply_ok(client->fd, NULL, 0);
+        }
+    }
+}
+
+/* ---- main ---- */
+
+static int await_init(struct supervisor *s, struct sb_err **err)
+{
+    SB_CLEANUP(msg) struct sb_msg msg = {0};
+    int r = sb_msg_recv(s->ns.channel, &msg, err);
+    if (r < 0) {
+        return r;
+    }
+    const char *event = r ? sb_json_str(msg.json, "event") : NULL;
+    if (!event || strcmp(event, "ready") != 0) {
+        const char *text = r ? sb_json_str(msg.json, "error") : NULL;
+        return sb_fail(err, SB_ESTART, "%s", text ? text : "sbx-init did not start");
+    }
+    return 0;
+}
+
+static int start(struct supervisor *s, struct sb_err **err)
+{
+    int r = sandbox_dir(s->name, &s->directory, err);
+    r = r < 0 ? r : sandbox_runtime_dir(s->name, &s->runtime, err);
+    r = r < 0 ? r : take_lock(s, err);
+    r = r < 0 ? r : state_load(s->name, &s->config, err);
+    r = r < 0 ? r : open_log(s, err);
+    /* The proxy loads its libraries while we make the namespaces. */
+    r = r < 0 ? r : exit_proxy_spawn(&s->proxy, err);
+    r = r < 0 ? r : start_namespaces(s, err);
+    r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, s->log_fd, err);
+    r = r < 0 ? r : await_init(s, err);
+    r = r < 0 ? r : configure_proxy(s, err);
+    r = r < 0 ? r : listen_control(s, err);
+    r = r < 0 ? r : sb_loop_new(&s->loop, err);
+    if (r < 0) {
+        return r;
+    }
+    sb_loop_watch(s->loop, s->control_fd, EPOLLIN, on_control, s);
+    sb_loop_watch(s->loop, s->ns.pidfd, EPOLLIN, on_init_end, s);
+    if (sb_json_str(s->config, "state") && strcmp(sb_json_str(s->config, "state"), "ready") != 0) {
+        s->starter_watch = sb_loop_watch(s->loop, STARTER, EPOLLIN | EPOLLHUP, on_starter, s);
+    }
+    return watch_proxy(s);
+}
+
+static void ignore_signals(void)
+{
+    /* A closed terminal or ^C of the command that started us is not ours to obey. */
+    static const int signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGPIPE};
+    for (size_t i = 0; i < SB_ARRAY_LEN(signals); i++) {
+        sigaction(signals[i], &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 2 || !sandbox_name_valid(argv[1])) {
+        fputs("usage: sbx-supervisor NAME (started by sbx)\n", stderr);
+        return 2;
+    }
+    prctl(PR_SET_DUMPABLE, 0);
+    ignore_signals();
+    secret_json_init();
+    fcntl(STARTER, F_SETFD, FD_CLOEXEC);
+    struct supervisor s = {
+        .name = argv[1], .log_fd = -1, .lock_fd = -1, .control_fd = -1, .proxy.pidfd = -1};
+    struct sb_err *err = NULL;
+    int r = start(&s, &err);
+    if (r < 0) {
+        reply_error(STARTER, err);
+    } else {
+        reply_ok(STARTER, NULL, 0);
+        if (!s.starter_watch) {
+            close(STARTER);
+        }
+        r = sb_loop_run(s.loop, &err);
+    }
+    tear_down(&s);
+    sb_err_free(err);
+    return r < 0;
+}

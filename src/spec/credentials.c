@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Credentials: the list form, the v1 sources, the domains and headers that carry them, the
+ * `secrets` and `egress` sugar and the standalone `oauth` block become one entry per service.  No
+ * source is lost: all environment names, the file, its parser and the priority are kept as written.
+ * Holds names of secrets, never a secret. */
+#include <ctype.h>
+
+#include "spec/kit_internal.h"
+
+/* Header and format of services that need no serviceAuth when they are named in `egress`. */
+static const char *const known_auth[][3] = {
+    {"anthropic", "x-api-key", "%s"},          {"google", "x-goog-api-key", "%s"},
+    {"github", "Authorization", "token %s"},   {"openai", "Authorization", "Bearer %s"},
+    {"xai", "Authorization", "Bearer %s"},     {"nebius", "Authorization", "Bearer %s"},
+    {"mistral", "Authorization", "Bearer %s"}, {"groq", "Authorization", "Bearer %s"},
+    {"cursor", "Authorization", "Bearer %s"},  {"factory", "Authorization", "Bearer %s"},
+};
+
+/* service -> entry, filled from all forms, then emitted in sorted order. */
+struct fold {
+    struct kit *kit;
+    json_t *entries; /* v1 forms, by service */
+    json_t *listed;  /* services of the list form: these ignore the v1 forms */
+    json_t *out;     /* the array */
+};
+
+static char *service_of_env(const char *name)
+{
+    static const char *const suffixes[] = {"_api_key", "_token", "_key", "_secret"};
+    if (!strcmp(name, "GH_TOKEN") || !strcmp(name, "GITHUB_TOKEN")) {
+        return sb_xstrdup("github");
+    }
+    char *service = sb_xstrdup(name);
+    for (char *p = service; *p; p++) {
+        *p = (char)tolower((unsigned char)*p);
+    }
+    for (size_t i = 0; i < SB_ARRAY_LEN(suffixes); i++) {
+        size_t len = strlen(service), n = strlen(suffixes[i]);
+        if (len > n && !strcmp(service + len - n, suffixes[i])) {
+            service[len - n] = '\0';
+            break;
+        }
+    }
+    return service;
+}
+
+static json_t *new_entry(const char *service, const struct ynode *place)
+{
+    return json_pack("{s:s, s:I, s:b, s:{s:[], s:s}, s:[], s:[]}", "service", service, "line",
+                     (json_int_t)place->line, "required", 0, "sources", "env", "priority",
+                     "env-first", "proxy_managed", "inject");
+}
+
+/* The v1 entry of a service, made when missing; NULL when the list form speaks for it. */
+static json_t *fold_entry(struct fold *fold, const char *service, const struct ynode *place)
+{
+    if (json_object_get(fold->listed, service)) {
+        return NULL;
+    }
+    json_t *entry = json_object_get(fold->entries, service);
+    if (!entry) {
+        entry = new_entry(service, place);
+        json_object_set_new(fold->entries, service, entry);
+    }
+    return entry;
+}
+
+static bool flag(const struct ynode *map, const char *key)
+{
+    bool value = false;
+    const struct ynode *node = ynode_get(map, key);
+    return node && ynode_to_bool(node, &value) && value;
+}
+
+static bool has_one_placeholder(const char *format)
+{
+    const char *first = strstr(format, "%s");
+    return first && !strstr(first + 2, "%s");
+}
+
+static void add_source(struct fold *fold, const struct ynode *key, const struct ynode *source)
+{
+    json_t *entry = fold_entry(fold, key->text, key);
+    const struct ynode *env = ynode_get(source, "env"), *file = ynode_get(source, "file");
+    const char *priority = ynode_str(source, "priority");
+    if (!env && !file) {
+        kit_warn(fold->kit, key, "credentials: sources[\"%.64s\"] names neither env nor file",
+                 key->text);
+    }
+    if (!entry) {
+        return;
+    }
+    json_t *sources = json_object_get(entry, "sources"), *names = json_object_get(sources, "env");
+    for (size_t i = 0; env && i < env->count; i++) {
+        json_array_append_new(names, json_string(env->items[i]->text));
+    }
+    if (file) {
+        json_object_set_new(sources, "file",
+                            json_pack("{s:s, s:s}", "path", ynode_str(file, "path"), "parser",
+                                      ynode_str(file, "parser")));
+    }
+    if (!strcmp(priority, "file-first")) {
+        json_object_set_new(sources, "priority", json_string(priority));
+    } else if (priority[0] && strcmp(priority, "env-first")) {
+        kit_warn(fold->kit, ynode_get(source, "priority"),
+                 "priority \"%.40s\" is unknown (env-first or file-first): env-first is used",
+                 priority);
+    }
+    json_object_set_new(entry, "required", json_boolean(flag(source, "required")));
+}
+
+static int fold_sources(struct fold *fold, struct sb_err **err)
+{
+    const struct ynode *credentials = ynode_get(fold->kit->top, "credentials");
+    const struct ynode *sources = ynode_get(credentials, "sources");
+    const struct ynode *secrets = ynode_get(fold->kit->top, "secrets");
+    for (size_t i = 0; sources && i < sources->count; i++) {
+        add_source(fold, sources->keys[i], sources->items[i]);
+    }
+    for (size_t i = 0; secrets && i < secrets->count; i++) {
+        const struct ynode *name = secrets->items[i];
+        if (!kit_is_env_name(name->text)) {
+            return ytree_fail(fold->kit->tree, name, err,
+                              "secrets[%zu] \"%.80s\" is not a valid shell identifier", i,
+                              name->text);
+        }
+        SB_CLEANUP(free)
+        char *service = service_of_env(name->text);
+        if (json_object_get(fold->entries, service)) {
+            return ytree_fail(fold->kit->tree, name, err,
+                              "secret \"%s\" conflicts with existing credential source \"%s\"",
+                              name->text, service);
+        }
+        json_t *entry = fold_entry(fold, service, name);
+        if (entry) {
+            json_array_append_new(json_object_get(json_object_get(entry, "sources"), "env"),
+                                  json_string(name->text));
+            json_object_set_new(entry, "required", json_true());
+        }
+    }
+    return 0;
+}
+
+static void append_inject(json_t *entry, const char *domain, const char *header, const char *format,
+                          const char *username)
+{
+    json_array_append_new(json_object_get(entry, "inject"),
+                          json_pack("{s:s, s:s, s:s, s:s}", "domain", domain, "header", header,
+                                    "format", format[0] ? format : "%s", "username", username));
+}
+
+static int by_domain(const void *a, const void *b)
+{
+    return strcmp(sb_json_str(*(json_t *const *)a, "domain"),
+                  sb_json_str(*(json_t *const *)b, "domain"));
+}
+
+static void sort_inject(json_t *entry)
+{
+    const json_t *list = json_object_get(entry, "inject");
+    size_t n = json_array_size(list);
+    SB_CLEANUP(free)
+    json_t **items = sb_xcalloc(n + 1, sizeof(json_t *));
+    json_t *sorted = json_array();
+    for (size_t i = 0; i < n; i++) {
+        items[i] = json_array_get(list, i);
+    }
+    qsort(items, n, sizeof(json_t *), by_domain);
+    for (size_t i = 0; i < n; i++) {
+        json_array_append(sorted, items[i]);
+    }
+    json_object_set_new(entry, "inject", sorted);
+}
+
+static void fold_domain(struct fold *fold, const struct ynode *domain, const struct ynode *service,
+                        bool sugar)
+{
+    const struct ynode *network = ynode_get(fold->kit->top, "network");
+    const struct ynode *auth = ynode_get(ynode_get(network, "serviceAuth"), service->text);
+    const char *header = ynode_str(auth, "headerName"), *format = ynode_str(auth, "valueFormat");
+    for (size_t i = 0; sugar && !auth && i < SB_ARRAY_LEN(known_auth); i++) {
+        if (!strcmp(known_auth[i][0], service->text)) {
+            header = known_auth[i][1];
+            format = known_auth[i][2];
+        }
+    }
+    json_t *entry = fold_entry(fold, service->text, service);
+    if (entry) {
+        append_inject(entry, domain->text, header, format, "");
+    }
+}
+
+static int fold_domains(struct fold *fold, struct sb_err **err)
+{
+    struct kit *kit = fold->kit;
+    const struct ynode *network = ynode_get(kit->top, "network"),
+                       *domains = ynode_get(network, "serviceDomains"),
+                       *auth = ynode_get(network, "serviceAuth"),
+                       *egress = ynode_get(kit->top, "egress");
+    for (size_t i = 0; domains && i < domains->count; i++) {
+        if (!domains->items[i]->text[0]) {
+            return ytree_fail(kit->tree, domains->items[i], err,
+                              "network: serviceDomains[\"%.80s\"]: service is required",
+                              domains->keys[i]->text);
+        }
+        fold_domain(fold, domains->keys[i], domains->items[i], false);
+    }
+    for (size_t i = 0; egress && i < egress->count; i++) {
+        const char *mapped = ynode_str(domains, egress->keys[i]->text);
+        if (mapped[0]) {
+            return ytree_fail(kit->tree, egress->keys[i], err,
+                              "egress domain \"%.80s\" conflicts with existing serviceDomain "
+                              "(mapped to \"%.64s\")",
+                              egress->keys[i]->text, mapped);
+        }
+        if (!egress->items[i]->text[0]) {
+            return ytree_fail(kit->tree, egress->items[i], err,
+                              "egress[\"%.80s\"]: service is required", egress->keys[i]->text);
+        }
+        fold_domain(fold, egress->keys[i], egress->items[i], true);
+    }
+    for (size_t i = 0; auth && i < auth->count; i++) {
+        if (!has_one_placeholder(ynode_str(auth->items[i], "valueFormat"))) {
+            kit_warn(kit, auth->items[i],
+                     "network: serviceAuth[\"%.64s\"].valueFormat must contain one %%s",
+                     auth->keys[i]->text);
+        }
+    }
+    return 0;
+}
+
+static void fold_managed(struct fold *fold)
+{
+    const struct ynode *env = ynode_get(fold->kit->top, "environment");
+    const struct ynode *managed = ynode_get(env, "proxyManaged");
+    const struct ynode *sources = ynode_get(ynode_get(fold->kit->top, "credentials"), "sources");
+    for (size_t i = 0; managed && i < managed->count; i++) {
+        const struct ynode *name = managed->items[i];
+        SB_CLEANUP(free)
+        char *service = NULL;
+        for (size_t s = 0; sources && !service && s < sources->count; s++) {
+            const struct ynode *names = ynode_get(sources->items[s], "env");
+            for (size_t n = 0; names && !service && n < names->count; n++) {
+                if (!strcmp(names->items[n]->text, name->text)) {
+                    service = sb_xstrdup(sources->keys[s]->text);
+                }
+            }
+        }
+        service = service ? service : service_of_env(name->text);
+        json_t *entry = fold_entry(fold, service, name);
+        if (!entry) {
+            continue;
+        }
+        json_array_append_new(json_object_get(entry, "proxy_managed"), json_string(name->text));
+        json_t *names = json_object_get(json_object_get(entry, "sources"), "env");
+        if (json_array_size(names) == 0) {
+            json_array_append_new(names, json_string(name->text));
+        }
+    }
+}
+
+static int list_inject(struct kit *kit, const struct ynode *inject, size_t i, size_t j,
+                       json_t *entry, struct sb_err **err)
+{
+    const char *domain = ynode_str(inject, "domain"), *header = ynode_str(inject, "header");
+    const char *format = ynode_str(inject, "format"), *scheme = ynode_str(inject, "scheme");
+    const char *username = ynode_str(inject, "username"), *problem = NULL;
+    bool bearer = !strcmp(scheme, "bearer"), basic = !strcmp(scheme, "basic");
+    if (!domain[0]) {
+        problem = "domain is required";
+    } else if (scheme[0] && format[0]) {
+        problem = "'scheme' and 'format' are mutually exclusive";
+    } else if (scheme[0] && !bearer && !basic) {
+        problem = "unknown scheme (want \"basic\" or \"bearer\")";
+    } else if (bearer && username[0]) {
+        problem = "scheme \"bearer\" takes no username";
+    } else if (basic && !username[0]) {
+        problem = "scheme \"basic\" requires a username";
+    } else if (strchr(username, ':')) {
+        problem = "username must not contain a colon";
+    } else if (format[0] && !has_one_placeholder(format)) {
+        problem = "format must contain exactly one %s";
+    }
+    if (problem) {
+        return ytree_fail(kit->tree, inject, err, "credentials[%zu].apiKey.inject[%zu]: %s", i, j,
+                          problem);
+    }
+    append_inject(entry, domain, bearer && !header[0] ? "Authorization" : header,
+                  bearer ? "Bearer %s" : format, username);
+    return 0;
+}
+
+static int list_entry(struct fold *fold, const struct ynode *item, size_t i, struct sb_err **err)
+{
+    const char *service = ynode_str(item, "service");
+    const struct ynode *key = ynode_get(item, "apiKey"), *inject = ynode_get(key, "inject");
+    const char *name = ynode_str(key, "name");
+    if (!service[0]) {
+        return ytree_fail(fold->kit->tree, item, err, "credentials[%zu]: service is required", i);
+    }
+    if (json_object_get(fold->listed, service)) {
+        return ytree_fail(fold->kit->tree, item, err,
+                          "credentials[%zu]: service \"%.64s\" is "
+                          "given twice",
+                          i, service);
+    }
+    if (name[0] && !kit_is_env_name(name)) {
+        return ytree_fail(fold->kit->tree, ynode_get(key, "name"), err,
+                          "credentials[%zu].apiKey.name \"%.80s\" is not a valid shell identifier",
+                          i, name);
+    }
+    json_t *entry = new_entry(service, item);
+    json_array_append_new(fold->out, entry);
+    json_object_set(fold->listed, service, entry);
+    json_object_set_new(entry, "required", json_boolean(flag(item, "required")));
+    if (name[0]) {
+        json_array_append_new(json_object_get(json_object_get(entry, "sources"), "env"),
+                              json_string(name));
+    }
+    if (name[0] && flag(key, "proxyManaged")) {
+        json_array_append_new(json_object_get(entry, "proxy_managed"), json_string(name));
+    }
+    int r = 0;
+    for (size_t j = 0; inject && r == 0 && j < inject->count; j++) {
+        r = list_inject(fold->kit, inject->items[j], i, j, entry, err);
+    }
+    return r;
+}
+
+static int check_oauth(struct kit *kit, const struct ynode *oauth, const char *service,
+                       const char *passthrough, struct sb_err **err)
+{
+    const struct ynode *file = ynode_get(oauth, "credentialFile");
+    const struct ynode *endpoint = ynode_get(oauth, "tokenEndpoint");
+    const struct ynode *sentinels = ynode_get(oauth, "sentinels");
+    const char *missing = NULL;
+    bool through = flag(oauth, passthrough);
+    if (!ynode_str(endpoint, "host")[0]) {
+        missing = "tokenEndpoint.host is required";
+    } else if (!ynode_str(endpoint, "path")[0]) {
+        missing = "tokenEndpoint.path is required";
+    } else if (!through && !ynode_str(sentinels, "accessToken")[0]) {
+        missing = "sentinels.accessToken is required";
+    } else if (!through && !ynode_str(sentinels, "refreshToken")[0]) {
+        missing = "sentinels.refreshToken is required";
+    } else if (file && !ynode_str(file, "path")[0]) {
+        missing = "credentialFile.path is required";
+    } else if (file && !ynode_str(file, "template")[0] && !ynode_get(file, "structure")) {
+        missing = "credentialFile requires either template or structure";
+    }
+    if (missing) {
+        return ytree_fail(kit->tree, oauth, err, "oauth (service \"%.64s\"): %s", service, missing);
+    }
+    kit_warn(kit, oauth,
+             "oauth for service \"%.64s\" is accepted but not yet implemented: sign in "
+             "inside the sandbox or store an API key",
+             service);
+    return 0;
+}
+
+static int fold_oauth(struct fold *fold, struct sb_err **err)
+{
+    struct kit *kit = fold->kit;
+    const struct ynode *oauth = ynode_get(kit->top, "oauth");
+    const struct ynode *list = ynode_get(kit->top, "credentials");
+    int r = 0;
+    for (size_t i = 0; list && list->kind == YNODE_LIST && r == 0 && i < list->count; i++) {
+        const struct ynode *own = ynode_get(list->items[i], "oauth");
+        if (own) {
+            r = check_oauth(kit, own, ynode_str(list->items[i], "service"), "passthrough", err);
+        }
+    }
+    if (r < 0 || !oauth) {
+        return r;
+    }
+    const char *service = ynode_str(oauth, "service");
+    if (!service[0]) {
+        return ytree_fail(kit->tree, oauth, err,
+                          "oauth: standalone block requires a service field");
+    }
+    return check_oauth(kit, oauth, service, "passthroughResponse", err);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static void emit(struct fold *fold)
+{
+    size_t n = 0;
+    const char **names = sb_xcalloc(json_object_size(fold->entries) + 1, sizeof(*names));
+    const char *service;
+    json_t *entry;
+    json_object_foreach(fold->entries, service, entry)
+    {
+        names[n++] = service;
+    }
+    qsort(names, n, sizeof(*names), by_name);
+    for (size_t i = 0; i < n; i++) {
+        json_array_append(fold->out, json_object_get(fold->entries, names[i]));
+    }
+    free(names);
+    size_t i;
+    json_array_foreach(fold->out, i, entry)
+    {
+        sort_inject(entry);
+    }
+}
+
+int kit_normalize_credentials(struct kit *kit, struct sb_err **err)
+{
+    SB_CLEANUP(json)
+    json_t *entries = json_object(), *listed = json_object();
+    struct fold fold = {kit, entries, listed, json_array()};
+    json_object_set_new(kit->model, "credentials", fold.out);
+    const struct ynode *list = ynode_get(kit->top, "credentials");
+    int r = 0;
+    for (size_t i = 0; list && list->kind == YNODE_LIST && r == 0 && i < list->count; i++) {
+        r = list_entry(&fold, list->items[i], i, err);
+    }
+    r = r < 0 ? r : fold_sources(&fold, err);
+    r = r < 0 ? r : fold_domains(&fold, err);
+    if (r == 0) {
+        fold_managed(&fold);
+        r = fold_oauth(&fold, err);
+    }
+    if (r == 0) {
+        emit(&fold);
+    }
+    return r;
+}

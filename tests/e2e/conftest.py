@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the end-to-end tests: the real programs, a private SBX_HOME for each test.
+
+SBX_BUILD names the build directory (default: build).  Nothing here is a mock; what a test needs
+and the machine lacks is skipped by `need_*`, which says so on the terminal even under -q.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import fake_openai  # noqa: E402
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = (ROOT / os.environ.get("SBX_BUILD", "build")).resolve()
+SKIPPED = []
+
+
+@pytest.fixture(scope="session")
+def bindir(tmp_path_factory):
+    """All programs in one directory, as after an installation: sbx finds its helpers there."""
+    directory = tmp_path_factory.mktemp("bin")
+    directory.chmod(0o755)
+    for name in ("sbx", "sbx-supervisor", "sbx-proxy", "sbx-init"):
+        for built in BUILD.rglob(name):
+            if built.is_file() and os.access(built, os.X_OK):
+                shutil.copy2(built, directory / name)
+    assert (directory / "sbx").exists(), f"sbx is not built below {BUILD}: run make first"
+    return directory
+
+
+class Sbx:
+    """Runs sbx; calling it returns a CompletedProcess with text output."""
+
+    def __init__(self, binary, home):
+        self.binary = str(binary)
+        self.home = home
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("SBX_", "XDG_"))}
+        self.env.update(SBX_HOME=str(home), NO_COLOR="1", LC_ALL="C.UTF-8")
+
+    def __call__(self, *words, code=None, input=None, env=None, cwd=None, timeout=60):
+        done = subprocess.run(
+            [self.binary, *map(str, words)], input="" if input is None else input,
+            capture_output=True, text=True, errors="replace",
+            env={**self.env, **(env or {})}, cwd=cwd, timeout=timeout, check=False)
+        if code is not None:
+            assert done.returncode == code, (
+                f"sbx {' '.join(map(str, words))}: exit {done.returncode}, expected {code}\n"
+                f"stdout: {done.stdout}\nstderr: {done.stderr}")
+        return done
+
+    def ok(self, *words, **options):
+        """Standard output of a command that must succeed."""
+        return self(*words, code=0, **options).stdout
+
+    def json(self, *words, **options):
+        return json.loads(self.ok(*words, "--json", **options))
+
+
+@pytest.fixture
+def sbx(bindir):
+    # Not pytest's tmp_path: its length would push the control sockets over the kernel's limit.
+    home = pathlib.Path(tempfile.mkdtemp(prefix="sbx-t-"))
+    run = Sbx(bindir / "sbx", home)
+    yield run
+    run("rm", "--all", "--force")
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def workspace():
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="sbx-w-"))
+    directory.chmod(0o755)
+    (directory / "README").write_text("a workspace\n", encoding="utf-8")
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def sandbox(sbx, workspace):
+    """The name of a fresh sandbox of the shell agent; the `sbx` fixture removes it."""
+    need_sandboxes(sbx)
+    sbx.ok("create", "--name", "box", "shell", workspace)
+    return "box"
+
+
+@pytest.fixture
+def model():
+    """A running fake model server with the key "sk-real-secret"."""
+    server = fake_openai.make_server(key="sk-real-secret")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def skip_loudly(reason):
+    SKIPPED.append(f"{os.environ.get('PYTEST_CURRENT_TEST', '?')}: {reason}")
+    pytest.skip(reason)
+
+
+def need_root():
+    if os.geteuid() != 0:
+        skip_loudly("needs root")
+
+
+def need_program(name):
+    if shutil.which(name) is None:
+        skip_loudly(f"needs the program {name}")
+
+
+def need_sandboxes(sbx):
+    """User namespaces must be permitted; everything else is our own business."""
+    if subprocess.run(["unshare", "-Urn", "true"], check=False, capture_output=True).returncode:
+        skip_loudly("this machine permits no user namespaces")
+    if not (pathlib.Path(sbx.binary).parent / "sbx-supervisor").exists():
+        pytest.fail("sbx-supervisor is not built")
+
+
+def pytest_terminal_summary(terminalreporter):
+    for line in SKIPPED:
+        terminalreporter.write_line(f"SKIPPED {line}", yellow=True)

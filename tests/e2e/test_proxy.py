@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real sbx-proxy with listeners on loopback; the test plays the supervisor."""
+import ctypes
+import http.server
+import json
+import os
+import pathlib
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+import time
+
+import pytest
+
+BUILD = pathlib.Path(os.environ.get("SBX_BUILD", "build")).resolve()
+PROXY = next((p for p in (BUILD / "sbx-proxy", BUILD / "src/proxy/sbx-proxy") if p.exists()),
+             BUILD / "sbx-proxy")
+SECRET = "real-secret-value"
+
+
+class Origin(http.server.BaseHTTPRequestHandler):
+    """Answers with what it was sent, so that a test can see what left the proxy."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        length = int(self.headers.get("Content-Length", 0))
+        body = json.dumps({"path": self.path, "headers": dict(self.headers),
+                           "body": self.rfile.read(length).decode()}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET
+
+    def log_message(self, *args):
+        pass
+
+
+def start_origin(context=None):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Origin)
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def self_signed(folder, name):
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-keyout", key, "-out", cert,
+                    "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"],
+                   check=True, capture_output=True)
+    return cert, key
+
+
+class Proxy:
+    """One running sbx-proxy and the supervisor's end of its socket."""
+
+    def __init__(self, folder, env=None, args=(), tcp4=None):
+        self.log = folder / "log.jsonl"
+        self.sock, child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.sock.settimeout(10)
+        self.http = socket.create_server(("127.0.0.1", 0))
+        self.tcp4 = tcp4 or socket.create_server(("127.0.0.1", 0))
+        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.udp.bind(("127.0.0.1", 0))
+        log_fd = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        fd = child.detach()
+
+        def in_child():
+            os.dup2(fd, 3)
+            host = os.open(f"/proc/{os.getppid()}/ns/net", os.O_RDONLY)
+            ctypes.CDLL(None).setns(host, 0)
+            os.set_inheritable(3, True)
+
+        self.process = subprocess.Popen([PROXY, *args], preexec_fn=in_child, close_fds=False,
+                                        env={**os.environ, **(env or {})})
+        os.close(fd)
+        names = ["http", "tcp4", "dns_udp", "log"]
+        fds = [self.http.fileno(), self.tcp4.fileno(), self.udp.fileno(), log_fd]
+        socket.send_fds(self.sock, [json.dumps({"op": "listen", "log_seq": 7,
+                                                "fds": names}).encode()], fds)
+        os.close(log_fd)
+        self.url = f"http://127.0.0.1:{self.http.getsockname()[1]}"
+
+    def call(self, message, fds=()):
+        socket.send_fds(self.sock, [json.dumps(message).encode()], list(fds))
+        data = self.sock.recv(256 * 1024)
+        return json.loads(data) if data else None
+
+    def configure(self, rules, **more):
+        config = {"version": 1, "sandbox": "box", "inject": [], "hosts": {},
+                  "rules": [{"text": r, "id": f"{i:08x}", "origin": "global"}
+                            for i, r in enumerate(rules)], **more}
+        fd = os.memfd_create("config")
+        os.write(fd, json.dumps(config).encode())
+        os.lseek(fd, 0, os.SEEK_SET)
+        reply = self.call({"op": "config"}, [fd])
+        os.close(fd)
+        assert reply == {"ok": True}, reply
+
+    def records(self, at_least=1):
+        """The log so far; an allowed request is logged when it has ended, soon after its answer."""
+        deadline = time.monotonic() + 5
+        while self.log.read_text().count("\n") < at_least and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def curl(self, *args, proxy=True):
+        via = ["-x", self.url] if proxy else []
+        return subprocess.run(["curl", "-sS", "--max-time", "15", "--noproxy", "", *via, *args],
+                              capture_output=True, text=True)
+
+    def close(self):
+        self.sock.close()
+        assert self.process.wait(10) in (0, -signal.SIGSYS)
+        for s in (self.http, self.tcp4, self.udp):
+            s.close()
+
+
+@pytest.fixture
+def proxy(tmp_path):
+    running = Proxy(tmp_path)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def origin():
+    server = start_origin()
+    yield server.server_address[1]
+    server.shutdown()
+
+
+def test_plain_http_is_forwarded_and_logged(proxy, origin):
+    proxy.configure([f"allow localhost:{origin}"])
+    result = proxy.curl(f"http://host.docker.internal:{origin}/a?b=c", "-d", "hello")
+    seen = json.loads(result.stdout)
+    assert seen["path"] == "/a?b=c" and seen["body"] == "hello"
+    record = proxy.records()[-1]
+    assert record["decision"] == "allow" and record["path"] == "forward"
+    assert record["host"] == "localhost" and record["status"] == 200
+    assert record["target"] == "/a" and record["seq"] == 7
+
+
+def test_denied_request_says_how_to_allow_it(proxy, origin):
+    proxy.configure([])
+    result = proxy.curl("-w", "%{http_code}", f"http://example.com:{origin}/")
+    assert result.stdout.endswith("403")
+    assert f"sbx policy allow box example.com:{origin}" in result.stdout
+    assert proxy.records()[-1]["decision"] == "deny"
+
+
+def test_wildcard_does_not_reach_the_host(proxy, origin):
+    proxy.configure(["allow **"])
+    result = proxy.curl("-w", "%{http_code}", f"http://localhost:{origin}/",
+                        "--next", "-sS", "-x", proxy.url, "-w", "%{http_code}",
+                        f"http://127.0.0.1:{origin}/")
+    assert result.stdout.count("403") == 2
+
+
+def test_name_that_leads_to_loopback_is_refused(proxy, origin):
+    proxy.configure(["allow **"], hosts={"rebind.example": "127.0.0.1"})
+    assert proxy.curl("-w", "%{http_code}", f"http://rebind.example:{origin}/").stdout[-3:] == "403"
+    assert proxy.records()[-1]["reason"] == "address"
+
+
+def test_connect_tunnel_and_reload(proxy, origin):
+    proxy.configure([f"allow localhost:{origin}"])
+    result = proxy.curl("-p", f"http://localhost:{origin}/tunnel")
+    assert json.loads(result.stdout)["path"] == "/tunnel"
+    assert proxy.records()[-1]["path"] == "forward-bypass"
+    with socket.create_connection(proxy.http.getsockname()) as s:
+        s.sendall(f"CONNECT localhost:{origin} HTTP/1.1\r\nHost: localhost:{origin}\r\n\r\n".encode())
+        assert s.recv(1000).startswith(b"HTTP/1.1 200")
+        proxy.configure([])
+        s.settimeout(5)
+        assert s.recv(1000) == b""
+
+
+def test_keep_alive_request_is_judged_again(proxy, origin):
+    proxy.configure([f"allow localhost:{origin}"])
+    result = proxy.curl(f"http://localhost:{origin}/1", f"http://localhost:{origin + 1}/2",
+                        "-w", "%{http_code} ")
+    assert "200" in result.stdout and "403" in result.stdout
+
+
+def test_origin_form_is_refused(proxy):
+    proxy.configure([])
+    assert proxy.curl("-w", "%{http_code}", proxy.url + "/", proxy=False).stdout.endswith("400")
+
+
+def test_tls_is_terminated_only_to_inject(tmp_path):
+    cert, key = self_signed(tmp_path, "api.example")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    server = start_origin(context)
+    port = server.server_address[1]
+    proxy = Proxy(tmp_path, {"SSL_CERT_FILE": str(cert)})
+    try:
+        proxy.configure([])
+        ca = proxy.call({"op": "ca"})
+        ca_file = tmp_path / "ca.pem"
+        ca_file.write_text(ca["cert_pem"])
+        inject = {"id": "i1", "service": "api", "kit": "k", "domain": f"api.example:{port}",
+                  "header": "Authorization", "format": "Bearer %s", "mode": "overwrite",
+                  "secret": SECRET}
+        proxy.configure(["allow api.example", "allow 127.0.0.1"], inject=[inject],
+                        hosts={"api.example": "127.0.0.1"},
+                        ca={"cert_pem": ca["cert_pem"], "key_pem": ca["key_pem"]})
+        result = proxy.curl("--cacert", str(ca_file), "-H", "Authorization: Bearer mine",
+                            f"https://api.example:{port}/v1")
+        assert result.returncode == 0, result.stderr
+        assert json.loads(result.stdout)["headers"]["Authorization"] == f"Bearer {SECRET}"
+        record = proxy.records()[-1]
+        assert record["credential"] == "injected" and record["path"] == "forward"
+        assert SECRET not in proxy.log.read_text()
+    finally:
+        proxy.close()
+        server.shutdown()
+
+
+def dns_query(proxy, name, qtype=1):
+    question = b"".join(bytes([len(p)]) + p.encode() for p in name.split(".")) + b"\0"
+    packet = struct.pack(">HHHHHH", 9, 0x100, 1, 0, 0, 0) + question + struct.pack(">HH", qtype, 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.settimeout(5)
+        s.sendto(packet, proxy.udp.getsockname())
+        return s.recv(2000)
+
+
+def test_dns_answers_from_the_policy(proxy):
+    proxy.configure(["allow good.example:8443"])
+    answer = dns_query(proxy, "good.example")
+    assert answer[3] & 15 == 0 and answer[-4:-2] == bytes([198, 18])
+    assert dns_query(proxy, "good.example") == answer
+    assert dns_query(proxy, "bad.example")[3] & 15 == 3
+    dns_query(proxy, "bad.example")
+    assert [r["host"] for r in proxy.records() if r["path"] == "dns"] == ["bad.example"]
+
+
+@pytest.mark.parametrize("what", ["open", "exec", "ptrace"])
+def test_lockdown(tmp_path, what):
+    proxy = Proxy(tmp_path, args=["--allow-probe"])
+    try:
+        proxy.configure([])
+        if what == "open":
+            assert proxy.call({"op": "probe", "what": what}) == {"ok": False, "errno": 13}
+        else:
+            socket.send_fds(proxy.sock, [json.dumps({"op": "probe", "what": what}).encode()], [])
+            assert proxy.process.wait(10) == -signal.SIGSYS
+    finally:
+        proxy.close()
+
+
+def in_namespace(body):
+    """Runs body() in a thread with a network namespace of its own, where every address is local."""
+    result = {}
+
+    def run():
+        if ctypes.CDLL(None, use_errno=True).unshare(0x40000000) != 0:
+            result["skip"] = "no network namespace"
+            return
+        subprocess.run("ip link set lo up; ip route add local default dev lo", shell=True)
+        try:
+            body()
+        except BaseException as error:
+            result["error"] = error
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if "skip" in result:
+        pytest.skip(result["skip"])
+    if "error" in result:
+        raise result["error"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a network namespace")
+def test_redirected_connections(tmp_path, origin):
+    proxies = []
+
+    def body():
+        proxy = Proxy(tmp_path, tcp4=socket.create_server(("0.0.0.0", origin)))
+        proxies.append(proxy)
+        proxy.configure([f"allow good.example:{origin}", "allow 127.0.0.1"],
+                        hosts={"good.example": "127.0.0.1"})
+        address = ".".join(map(str, dns_query(proxy, "good.example")[-4:]))
+        good = proxy.curl("--resolve", f"good.example:{origin}:{address}",
+                          f"http://good.example:{origin}/x", proxy=False)
+        assert json.loads(good.stdout)["path"] == "/x"
+        assert proxy.records()[-1]["path"] == "transparent"
+        front = proxy.curl("-H", "Host: evil.example", f"http://{address}:{origin}/",
+                           "-w", "%{http_code}", proxy=False)
+        assert front.stdout.endswith("403")
+        assert proxy.records(2)[-1]["reason"] == "host-mismatch"
+        bare = proxy.curl(f"http://192.0.2.1:{origin}/", "-w", "%{http_code}", proxy=False)
+        assert bare.stdout.endswith("403")
+        tls = proxy.curl(f"https://192.0.2.1:{origin}/", proxy=False)
+        assert tls.returncode == 35 and "denied" in tls.stderr
+
+    try:
+        in_namespace(body)
+    finally:
+        for proxy in proxies:
+            proxy.close()

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Credential injection: what is set, what is removed, and what is never touched. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "proxy/inject.h"
+
+/* One rule for api.example.com with the fields given; the caller frees. */
+static struct inject_set *make_set(const char *fields)
+{
+    SB_CLEANUP(free)
+    char *text = sb_xasprintf(
+        "[{\"id\":\"1\",\"service\":\"svc\",\"kit\":\"k\",\"domain\":\"api.example.com\",%s}]",
+        fields);
+    json_t *json = json_loads(text, JSON_ALLOW_NUL, NULL);
+    assert_non_null(json);
+    struct inject_set *set = inject_set_from_json(json);
+    json_decref(json);
+    return set;
+}
+
+static struct host host_of(const char *text)
+{
+    struct host host;
+    assert_int_equal(host_parse(text, strlen(text), &host, NULL), 0);
+    return host;
+}
+
+/* The request as it goes to `host_text`; "unbound" when the rule has no secret. */
+static char *apply(const struct inject_set *set, const char *host_text, const char *request)
+{
+    struct host host = host_of(host_text);
+    struct http1_head head;
+    struct inject_result result;
+    struct sb_buf out;
+    const char *error = NULL;
+    assert_int_equal(http1_parse_request(request, strlen(request), &head, &error), 1);
+    assert_int_equal(inject_apply(set, &host, 443, &head, &result), 0);
+    sb_buf_init(&out, 1 << 18);
+    if (result.unbound) {
+        assert_null(result.applied);
+        assert_string_equal(result.service, "svc");
+        sb_buf_puts(&out, "unbound");
+    } else {
+        http1_format_head(&out, &head, &result.edits, false);
+    }
+    inject_result_done(&result);
+    return sb_buf_steal(&out);
+}
+
+static void expect(const char *rule, const char *host, const char *request, const char *want)
+{
+    SB_CLEANUP(inject_set)
+    struct inject_set *set = make_set(rule);
+    assert_non_null(set);
+    SB_CLEANUP(free)
+    char *got = apply(set, host, request);
+    assert_string_equal(got, want);
+}
+
+#define BEARER "\"header\":\"Authorization\",\"format\":\"Bearer %s\",\"secret\":\"real\""
+#define API    "Host: api.example.com\r\n"
+
+/* CVE-2026-105452: no credential of the client's may reach the server beside ours. */
+static void test_carriers(void **state)
+{
+    (void)state;
+    expect(BEARER, "api.example.com",
+           "GET /p?a=1&key=x&%6bey=y&API_KEY=z&access_token=q;private_token=w&b=2 HTTP/1.1\r\n" API
+           "authorization: mine\r\nAUTHORIZATION: mine\r\nProxy-Authorization: mine\r\n"
+           "x-api-key: mine\r\nX_Api_Key: mine\r\napi-key: mine\r\nx-goog-api-key: mine\r\n"
+           "x-auth-token: mine\r\nprivate-token: mine\r\njob-token: mine\r\nX: y\r\n\r\n",
+           "GET /p?a=1&b=2 HTTP/1.1\r\n" API "X: y\r\nAuthorization: Bearer real\r\n\r\n");
+    expect(BEARER, "api.example.com",
+           "GET http://api.example.com?key=1 HTTP/1.1\r\n" API "Connection: Authorization\r\n\r\n",
+           "GET / HTTP/1.1\r\n" API "Authorization: Bearer real\r\n\r\n");
+    expect("\"header\":\"X-Own-Key\",\"format\":\"%s\",\"secret\":\"real\"", "api.example.com",
+           "GET / HTTP/1.1\r\n" API "x_own_key: mine\r\nAuthorization: mine\r\n\r\n",
+           "GET / HTTP/1.1\r\n" API "X-Own-Key: real\r\n\r\n");
+}
+
+static void test_forms(void **state)
+{
+    (void)state;
+    expect("\"username\":\"x-access-token\",\"secret\":\"real\"", "api.example.com",
+           "GET / HTTP/1.1\r\n" API "\r\n",
+           "GET / HTTP/1.1\r\n" API "Authorization: Basic eC1hY2Nlc3MtdG9rZW46cmVhbA==\r\n\r\n");
+    expect("\"header\":\"\",\"secret\":\"real\"", "api.example.com",
+           "GET / HTTP/1.1\r\n" API "Authorization: mine\r\n\r\n",
+           "GET / HTTP/1.1\r\n" API "Authorization: mine\r\n\r\n");
+    expect(BEARER ",\"mode\":\"if-absent\"", "api.example.com",
+           "GET / HTTP/1.1\r\n" API "Authorization: mine\r\n\r\n",
+           "GET / HTTP/1.1\r\n" API "Authorization: mine\r\n\r\n");
+    expect(BEARER ",\"mode\":\"if-absent\"", "api.example.com",
+           "GET / HTTP/1.1\r\n" API "x-api-key: mine\r\n\r\n",
+           "GET / HTTP/1.1\r\n" API "Authorization: Bearer real\r\n\r\n");
+    expect(BEARER, "other.example.com", "GET /?key=1 HTTP/1.1\r\nHost: o\r\nX-Api-Key: a\r\n\r\n",
+           "GET /?key=1 HTTP/1.1\r\nHost: o\r\nX-Api-Key: a\r\n\r\n");
+}
+
+static void test_unbound(void **state)
+{
+    (void)state;
+    static const char *const rules[] = {
+        "\"header\":\"Authorization\",\"secret\":null",
+        "\"header\":\"Authorization\",\"secret\":\"a\\r\\nX: b\"",
+        "\"header\":\"Authorization\",\"secret\":\"a\\u0000b\"",
+        "\"header\":\"Authorization\",\"secret\":\"\"",
+        "\"header\":\"Host\",\"secret\":\"a\"",
+        "\"header\":\"A: b\\r\\nC\",\"secret\":\"a\"",
+        "\"header\":\"Authorization\",\"format\":\"none\",\"secret\":\"a\"",
+        "\"header\":\"Authorization\",\"format\":\"%s\\n%s\",\"secret\":\"a\"",
+        "\"username\":\"a:b\",\"secret\":\"a\"",
+    };
+    struct host host = host_of("api.example.com");
+    for (size_t i = 0; i < SB_ARRAY_LEN(rules); i++) {
+        expect(rules[i], "api.example.com", "GET / HTTP/1.1\r\n" API "\r\n", "unbound");
+        SB_CLEANUP(inject_set)
+        struct inject_set *set = make_set(rules[i]);
+        assert_false(inject_wants(set, &host, 443));
+    }
+    assert_null(make_set("\"mode\":\"sometimes\""));
+    assert_null(make_set("\"secret\":5"));
+    SB_CLEANUP(inject_set)
+    struct inject_set *set = make_set(BEARER);
+    struct host other = host_of("example.com");
+    assert_true(inject_wants(set, &host, 443));
+    assert_false(inject_wants(set, &other, 443));
+}
+
+#define SENTINEL "\"mode\":\"placeholder\",\"placeholder\":\"sbx-cs-1234\",\"secret\":\"real\""
+
+static void test_placeholder(void **state)
+{
+    (void)state;
+    expect(SENTINEL, "api.example.com",
+           "GET /sbx-cs-1234?k=sbx-cs-1234 HTTP/1.1\r\n" API
+           "X-Key: a sbx-cs-1234 b sbx-cs-1234\r\nX-Api-Key: mine\r\n\r\n",
+           "GET /sbx-cs-1234?k=sbx-cs-1234 HTTP/1.1\r\n" API "X-Key: a real b real\r\n\r\n");
+    /* Basic user:sbx-cs-1234 becomes user:real. */
+    expect(SENTINEL, "api.example.com",
+           "GET / HTTP/1.1\r\n" API "Authorization: basic dXNlcjpzYngtY3MtMTIzNA==\r\n\r\n",
+           "GET / HTTP/1.1\r\n" API "Authorization: Basic dXNlcjpyZWFs\r\n\r\n");
+    static const char *const untouched[] = {
+        "X: y\r\n",
+        "X: SBX-CS-1234\r\n",
+        "X: sbx%2dcs%2d1234\r\n",
+        "X: sbx-cs-123\r\nY: 4\r\n",
+        "Authorization: Basic ****\r\n",
+        "Authorization: Bearer mine\r\n",
+    };
+    for (size_t i = 0; i < SB_ARRAY_LEN(untouched); i++) {
+        SB_CLEANUP(free)
+        char *request = sb_xasprintf("GET / HTTP/1.1\r\n" API "%s\r\n", untouched[i]);
+        expect(SENTINEL, "api.example.com", request, request);
+    }
+    const char *elsewhere = "GET / HTTP/1.1\r\nHost: evil.example\r\nX: sbx-cs-1234\r\n\r\n";
+    expect(SENTINEL, "evil.example", elsewhere, elsewhere);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_carriers),
+        cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_unbound),
+        cmocka_unit_test(test_placeholder),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

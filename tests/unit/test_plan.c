@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Stacking: what is merged, in which order, and what is refused. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/msg.h"
+#include "plan/plan.h"
+#include "spec/builtin.h"
+
+static const struct plan_context context = {.workspace = "/src/app"};
+
+static int compose(const char *a, const char *b, json_t **ret, struct sb_err **err)
+{
+    SB_CLEANUP(kit)
+    struct kit *shell = NULL, *one = NULL, *two = NULL;
+    assert_int_equal(kit_load_builtin("shell", &shell, NULL), 0);
+    assert_int_equal(kit_parse("a.yaml", a, strlen(a), &one, NULL), 0);
+    assert_int_equal(kit_parse("b.yaml", b, strlen(b), &two, NULL), 0);
+    const struct kit *kits[] = {shell, one, two};
+    return plan_compose(kits, 3, &context, ret, err);
+}
+
+#define KIT(name, rest) "schemaVersion: \"1\"\nkind: mixin\nname: " name "\n" rest
+
+static void test_merge(void **state)
+{
+    (void)state;
+    SB_CLEANUP(json)
+    json_t *plan = NULL;
+    assert_int_equal(
+        compose(KIT("a", "environment: {variables: {X: one, Y: y}}\nmemory: About a.\n"
+                         "commands: {install: [{command: first}], startup: [{command: [s]}]}\n"),
+                KIT("b", "environment: {variables: {X: two}}\ncommands:\n  install: "
+                         "[{command: second, user: 1000}]\n  initFiles: [{path: "
+                         "'${WORKDIR}/x', content: 'in ${WORKDIR}.'}]\n"),
+                &plan, NULL),
+        0);
+    assert_string_equal(sb_json_str(json_object_get(plan, "env"), "X"), "two");
+    const json_t *steps = json_object_get(plan, "steps");
+    static const char *const phases[] = {"install", "install", "files",
+                                         "startup", "memory",  "memory"};
+    assert_int_equal(json_array_size(steps), SB_ARRAY_LEN(phases));
+    for (size_t i = 0; i < SB_ARRAY_LEN(phases); i++) {
+        assert_string_equal(sb_json_str(json_array_get(steps, i), "phase"), phases[i]);
+    }
+    assert_string_equal(sb_json_str(json_array_get(steps, 1), "user"), "1000");
+    assert_string_equal(sb_json_str(json_array_get(steps, 2), "path"), "/src/app/x");
+    assert_string_equal(sb_json_str(json_array_get(steps, 2), "content"), "in /src/app.");
+    assert_string_equal(sb_json_str(json_array_get(steps, 4), "path"),
+                        "/src/kits-agent-context/a.md");
+    assert_string_equal(sb_json_str(json_array_get(steps, 5), "path"), "/src/AGENTS.md");
+}
+
+static void test_conflicts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *a, *b, *message;
+    } rows[] = {
+        {KIT("a", ""), KIT("a", ""), "duplicate kit name \"a\""},
+        {KIT("a", "requires: {agent: claude}\n"), KIT("b", ""), "requires the agent 'claude'"},
+        {KIT("a", "credentials: {sources: {s: {env: [S]}}}\n"),
+         KIT("b", "credentials: {sources: {s: {env: [S]}}}\n"), "credential service \"s\""},
+        {KIT("a", "network: {serviceDomains: {d.example: s}}\n"),
+         KIT("b", "network: {serviceDomains: {d.example: t}}\n"), "domain \"d.example\""},
+        {KIT("a", ""), "schemaVersion: \"1\"\nkind: sandbox\nname: b\nsandbox: {image: x/y}\n",
+         "kit 'b' names the image 'x/y': images are not supported yet"},
+    };
+    for (size_t i = 0; i < SB_ARRAY_LEN(rows); i++) {
+        SB_CLEANUP(err)
+        struct sb_err *err = NULL;
+        json_t *plan = NULL;
+        assert_true(compose(rows[i].a, rows[i].b, &plan, &err) < 0);
+        assert_null(plan);
+        assert_non_null(strstr(err->message, rows[i].message));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_merge),
+                                       cmocka_unit_test(test_conflicts)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

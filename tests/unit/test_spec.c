@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Kit specs: every rejection with its place, hostile YAML, folding, loading, the corpus. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "base/fs.h"
+#include "base/msg.h"
+#include "spec/kit.h"
+
+#define V    "schemaVersion: \"1\"\n"
+#define HEAD V "kind: mixin\nname: k\n" /* what follows begins on line 4 */
+
+struct row {
+    const char *text, *message;
+    size_t line, column;
+};
+
+static const struct row rejected[] = {
+    {"", "the spec is empty", 1, 1},
+    {"- a\n", "the spec: must be a mapping", 1, 1},
+    {"kind: mixin\nname: k\n", "schemaVersion is required", 1, 1},
+    {"schemaVersion: 99\n", "unsupported schemaVersion \"99\"", 1, 16},
+    {"schemaVersion: \"2\"\nsetup: {}\n", "unsupported schemaVersion \"2\"", 1, 16},
+    {"schemaVersion: 3\n", "unsupported schemaVersion \"3\"", 1, 16},
+    {V "name: k\n", "kind is required", 1, 1},
+    {V "kind: x\nname: k\n", "invalid kind \"x\"", 2, 7},
+    {V "kind: mixin\n", "name is required", 1, 1},
+    {V "kind: mixin\nname: Foo_Bar\n", "invalid name \"Foo_Bar\"", 3, 7},
+    {V "kind: sandbox\nname: k\n", "requires a 'sandbox:' block", 2, 7},
+    {V "kind: agent\nname: k\nagent: {aiFilename: A.md}\n", "sandbox.image is required", 4, 8},
+    {HEAD "sandbox: {image: i}\n", "only valid for kind \"sandbox\"", 4, 10},
+    {HEAD "aiFilename: A.md\n", "flat 'aiFilename'", 4, 13},
+    {HEAD "template: i\n", "flat 'template'", 4, 11},
+    {V "kind: sandbox\nname: k\nsandbox: {image: i, aiFilename: ../A.md}\n", "not a path", 4, 33},
+    {V "kind: sandbox\nname: k\nsandbox: {build: {context: .}}\n", "not yet implemented", 4, 18},
+    {HEAD "resources: {cpu: -1}\n", "resources.cpu must be non-negative", 4, 18},
+    {HEAD "resources: {memoryMB: -1}\n", "resources.memoryMB must be non-negative", 4, 23},
+    {HEAD "volumes: [{path: /a, type: x}]\n", "volumes[0].type \"x\" is invalid", 4, 28},
+    {HEAD "volumes: [{size: 1g}]\n", "path must not be empty", 4, 11},
+    {HEAD "volumes: [{path: a}]\n", "must be an absolute path", 4, 18},
+    {HEAD "volumes: {/a: huge}\n", "\"huge\" is not a valid size", 4, 15},
+    {HEAD "volumes: [{path: /a, mode: rwx}]\n", "must be octal", 4, 28},
+    {HEAD "volumes: x\n", "volumes: must be a mapping path: size (or a list)", 4, 10},
+    {HEAD "requires: {agent: A}\n", "not a valid agent name", 4, 19},
+    {V "kind: sandbox\nname: k\nsandbox: {image: i}\nrequires: {agent: a}\n",
+     "only valid for kind \"mixin\"", 5, 19},
+    {HEAD "locked: ['']\n", "locked[0] must not be empty", 4, 10},
+    {HEAD "locked: [A.b]\n", "not a well-formed dotted path", 4, 10},
+    {HEAD "locked: [a.b, a.b]\n", "locked[1] \"a.b\" is duplicated", 4, 15},
+    {HEAD "licenses: ['']\n", "licenses[0] must not be empty", 4, 12},
+    {HEAD "licenses: [MIT, MIT]\n", "is duplicated", 4, 17},
+    {HEAD "args: {}\n", "field args not found", 4, 1},
+    {HEAD "publishedPorts: [{container: 0}]\n", "must be in 1..65535 (got 0)", 4, 30},
+    {HEAD "publishedPorts: [{container: 1, protocol: x}]\n", "\"tcp\" or \"udp\"", 4, 43},
+    {HEAD "publishedPorts: [{container: '1'}]\n", "must be a whole number", 4, 30},
+    {HEAD "environment: {variables: {1A: x}}\n", "variable key \"1A\"", 4, 27},
+    {HEAD "environment: {proxyManaged: [a-b]}\n", "proxyManaged entry \"a-b\"", 4, 30},
+    {HEAD "commands: {install: [{user: a}]}\n", "install[0].command is required", 4, 22},
+    {HEAD "commands: {install: [{command: [a]}]}\n", "must be text, not a list", 4, 32},
+    {HEAD "commands: {startup: [{command: []}]}\n", "startup[0].command is required", 4, 32},
+    {HEAD "commands: {startup: [{command: a}]}\n", "must be a list, not text", 4, 32},
+    {HEAD "commands: {initFiles: [{content: a}]}\n", "initFiles[0].path is required", 4, 24},
+    {HEAD "commands: {initFiles: [{path: a}]}\n", "path must be absolute", 4, 31},
+    {HEAD "commands: {initFiles: [{path: /a, mode: x}]}\n", "mode must be octal", 4, 41},
+    {HEAD "credentials: x\n", "must be a mapping with sources: (or a list)", 4, 14},
+    {HEAD "credentials: [{required: yes}]\n", "credentials[0]: service is required", 4, 15},
+    {HEAD "oauth: {tokenEndpoint: {host: h}}\n", "requires a service field", 4, 8},
+    {HEAD "oauth: {service: s, tokenEndpoint: {host: h}}\n", "tokenEndpoint.path is required", 4,
+     8},
+    {HEAD "secrets: [A_KEY]\ncredentials: {sources: {a: {env: [B]}}}\n",
+     "conflicts with existing credential source \"a\"", 4, 11},
+    {HEAD "egress: {d: s}\nnetwork: {serviceDomains: {d: t}}\n",
+     "conflicts with existing serviceDomain", 4, 10},
+    {HEAD "network: {allowedDomain: []}\n", "field allowedDomain not found", 4, 11},
+    {HEAD "security: {privileged: 7}\n", "must be true or false", 4, 24},
+    /* YAML itself */
+    {HEAD "name: twice\n", "key \"name\" is given twice", 4, 1},
+    {HEAD "description: !foo x\n", "YAML tag \"!foo\" is not supported", 4, 14},
+    {HEAD "description: *nowhere\n", "unknown alias \"*nowhere\"", 4, 14},
+    {HEAD "description: [a\n", "not valid YAML", 5, 1},
+    {HEAD "description: \"a\\0b\"\n", "NUL character", 4, 14},
+};
+
+static int parse(const char *text, struct kit **ret, struct sb_err **err)
+{
+    return kit_parse("spec.yaml", text, strlen(text), ret, err);
+}
+
+static void test_rejections(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SB_ARRAY_LEN(rejected); i++) {
+        const struct row *row = &rejected[i];
+        SB_CLEANUP(err)
+        struct sb_err *err = NULL;
+        struct kit *kit = NULL;
+        int r = parse(row->text, &kit, &err);
+        if (r >= 0 || !strstr(err->message, row->message) || err->place.line != row->line ||
+            err->place.column != row->column) {
+            fail_msg("row %zu, %s\ngot %d %zu:%zu %s", i, row->text, r, err ? err->place.line : 0,
+                     err ? err->place.column : 0, err ? err->message : "");
+        }
+        assert_null(kit);
+    }
+}
+
+static void test_hint(void **state)
+{
+    (void)state;
+    SB_CLEANUP(err)
+    struct sb_err *err = NULL;
+    struct kit *kit = NULL;
+    assert_int_equal(parse(HEAD "network: {allowedDomain: []}\n", &kit, &err), SB_ESPEC);
+    assert_string_equal(err->hint, "did you mean \"allowedDomains\"?");
+    assert_string_equal(err->place.excerpt, "network: {allowedDomain: []}");
+}
+
+static void test_hostile_yaml(void **state)
+{
+    (void)state;
+    SB_CLEANUP(buf)
+    struct sb_buf bomb, deep;
+    SB_CLEANUP(err)
+    struct sb_err *err = NULL, *second = NULL;
+    struct kit *kit = NULL;
+    sb_buf_init(&bomb, 1 << 20);
+    sb_buf_init(&deep, 1 << 20);
+    sb_buf_puts(&bomb, HEAD "a0: &a0 x\n");
+    for (int i = 1; i < 12; i++) {
+        sb_buf_printf(&bomb, "a%d: &a%d [", i, i);
+        for (int j = 0; j < 9; j++) {
+            sb_buf_printf(&bomb, "*a%d,", i - 1);
+        }
+        sb_buf_puts(&bomb, "]\n");
+    }
+    assert_true(parse(bomb.data, &kit, &err) < 0);
+    assert_non_null(strstr(err->message, "too many YAML nodes"));
+    for (int i = 0; i < 100; i++) {
+        sb_buf_puts(&deep, "[");
+    }
+    assert_true(parse(deep.data, &kit, &second) < 0);
+    assert_non_null(strstr(second->message, "nested too deeply"));
+}
+
+static void test_folding(void **state)
+{
+    (void)state;
+    SB_CLEANUP(kit)
+    struct kit *kit = NULL;
+    assert_int_equal(parse("\xef\xbb\xbf" HEAD
+                           "network:\n  serviceDomains: {b.example: s, a.example: s}\n"
+                           "  serviceAuth: {s: {headerName: X-Key, valueFormat: 'K %s'}}\n"
+                           "credentials: {sources: {s: {env: [S1, S2], priority: file-first, "
+                           "file: {path: ~/x, parser: 'json:a.b'}}}}\n"
+                           "environment: {proxyManaged: [S2]}\n",
+                           &kit, NULL),
+                     0);
+    const json_t *c = json_array_get(json_object_get(kit_model(kit), "credentials"), 0);
+    const json_t *sources = json_object_get(c, "sources"), *inject = json_object_get(c, "inject");
+    assert_int_equal(json_array_size(json_object_get(sources, "env")), 2);
+    assert_string_equal(sb_json_str(sources, "priority"), "file-first");
+    assert_string_equal(sb_json_str(json_object_get(sources, "file"), "parser"), "json:a.b");
+    assert_string_equal(sb_json_str(json_array_get(inject, 0), "domain"), "a.example");
+    assert_string_equal(sb_json_str(json_array_get(inject, 1), "format"), "K %s");
+    assert_int_equal(json_array_size(json_object_get(c, "proxy_managed")), 1);
+}
+
+static void test_merge_and_leniency(void **state)
+{
+    (void)state;
+    SB_CLEANUP(kit)
+    struct kit *kit = NULL;
+    assert_int_equal(parse(HEAD "commands:\n  install:\n    - &i {command: a, user: 1000}\n"
+                                "    - {<<: *i, command: b}\n"
+                                "credentials: {sources: {}, typo: 1}\n",
+                           &kit, NULL),
+                     0);
+    const json_t *second = json_array_get(json_object_get(kit_model(kit), "install"), 1);
+    assert_string_equal(sb_json_str(second, "user"), "1000");
+    assert_string_equal(sb_json_str(second, "command"), "b");
+    const json_t *warning = json_array_get(kit_warnings(kit), 0);
+    assert_non_null(strstr(sb_json_str(warning, "message"), "credentials.typo"));
+    assert_int_equal(sb_json_int(warning, "line", 0), 8);
+}
+
+static void test_escaping_link(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/sbx-test-kit-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    SB_CLEANUP(err)
+    struct sb_err *err = NULL;
+    SB_CLEANUP(kit)
+    struct kit *kit = NULL;
+    SB_CLEANUP(fd)
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(sb_write_file_atomic(fd, "spec.yaml", HEAD, strlen(HEAD), 0600, NULL), 0);
+    assert_int_equal(mkdirat(fd, "files", 0700), 0);
+    assert_int_equal(mkdirat(fd, "files/home", 0700), 0);
+    assert_int_equal(symlinkat("../../spec.yaml", fd, "files/home/inside"), 0);
+    assert_int_equal(kit_load_dir(dir, &kit, NULL), 0);
+    const json_t *file = json_array_get(kit_files(kit), 0);
+    assert_string_equal(sb_json_str(file, "path"), "inside");
+    assert_non_null(strstr(sb_json_str(file, "host_path"), "/spec.yaml"));
+    assert_int_equal(symlinkat("/etc/passwd", fd, "files/home/outside"), 0);
+    struct kit *refused = NULL;
+    assert_int_equal(kit_load_dir(dir, &refused, &err), SB_ESPEC);
+    assert_non_null(strstr(err->message, "escapes the kit directory"));
+    assert_int_equal(sb_remove_tree(AT_FDCWD, dir), 0);
+}
+
+/* Published kits; $SBX_CORPUS names the folder that holds index.tsv.  Every "1" document loads. */
+static void test_corpus(void **state)
+{
+    (void)state;
+    const char *corpus = getenv("SBX_CORPUS");
+    SB_CLEANUP(buf)
+    struct sb_buf index;
+    sb_buf_init(&index, 1 << 20);
+    SB_CLEANUP(free)
+    char *path = sb_xasprintf("%s/index.tsv", corpus ? corpus : "../shared/corpus");
+    if (sb_read_file(AT_FDCWD, path, &index, NULL) < 0) {
+        print_message("SKIPPED: no corpus at %s (set SBX_CORPUS)\n", path);
+        skip();
+    }
+    size_t seen = 0, wrong = 0;
+    char *save = NULL;
+    for (char *line = strtok_r(index.data, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        char *fields = line, *name = strsep(&fields, "\t");
+        strsep(&fields, "\t"); /* kind */
+        const char *version = strsep(&fields, "\t");
+        strsep(&fields, "\t"); /* name */
+        const char *expect = strsep(&fields, "\t");
+        if (!expect || strcmp(version, "1")) {
+            continue;
+        }
+        SB_CLEANUP(buf)
+        struct sb_buf text;
+        sb_buf_init(&text, 1 << 20);
+        SB_CLEANUP(free)
+        char *file = sb_xasprintf("%s/%s", corpus ? corpus : "../shared/corpus", name);
+        SB_CLEANUP(kit)
+        struct kit *kit = NULL;
+        SB_CLEANUP(err)
+        struct sb_err *err = NULL;
+        assert_int_equal(sb_read_file(AT_FDCWD, file, &text, NULL), 0);
+        int r = kit_parse(name, text.data, text.len, &kit, &err);
+        seen++;
+        if ((r == 0) != (strcmp(expect, "ok") == 0)) {
+            print_message("%s: expected %s, got %s\n", name, expect, err ? err->message : "ok");
+            wrong++;
+        }
+    }
+    print_message("corpus: %zu documents, %zu differ\n", seen, wrong);
+    assert_true(seen > 0);
+    assert_int_equal(wrong, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rejections),
+        cmocka_unit_test(test_hint),
+        cmocka_unit_test(test_hostile_yaml),
+        cmocka_unit_test(test_folding),
+        cmocka_unit_test(test_merge_and_leniency),
+        cmocka_unit_test(test_escaping_link),
+        cmocka_unit_test(test_corpus),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
