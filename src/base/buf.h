@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A growable byte buffer with a hard maximum.
  *
- * Invariants: `data` is NUL-terminated whenever it is not NULL, `len < cap`, `len <= max`.  An append
- * that would pass `max` appends nothing and sets `overflow`, so that a chain of appends needs one
- * check at its end. */
+ * Invariants: `data` is NUL-terminated whenever it is not NULL, `len < cap`, `len <= max`.  An
+ * append that would pass `max` appends nothing and sets `overflow`, so that a chain of appends
+ * needs one check at its end. */
 #pragma once
 
 #include <stdbool.h>

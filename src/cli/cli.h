@@ -30,15 +30,16 @@ struct cli_args {
     struct cli_values *values; /* private */
 };
 
-/* Returns 0 or a code with *err; *ret_status is the exit status of a success (a command run inside). */
+/* Returns 0 or a code with *err; *ret_status is the exit status of a success (a command run
+ * inside). */
 typedef int cli_fn(const struct cli_args *args, int *ret_status, struct sb_err **err);
 
 struct cli_command {
     const char *path;  /* "policy allow" */
     const char *usage; /* "[flags] [-g | SANDBOX] RESOURCE..." */
     const char *summary;
-    const char *details;  /* paragraphs, or NULL */
-    const char *examples; /* lines, or NULL */
+    const char *details;          /* paragraphs, or NULL */
+    const char *examples;         /* lines, or NULL */
     const struct cli_flag *flags; /* ends with name NULL; may be NULL */
     size_t min_words, max_words;  /* max (size_t)-1: any */
     bool stop_at_word; /* words after the first `min_words` are not searched for flags (exec) */

@@ -7,7 +7,7 @@
 
 static int print_failure(int code, struct sb_err *err, const struct cli_command *command)
 {
-    struct sb_err fallback = {.code = code, .message = "failed without a message"};
+    struct sb_err fallback = {.code = code, .message = (char[]){"failed without a message"}};
     const struct sb_err *shown = err ? err : &fallback;
     /* What was printed so far stands before the error also when both go to one file. */
     fflush(stdout);

@@ -83,7 +83,7 @@ static int check_workspace(const struct request *request, const char *path, stru
     }
     char home[PATH_MAX];
     bool is_home = realpath(sb_home(), home) && strcmp(path, home) == 0;
-    static const char *const system_paths[] = {"/",    "/usr", "/etc", "/bin", "/lib", "/home",
+    static const char *const system_paths[] = {"/",     "/usr", "/etc", "/bin", "/lib", "/home",
                                                "/proc", "/sys", "/dev", "/run", "/var", "/boot"};
     for (size_t i = 0; !is_home && i < SB_ARRAY_LEN(system_paths); i++) {
         is_home = strcmp(path, system_paths[i]) == 0;
@@ -91,7 +91,8 @@ static int check_workspace(const struct request *request, const char *path, stru
     if (!is_home) {
         return 0;
     }
-    sb_fail(err, SB_EUSAGE, "'%s' as a workspace would show the sandbox all that lies below it", path);
+    sb_fail(err, SB_EUSAGE, "'%s' as a workspace would show the sandbox all that lies below it",
+            path);
     sb_hint(err, "give a project directory, or add --i-know if that is what you want");
     return SB_EUSAGE;
 }
@@ -99,7 +100,8 @@ static int check_workspace(const struct request *request, const char *path, stru
 /* PATH or PATH:ro, made absolute with every link resolved. */
 static int add_mount(struct request *request, const char *word, struct sb_err **err)
 {
-    SB_CLEANUP(free) char *path = sb_xstrdup(word);
+    SB_CLEANUP(free)
+    char *path = sb_xstrdup(word);
     size_t len = strlen(path);
     bool read_only = len > 3 && strcmp(path + len - 3, ":ro") == 0;
     if (read_only) {
@@ -168,8 +170,10 @@ static int choose_name(struct request *request, struct sb_err **err)
         return 0;
     }
     sb_fail(err, SB_EUSAGE, "'%s' cannot be the name of a sandbox", request->name);
-    sb_hint(err, "a name has 1 to %d letters, digits, '-' and '.', and begins and ends with a letter "
-                 "or digit; 'default' is reserved", SANDBOX_NAME_MAX);
+    sb_hint(err,
+            "a name has 1 to %d letters, digits, '-' and '.', and begins and ends with a letter "
+            "or digit; 'default' is reserved",
+            SANDBOX_NAME_MAX);
     return SB_EUSAGE;
 }
 
@@ -291,8 +295,8 @@ static void print_warnings(const json_t *plan)
     const json_t *warnings = json_object_get(plan, "warnings");
     for (size_t i = 0; i < json_array_size(warnings); i++) {
         const json_t *entry = json_array_get(warnings, i);
-        const char *text = json_is_string(entry) ? json_string_value(entry)
-                                                 : sb_json_str(entry, "message");
+        const char *text =
+            json_is_string(entry) ? json_string_value(entry) : sb_json_str(entry, "message");
         if (text) {
             fprintf(stderr, "warning: %s\n", text);
         }
@@ -312,11 +316,10 @@ static int make_config(const struct request *request, json_t **ret, struct sb_er
     gmtime_r(&now, &tm);
     strftime(created, sizeof(created), "%Y-%m-%dT%H:%M:%SZ", &tm);
     SB_CLEANUP(json)
-    json_t *config = json_pack("{s:i,s:s,s:s,s:s,s:s,s:s,s:O,s:O,s:O,s:i}", "version", 1, "name",
-                               request->name, "agent", request->agent, "state", "creating",
-                               "created", created, "workspace", workspace_of(request), "mounts",
-                               request->mounts, "env", request->env, "plan", request->plan, "slot",
-                               (int)slot);
+    json_t *config = json_pack(
+        "{s:i,s:s,s:s,s:s,s:s,s:s,s:O,s:O,s:O,s:i}", "version", 1, "name", request->name, "agent",
+        request->agent, "state", "creating", "created", created, "workspace", workspace_of(request),
+        "mounts", request->mounts, "env", request->env, "plan", request->plan, "slot", (int)slot);
     r = set_limits(request->args, config, err);
     if (r == 0) {
         *ret = sb_steal(&config);
@@ -326,7 +329,8 @@ static int make_config(const struct request *request, json_t **ret, struct sb_er
 
 static void tell_defaulted_policy(void)
 {
-    SB_CLEANUP(json) json_t *rules = json_array();
+    SB_CLEANUP(json)
+    json_t *rules = json_array();
     bool defaulted = false;
     if (policy_store_rules(NULL, rules, &defaulted, NULL) == 0 && defaulted) {
         fputs("note: no network policy was chosen, so 'balanced' holds "
@@ -339,7 +343,8 @@ static void tell_defaulted_policy(void)
 /* Takes the name: the one who makes the directory has it. */
 static int claim(const struct request *request, struct sb_err **err)
 {
-    SB_CLEANUP(free) char *dir = NULL;
+    SB_CLEANUP(free)
+    char *dir = NULL;
     int r = sandbox_dir(request->name, &dir, err);
     if (r < 0) {
         return r;
@@ -371,7 +376,8 @@ static int create(struct request *request, struct sb_err **err)
 {
     int r = compose(request, err);
     r = r < 0 ? r : cli_env_words(request->args, &request->env, err);
-    SB_CLEANUP(json) json_t *config = NULL;
+    SB_CLEANUP(json)
+    json_t *config = NULL;
     r = r < 0 ? r : make_config(request, &config, err);
     r = r < 0 ? r : claim(request, err);
     if (r < 0) {
@@ -382,11 +388,13 @@ static int create(struct request *request, struct sb_err **err)
     r = build(request, config, err);
     if (r < 0 && cli_bool(request->args, "keep")) {
         sandbox_mark_ready(request->name, config, NULL);
-        sb_hint(err, "the sandbox was kept: 'sbx exec -it %s bash' looks inside, "
-                     "'sbx kit log %s' shows all output",
+        sb_hint(err,
+                "the sandbox was kept: 'sbx exec -it %s bash' looks inside, "
+                "'sbx kit log %s' shows all output",
                 request->name, request->name);
     } else if (r < 0) {
-        SB_CLEANUP(err) struct sb_err *rollback = NULL;
+        SB_CLEANUP(err)
+        struct sb_err *rollback = NULL;
         if (sandbox_remove(request->name, &rollback) < 0) {
             sb_err_print(rollback);
         }
@@ -429,15 +437,16 @@ static int prepare(const struct cli_args *args, struct request *request, struct 
 {
     request->args = args;
     request->agent = args->words[0];
-    int r = is_builtin(request->agent) ? add_mounts(request, err)
-                                       : unknown_agent(request->agent, err);
+    int r =
+        is_builtin(request->agent) ? add_mounts(request, err) : unknown_agent(request->agent, err);
     return r < 0 ? r : choose_name(request, err);
 }
 
 int cmd_create(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
     (void)ret_status;
-    SB_CLEANUP(request) struct request request = {0};
+    SB_CLEANUP(request)
+    struct request request = {0};
     int r = prepare(args, &request, err);
     if (r == 0 && cli_bool(args, "dry-run")) {
         r = compose(&request, err);
@@ -479,14 +488,17 @@ static const char **entry_argv(const json_t *config, const struct cli_args *args
 static int attach_agent(const char *name, const struct cli_args *args, int *ret_status,
                         struct sb_err **err)
 {
-    SB_CLEANUP(json) json_t *config = NULL;
-    SB_CLEANUP(json) json_t *env = NULL;
+    SB_CLEANUP(json)
+    json_t *config = NULL;
+    SB_CLEANUP(json)
+    json_t *env = NULL;
     int r = sandbox_load(name, &config, err);
     r = r < 0 ? r : cli_env_words(args, &env, err);
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(free) const char **argv = entry_argv(config, args);
+    SB_CLEANUP(free)
+    const char **argv = entry_argv(config, args);
     struct sandbox_exec exec = {.argv = argv,
                                 .env = env,
                                 .tty = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO),
@@ -498,7 +510,8 @@ static int attach_agent(const char *name, const struct cli_args *args, int *ret_
 static int find_existing(const struct cli_args *args, struct request *request, bool *ret_exists,
                          struct sb_err **err)
 {
-    SB_CLEANUP(json) json_t *config = NULL;
+    SB_CLEANUP(json)
+    json_t *config = NULL;
     if (!cli_string(args, "name") && args->nwords == 1 && sandbox_name_valid(args->words[0]) &&
         sandbox_load(args->words[0], &config, NULL) == 0) {
         request->name = sb_xstrdup(args->words[0]);
@@ -534,7 +547,8 @@ static int refuse_creation_flags(const struct cli_args *args, struct sb_err **er
 
 int cmd_run(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
-    SB_CLEANUP(request) struct request request = {0};
+    SB_CLEANUP(request)
+    struct request request = {0};
     bool exists = false;
     if (cli_bool(args, "dry-run")) {
         return cmd_create(args, ret_status, err);

@@ -8,8 +8,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#include "proxy/dns_codec.h"
 #include "proxy/bounds.h"
+#include "proxy/dns_codec.h"
 #include "proxy/record.h"
 
 enum { ANSWER_TTL = 60, UDP_TURN = 32, QUERY_MAX = 2048 };

@@ -10,8 +10,8 @@
 #include <sys/resource.h>
 
 #include "policy/log.h"
-#include "proxy/control.h"
 #include "proxy/bounds.h"
+#include "proxy/control.h"
 #include "proxy/lockdown.h"
 
 enum { SUPERVISOR_FD = 3 };

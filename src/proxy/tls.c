@@ -9,9 +9,9 @@
 
 #include "base/buf.h"
 #include "base/fs.h"
+#include "proxy/bounds.h"
 #include "proxy/ca.h"
 #include "proxy/config.h"
-#include "proxy/bounds.h"
 
 struct tls {
     int trust_fd; /* -1: none, or already read */

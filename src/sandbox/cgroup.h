@@ -16,8 +16,8 @@ struct limits {
 
 struct cgroup;
 
-/* Makes the groups of sandbox `name`; removes what a crashed supervisor left.  Never fails for want of
- * cgroups: cgroup_kind() then says "rlimits". */
+/* Makes the groups of sandbox `name`; removes what a crashed supervisor left.  Never fails for want
+ * of cgroups: cgroup_kind() then says "rlimits". */
 struct cgroup *cgroup_create(const char *name, const struct limits *limits);
 const char *cgroup_kind(const struct cgroup *cgroup); /* "cgroup v2", "cgroup v1", "rlimits" */
 /* Moves a process in (before it runs anything of the sandbox). */

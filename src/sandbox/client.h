@@ -9,7 +9,8 @@
 #include "base/msg.h"
 #include "sandbox/layout.h"
 
-/* Array of {"name","agent","status":"running|stopped|broken|creating","workspace","ports":[],"created"} */
+/* Array of
+ * {"name","agent","status":"running|stopped|broken|creating","workspace","ports":[],"created"} */
 int sandbox_list(json_t **ret, struct sb_err **err);
 /* sandbox.json; SB_ENOTFOUND with a hint of the nearest name. */
 int sandbox_load(const char *name, json_t **ret, struct sb_err **err);
@@ -21,7 +22,8 @@ int sandbox_start(const char *name, bool *ret_started, struct sb_err **err);
 int sandbox_stop(const char *name, struct sb_err **err);
 /* Stops it and removes everything of it but its logs. */
 int sandbox_remove(const char *name, struct sb_err **err);
-/* Marks a sandbox whose plan has been carried out as complete: from now on it outlives this process. */
+/* Marks a sandbox whose plan has been carried out as complete: from now on it outlives this
+ * process. */
 int sandbox_mark_ready(const char *name, json_t *config, struct sb_err **err);
 /* An id range that no other sandbox has (sandbox/idmap.h). */
 int sandbox_free_slot(unsigned *ret_slot, struct sb_err **err);
@@ -44,8 +46,8 @@ struct sandbox_exec {
     void (*output)(void *arg, const void *data, size_t len);
     void *output_arg;
 };
-/* Runs a command in a running sandbox to its end (or starts it, with detach).  *ret_status is its exit
- * code, 128+n for a signal, 126/127 when it could not be run. */
+/* Runs a command in a running sandbox to its end (or starts it, with detach).  *ret_status is its
+ * exit code, 128+n for a signal, 126/127 when it could not be run. */
 int sandbox_run(const char *name, const struct sandbox_exec *exec, int *ret_status,
                 struct sb_err **err);
 /* Writes a file inside, as process 1 there sees the path. */

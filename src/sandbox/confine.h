@@ -10,5 +10,6 @@ int confine_capabilities(struct sb_err **err);
 struct confine_filter;
 int confine_filter_new(struct confine_filter **ret, struct sb_err **err);
 void confine_filter_free(struct confine_filter *filter);
-/* Installs it in this process, for good; needs CAP_SYS_ADMIN in its user namespace or no_new_privs. */
+/* Installs it in this process, for good; needs CAP_SYS_ADMIN in its user namespace or no_new_privs.
+ */
 int confine_filter_load(const struct confine_filter *filter, struct sb_err **err);

@@ -6,7 +6,7 @@
 #include "base/err.h"
 #include "base/msg.h"
 
-#define PROXY_URL "http://127.0.0.1:3128"
+#define PROXY_URL     "http://127.0.0.1:3128"
 #define NO_PROXY_LIST "localhost,127.0.0.1,::1"
 
 struct variable {
@@ -14,8 +14,9 @@ struct variable {
 };
 
 static const struct variable common[] = {
-    {"PATH", "/home/agent/.local/bin:/opt/sbx/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:"
-             "/sbin:/bin"},
+    {"PATH",
+     "/home/agent/.local/bin:/opt/sbx/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:"
+     "/sbin:/bin"},
     {"LANG", "C.UTF-8"},
     /* The exit, in both spellings: programs disagree on which one they read. */
     {"HTTP_PROXY", PROXY_URL},

@@ -20,8 +20,7 @@ int exit_proxy_spawn(struct exit_proxy *ret, struct sb_err **err);
 int exit_proxy_listen(const struct exit_proxy *proxy, const int listeners[NET_LISTENERS],
                       int log_fd, struct sb_err **err);
 /* Replaces its configuration; returns when it holds. */
-int exit_proxy_configure(const struct exit_proxy *proxy, const json_t *config,
-                         struct sb_err **err);
+int exit_proxy_configure(const struct exit_proxy *proxy, const json_t *config, struct sb_err **err);
 /* Lets it make a CA: {"cert_pem","key_pem"}. */
 int exit_proxy_make_ca(const struct exit_proxy *proxy, json_t **ret, struct sb_err **err);
 /* Kills and reaps it. */

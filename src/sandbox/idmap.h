@@ -2,10 +2,10 @@
  * Which user ids a sandbox has, and how files of the host are seen under them.
  *
  * The sandbox always lives in its own user namespace:
- *   root   a caller with uid 0 gives each sandbox 65,536 ids of its own; host files are shown through
- *          ID-mapped mounts, so nothing inside has an id that means anything outside
- *   range  an ordinary user with newuidmap and a range in /etc/subuid: agent is the caller
- *   single an ordinary user without: the only id is agent, which is the caller */
+ *   root   a caller with uid 0 gives each sandbox 65,536 ids of its own; host files are shown
+ * through ID-mapped mounts, so nothing inside has an id that means anything outside range  an
+ * ordinary user with newuidmap and a range in /etc/subuid: agent is the caller single an ordinary
+ * user without: the only id is agent, which is the caller */
 #pragma once
 
 #include <stdbool.h>
@@ -32,11 +32,13 @@ const char *idmap_mode_name(enum idmap_mode mode); /* "root", "range", "single" 
 /* Writes the maps of a process that just entered a new user namespace. */
 int idmap_write(const struct idmap *map, pid_t pid, struct sb_err **err);
 /* Root mode: descriptors of user namespaces for ID-mapped mounts (mount_setattr(2)), or a negative
- * code.  The first shows host files with the sandbox's ids; the second, for a workspace, shows files of
- * `owner`:`group` as agent's, and what other ids of the sandbox write there keeps those ids. */
+ * code.  The first shows host files with the sandbox's ids; the second, for a workspace, shows
+ * files of `owner`:`group` as agent's, and what other ids of the sandbox write there keeps those
+ * ids. */
 int idmap_system_userns(const struct idmap *map, struct sb_err **err);
 int idmap_workspace_userns(const struct idmap *map, uid_t owner, gid_t group, struct sb_err **err);
 /* Removes a directory tree that holds files with the sandbox's ids (an ordinary user's modes). */
 int idmap_remove_tree(const struct idmap *map, const char *path, struct sb_err **err);
-/* Runs `fn` in a child process that has the sandbox's ids, root where there is one; 0 when it returned 0. */
+/* Runs `fn` in a child process that has the sandbox's ids, root where there is one; 0 when it
+ * returned 0. */
 int idmap_run_as(const struct idmap *map, int (*fn)(void *arg), void *arg, struct sb_err **err);

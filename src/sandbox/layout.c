@@ -28,7 +28,8 @@ bool sandbox_name_valid(const char *name)
 
 int sandbox_dir(const char *name, char **ret_path, struct sb_err **err)
 {
-    SB_CLEANUP(free) char *base = NULL;
+    SB_CLEANUP(free)
+    char *base = NULL;
     int r = sb_path_state_sub("sandboxes", &base, err);
     if (r < 0) {
         return r;
@@ -39,7 +40,8 @@ int sandbox_dir(const char *name, char **ret_path, struct sb_err **err)
 
 int sandbox_runtime_dir(const char *name, char **ret_path, struct sb_err **err)
 {
-    SB_CLEANUP(free) char *base = NULL;
+    SB_CLEANUP(free)
+    char *base = NULL;
     int r = sb_path_runtime(&base, err);
     if (r < 0) {
         return r;
@@ -50,7 +52,8 @@ int sandbox_runtime_dir(const char *name, char **ret_path, struct sb_err **err)
 
 int sandbox_log_path(const char *name, const char *suffix, char **ret_path, struct sb_err **err)
 {
-    SB_CLEANUP(free) char *base = NULL;
+    SB_CLEANUP(free)
+    char *base = NULL;
     int r = sb_path_state_sub("log", &base, err);
     if (r < 0) {
         return r;
@@ -69,16 +72,10 @@ int sandbox_helper_path(const char *program, char **ret_path, struct sb_err **er
     self[n] = '\0';
     char *slash = strrchr(self, '/');
     *slash = '\0';
-    /* Installed: PREFIX/bin/sbx beside PREFIX/libexec/sbx.  In the build tree each program lies in its
-     * folder's directory below src/. */
-    static const char *const places[] = {"%s/%s", "%s/../libexec/sbx/%s", "%s/src/init/%s",
-                                         "%s/src/proxy/%s", "%s/src/sandbox/%s", "%s/../init/%s",
-                                         "%s/../proxy/%s", "%s/../sandbox/%s"};
+    /* Ours: PREFIX/bin, PREFIX/libexec/sbx (a helper asking for another), or a build directory. */
+    static const char *const places[] = {"", "/../libexec/sbx"};
     for (size_t i = 0; i < SB_ARRAY_LEN(places); i++) {
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-        char *path = sb_xasprintf(places[i], self, program);
-#pragma GCC diagnostic pop
+        char *path = sb_xasprintf("%s%s/%s", self, places[i], program);
         if (access(path, X_OK) == 0) {
             *ret_path = path;
             return 0;
@@ -93,11 +90,13 @@ int sandbox_helper_path(const char *program, char **ret_path, struct sb_err **er
 
 int sandbox_control_connect(const char *runtime_dir)
 {
-    SB_CLEANUP(fd) int dir = open(runtime_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    SB_CLEANUP(fd)
+    int dir = open(runtime_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0) {
         return -errno;
     }
-    SB_CLEANUP(fd) int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    SB_CLEANUP(fd)
+    int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (sock < 0) {
         return -errno;
     }

@@ -16,6 +16,6 @@ enum net_listener {
 };
 extern const char *const net_listener_names[NET_LISTENERS];
 
-/* In a new network namespace: loopback up, every address local, TCP captured, our sockets listening.
- * ret_fds[i] is -1 where the family does not exist (no IPv6). */
+/* In a new network namespace: loopback up, every address local, TCP captured, our sockets
+ * listening. ret_fds[i] is -1 where the family does not exist (no IPv6). */
 int net_setup(int ret_fds[NET_LISTENERS], struct sb_err **err);

@@ -56,8 +56,7 @@ static int exec_init(const struct ns_spec *spec, int channel, struct sb_err **er
     char *root_env[] = {NULL};
     char *single_env[] = {(char[]){"SBX_SINGLE_UID=1"}, NULL};
     syscall(SYS_close_range, INIT_CHANNEL + 1, ~0U, CLOSE_RANGE_CLOEXEC);
-    fexecve(spec->init_fd, argv,
-            spec->rootfs->map.mode == IDMAP_SINGLE ? single_env : root_env);
+    fexecve(spec->init_fd, argv, spec->rootfs->map.mode == IDMAP_SINGLE ? single_env : root_env);
     return sb_fail_errno(err, errno, "execute sbx-init");
 }
 
@@ -86,7 +85,8 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
         return r;
     }
     cgroup_apply_rlimits(spec->cgroup);
-    SB_CLEANUP(json) json_t *names = json_array();
+    SB_CLEANUP(json)
+    json_t *names = json_array();
     int fds[NET_LISTENERS];
     size_t count = 0;
     for (size_t i = 0; i < NET_LISTENERS; i++) {
@@ -95,7 +95,8 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
             fds[count++] = listeners[i];
         }
     }
-    SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:O}", "event", "listeners", "which", names);
+    SB_CLEANUP(json)
+    json_t *message = json_pack("{s:s,s:O}", "event", "listeners", "which", names);
     r = sb_msg_send(channel, message, fds, count, err);
     r = r < 0 ? r : confine_filter_load(filter, err);
     return r < 0 ? r : exec_init(spec, channel, err);
@@ -126,9 +127,10 @@ static int userns_refused(int errnum, struct sb_err **err)
     sb_fail(err, SB_ESTART, "this system does not let you make the sandbox's namespaces: %s",
             strerror(errnum));
     if (access("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", F_OK) == 0) {
-        sb_hint(err, "AppArmor restricts user namespaces here (Ubuntu 24.04 and later): install sbx's "
-                     "profile with 'sudo make install', or once: "
-                     "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0");
+        sb_hint(err,
+                "AppArmor restricts user namespaces here (Ubuntu 24.04 and later): install sbx's "
+                "profile with 'sudo make install', or once: "
+                "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0");
     } else if (errnum == ENOSPC || errnum == EUSERS) {
         sb_hint(err, "raise the limit: sudo sysctl user.max_user_namespaces=15000");
     } else {
@@ -139,7 +141,8 @@ static int userns_refused(int errnum, struct sb_err **err)
 
 static int receive_listeners(int channel, struct ns_sandbox *sandbox, struct sb_err **err)
 {
-    SB_CLEANUP(msg) struct sb_msg msg = {0};
+    SB_CLEANUP(msg)
+    struct sb_msg msg = {0};
     int r = sb_msg_recv(channel, &msg, err);
     if (r <= 0) {
         return r < 0 ? r : sb_fail(err, SB_ESTART, "the sandbox's first process ended too early");
@@ -204,7 +207,8 @@ int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err *
     int clone_errno = errno;
     close(channel[1]);
     close(gate[0]);
-    int r = sandbox.pid < 0 ? userns_refused(clone_errno, err) : admit(spec, sandbox.pid, gate[1], err);
+    int r =
+        sandbox.pid < 0 ? userns_refused(clone_errno, err) : admit(spec, sandbox.pid, gate[1], err);
     close(gate[1]);
     if (r == 0) {
         r = receive_listeners(channel[0], &sandbox, err);

@@ -14,12 +14,12 @@ struct ns_spec {
 };
 
 struct ns_sandbox {
-    pid_t pid;  /* of sbx-init, in our pid namespace */
+    pid_t pid; /* of sbx-init, in our pid namespace */
     int pidfd;
     int channel; /* to sbx-init */
     int listeners[NET_LISTENERS];
 };
 
-/* Starts it; returns when sbx-init is being executed and the listeners are ours.  The sandbox dies with the calling
- * thread's process. */
+/* Starts it; returns when sbx-init is being executed and the listeners are ours.  The sandbox dies
+ * with the calling thread's process. */
 int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err **err);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Layers: `/` is an overlay of the shared template and the sandbox's own upper directory.  `/usr` is an overlay of the
- * host's /usr in root mode; for an ordinary user it is the host's, read-only, with a writable overlay
- * on /usr/local, since ids that are not mapped cannot be copied up.  Everything is staged on a tmpfs
- * and becomes visible to nobody but this namespace. */
+ * Layers: `/` is an overlay of the shared template and the sandbox's own upper directory.  `/usr`
+ * is an overlay of the host's /usr in root mode; for an ordinary user it is the host's, read-only,
+ * with a writable overlay on /usr/local, since ids that are not mapped cannot be copied up.
+ * Everything is staged on a tmpfs and becomes visible to nobody but this namespace. */
 #include "sandbox/rootfs.h"
 
 #include <errno.h>
@@ -16,13 +16,13 @@
 
 #include "base/fs.h"
 
-#define STAGE "/tmp"
+#define STAGE   "/tmp"
 #define NEWROOT STAGE "/root"
 
 void rootfs_init(struct rootfs *rootfs)
 {
-    *rootfs = (struct rootfs){
-        .template_tree = -1, .state_tree = -1, .usr_tree = -1, .dpkg_tree = -1};
+    *rootfs =
+        (struct rootfs){.template_tree = -1, .state_tree = -1, .usr_tree = -1, .dpkg_tree = -1};
     for (size_t i = 0; i < ROOTFS_WORKSPACES_MAX; i++) {
         rootfs->workspaces[i].tree = -1;
     }
@@ -65,9 +65,11 @@ static int set_attr(int tree, unsigned flags, uint64_t set, int userns)
 static int clone_tree(const char *path, uint64_t attrs, int userns, int *ret_tree,
                       struct sb_err **err)
 {
-    /* An ordinary user may not take a mount apart from what is mounted on it (mount_namespaces(7)). */
+    /* An ordinary user may not take a mount apart from what is mounted on it (mount_namespaces(7)).
+     */
     unsigned recursive = userns < 0 ? AT_RECURSIVE : 0;
-    SB_CLEANUP(fd) int tree = open_tree_fd(path, recursive);
+    SB_CLEANUP(fd)
+    int tree = open_tree_fd(path, recursive);
     if (tree < 0) {
         return sb_fail_errno(err, -tree, "clone the mount of '%s'", path);
     }
@@ -91,7 +93,8 @@ static int clone_tree(const char *path, uint64_t attrs, int userns, int *ret_tre
 static int clone_workspace(const struct rootfs *rootfs, struct rootfs_workspace *workspace,
                            struct sb_err **err)
 {
-    SB_CLEANUP(fd) int userns = -1;
+    SB_CLEANUP(fd)
+    int userns = -1;
     struct stat st;
     if (stat(workspace->path, &st) < 0) {
         return sb_fail_errno(err, errno, "workspace '%s'", workspace->path);
@@ -109,7 +112,8 @@ static int clone_workspace(const struct rootfs *rootfs, struct rootfs_workspace 
 
 int rootfs_clone_trees(struct rootfs *rootfs, struct sb_err **err)
 {
-    SB_CLEANUP(fd) int userns = -1;
+    SB_CLEANUP(fd)
+    int userns = -1;
     bool root = rootfs->map.mode == IDMAP_ROOT;
     if (root) {
         userns = idmap_system_userns(&rootfs->map, err);
@@ -176,12 +180,15 @@ static int stage_layers(const struct rootfs *rootfs)
 static int mount_overlay(const char *name, const char *lower, const char *target,
                          const char *const *upper_dirs)
 {
-    SB_CLEANUP(free) char *upper = sb_xasprintf(STAGE "/state/%s.upper", name);
-    SB_CLEANUP(free) char *work = sb_xasprintf(STAGE "/state/%s.work", name);
+    SB_CLEANUP(free)
+    char *upper = sb_xasprintf(STAGE "/state/%s.upper", name);
+    SB_CLEANUP(free)
+    char *work = sb_xasprintf(STAGE "/state/%s.work", name);
     int r = make_dir(upper, 0755);
     r = r < 0 ? r : make_dir(work, 0700);
     for (; r == 0 && upper_dirs && *upper_dirs; upper_dirs++) {
-        SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", upper, *upper_dirs);
+        SB_CLEANUP(free)
+        char *path = sb_xasprintf("%s/%s", upper, *upper_dirs);
         r = make_dir(path, 0755);
     }
     if (r < 0) {
@@ -196,8 +203,8 @@ static int mount_overlay(const char *name, const char *lower, const char *target
 static int mount_system(const struct rootfs *rootfs)
 {
     /* In a merged directory the upper one's owner counts: these make /usr/local writable. */
-    static const char *const local_dirs[] = {"bin",   "sbin",    "lib",   "etc", "share", "include",
-                                             "games", "share/man", "src", NULL};
+    static const char *const local_dirs[] = {"bin",     "sbin",  "lib",       "etc", "share",
+                                             "include", "games", "share/man", "src", NULL};
     int r = mount_overlay("root", STAGE "/template", NEWROOT, NULL);
     if (r < 0) {
         return r;
@@ -217,8 +224,10 @@ static int mount_system(const struct rootfs *rootfs)
 
 static int bind_device(const char *name)
 {
-    SB_CLEANUP(free) char *from = sb_xasprintf("/dev/%s", name);
-    SB_CLEANUP(free) char *to = sb_xasprintf(NEWROOT "/dev/%s", name);
+    SB_CLEANUP(free)
+    char *from = sb_xasprintf("/dev/%s", name);
+    SB_CLEANUP(free)
+    char *to = sb_xasprintf(NEWROOT "/dev/%s", name);
     int fd = open(to, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0) {
         return -errno;
@@ -267,7 +276,8 @@ static int mount_proc(void)
 {
     /* What shows the host's memory, keys or timers is covered. */
     static const char *const covered[] = {NEWROOT "/proc/kcore", NEWROOT "/proc/keys",
-                                          NEWROOT "/proc/timer_list", NEWROOT "/proc/sysrq-trigger"};
+                                          NEWROOT "/proc/timer_list",
+                                          NEWROOT "/proc/sysrq-trigger"};
     if (mount("proc", NEWROOT "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0) {
         return -errno;
     }
@@ -292,7 +302,8 @@ static int mount_run(void)
                : 0;
 }
 
-/* Files of the sandbox's past may be links by now: only ever touched after the move into the root. */
+/* Files of the sandbox's past may be links by now: only ever touched after the move into the root.
+ */
 static int mount_workspaces(const struct rootfs *rootfs, struct sb_err **err)
 {
     for (size_t i = 0; i < rootfs->nworkspaces; i++) {
@@ -308,7 +319,8 @@ static int mount_workspaces(const struct rootfs *rootfs, struct sb_err **err)
 
 static int write_names(const char *hostname)
 {
-    SB_CLEANUP(free) char *line = sb_xasprintf("%s\n", hostname);
+    SB_CLEANUP(free)
+    char *line = sb_xasprintf("%s\n", hostname);
     SB_CLEANUP(free)
     char *hosts = sb_xasprintf("127.0.0.1 localhost %s\n::1 localhost ip6-localhost\n", hostname);
     int r = sb_write_file_atomic(AT_FDCWD, "/etc/hostname", line, strlen(line), 0644, NULL);

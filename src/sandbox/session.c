@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A command inside a running sandbox, attached to our terminal, our pipes, or a caller's sink.
  *
- * With a terminal, sbx-init makes a pseudo-terminal inside and hands us its master: we copy bytes and
- * window sizes, and ^C or ^Z are bytes for the line discipline inside.  Without one, three pipes are
- * made here: a descriptor of the host's own (a terminal, a file) never enters the sandbox. */
+ * With a terminal, sbx-init makes a pseudo-terminal inside and hands us its master: we copy bytes
+ * and window sizes, and ^C or ^Z are bytes for the line discipline inside.  Without one, three
+ * pipes are made here: a descriptor of the host's own (a terminal, a file) never enters the
+ * sandbox. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -47,15 +48,16 @@ static json_t *exec_request(const struct sandbox_exec *exec)
     for (const char *const *word = exec->argv; *word; word++) {
         json_array_append_new(argv, json_string(*word));
     }
-    json_t *request = json_pack("{s:s,s:o,s:b,s:b}", "op", "exec", "argv", argv, "tty",
-                                exec->tty, "detach", exec->detach);
+    json_t *request = json_pack("{s:s,s:o,s:b,s:b}", "op", "exec", "argv", argv, "tty", exec->tty,
+                                "detach", exec->detach);
     if (exec->user) {
         json_object_set_new(request, "user", json_string(exec->user));
     }
     if (exec->workdir) {
         json_object_set_new(request, "workdir", json_string(exec->workdir));
     }
-    SB_CLEANUP(json) json_t *env = exec->env ? json_copy((json_t *)(uintptr_t)exec->env) : json_object();
+    SB_CLEANUP(json)
+    json_t *env = exec->env ? json_copy((json_t *)(uintptr_t)exec->env) : json_object();
     const char *term = getenv("TERM");
     if (exec->tty && term && !json_object_get(env, "TERM")) {
         json_object_set_new(env, "TERM", json_string(term));
@@ -72,8 +74,10 @@ static json_t *exec_request(const struct sandbox_exec *exec)
 static int request_session(const char *name, struct session *s, const int *fds, size_t nfds,
                            struct sb_err **err)
 {
-    SB_CLEANUP(json) json_t *request = exec_request(s->exec);
-    SB_CLEANUP(msg) struct sb_msg reply = {0};
+    SB_CLEANUP(json)
+    json_t *request = exec_request(s->exec);
+    SB_CLEANUP(msg)
+    struct sb_msg reply = {0};
     int r = sandbox_ask(name, request, fds, nfds, &reply, err);
     if (r < 0) {
         return r;
@@ -119,7 +123,8 @@ static int failed_status(const json_t *event, struct sb_err **err)
 /* Returns 1 when the session has ended. `err` is set when the command could not be run. */
 static int on_channel(struct session *s, struct sb_err **err)
 {
-    SB_CLEANUP(msg) struct sb_msg msg = {0};
+    SB_CLEANUP(msg)
+    struct sb_msg msg = {0};
     int r = sb_msg_recv(s->channel, &msg, NULL);
     const char *event = r > 0 ? sb_json_str(msg.json, "event") : NULL;
     if (!event) {
@@ -194,8 +199,8 @@ static void forward_signal(struct session *s)
     sb_msg_send(s->channel, message, NULL, 0, NULL);
 }
 
-/* Until the command has ended and its output has been read.  A background child may hold the pipes open
- * for ever: after the end only what is already there is taken. */
+/* Until the command has ended and its output has been read.  A background child may hold the pipes
+ * open for ever: after the end only what is already there is taken. */
 static int copy_until_end(struct session *s, struct sb_err **err)
 {
     while (!s->ended || s->out >= 0 || s->errs >= 0) {
@@ -304,7 +309,8 @@ int sandbox_run(const char *name, const struct sandbox_exec *exec, int *ret_stat
 int sandbox_write_file(const char *name, const char *path, const void *data, size_t len,
                        unsigned mode, unsigned uid, bool only_if_missing, struct sb_err **err)
 {
-    SB_CLEANUP(fd) int content = sb_memfd("sbx-file", data, len);
+    SB_CLEANUP(fd)
+    int content = sb_memfd("sbx-file", data, len);
     if (content < 0) {
         return sb_fail_errno(err, -content, "hold the content of '%s'", path);
     }
@@ -312,10 +318,13 @@ int sandbox_write_file(const char *name, const char *path, const void *data, siz
     json_t *request =
         json_pack("{s:s,s:s,s:i,s:i,s:i,s:b}", "op", "write", "path", path, "mode", (int)mode,
                   "uid", (int)uid, "gid", (int)uid, "only_if_missing", only_if_missing);
-    SB_CLEANUP(msg) struct sb_msg opened = {0};
+    SB_CLEANUP(msg)
+    struct sb_msg opened = {0};
     int r = sandbox_ask(name, request, &content, 1, &opened, err);
-    SB_CLEANUP(fd) int channel = r < 0 ? -1 : sb_msg_steal_fd(&opened, 0);
-    SB_CLEANUP(msg) struct sb_msg reply = {0};
+    SB_CLEANUP(fd)
+    int channel = r < 0 ? -1 : sb_msg_steal_fd(&opened, 0);
+    SB_CLEANUP(msg)
+    struct sb_msg reply = {0};
     r = r < 0 ? r : sb_msg_recv(channel, &reply, err);
     if (r > 0 && json_is_true(json_object_get(reply.json, "ok"))) {
         return 0;

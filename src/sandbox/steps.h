@@ -7,9 +7,9 @@
 
 #include "base/err.h"
 
-/* Runs the steps of creation (all but startup) or of a start (startup).  Output is shown unless `quiet`,
- * and kept in NAME.kit.log.  A failing step's error names the kit, the place in its spec.yaml, the
- * command, the exit status and the last lines of its output. */
+/* Runs the steps of creation (all but startup) or of a start (startup).  Output is shown unless
+ * `quiet`, and kept in NAME.kit.log.  A failing step's error names the kit, the place in its
+ * spec.yaml, the command, the exit status and the last lines of its output. */
 int steps_create(const char *name, const json_t *config, bool quiet, struct sb_err **err);
 int steps_startup(const char *name, const json_t *config, bool quiet, struct sb_err **err);
 /* sandbox_start(), then the startup steps when this call started it. */

@@ -3,8 +3,8 @@
  *
  * Descriptor 3 is the socket of the command that starts it: it gets {"ok":true} or the reason of a
  * failure, and its end, before the sandbox is ready, ends the sandbox (a killed `sbx create` leaves
- * nothing running).  All of the sandbox dies with this process; the lock file in the runtime directory
- * is held for its life, so a stale directory is recognised.
+ * nothing running).  All of the sandbox dies with this process; the lock file in the runtime
+ * directory is held for its life, so a stale directory is recognised.
  *
  * It never reads or follows anything inside the sandbox: files are written there by sbx-init. */
 #include <errno.h>
@@ -66,7 +66,8 @@ static int take_lock(struct supervisor *s, struct sb_err **err)
     if (r < 0) {
         return sb_fail_errno(err, -r, "create '%s'", s->runtime);
     }
-    SB_CLEANUP(free) char *path = sb_xasprintf("%s/lock", s->runtime);
+    SB_CLEANUP(free)
+    char *path = sb_xasprintf("%s/lock", s->runtime);
     s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (s->lock_fd < 0 || flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0) {
         return errno == EWOULDBLOCK ? sb_fail(err, SB_EEXIST, "sandbox '%s' runs already", s->name)
@@ -77,7 +78,8 @@ static int take_lock(struct supervisor *s, struct sb_err **err)
 
 static int open_log(struct supervisor *s, struct sb_err **err)
 {
-    SB_CLEANUP(free) char *path = NULL;
+    SB_CLEANUP(free)
+    char *path = NULL;
     int r = sandbox_log_path(s->name, ".jsonl", &path, err);
     if (r < 0) {
         return r;
@@ -106,8 +108,8 @@ static void add_workspaces(struct supervisor *s)
     }
 }
 
-/* Builds the template when the host's files changed; as real root, or, for an ordinary user, inside a
- * process with the sandbox's ids. */
+/* Builds the template when the host's files changed; as real root, or, for an ordinary user, inside
+ * a process with the sandbox's ids. */
 static int ensure_template(struct supervisor *s, int init_fd, struct sb_err **err)
 {
     bool exists;
@@ -142,12 +144,14 @@ static int prepare_rootfs(struct supervisor *s, int init_fd, struct sb_err **err
 
 static int start_namespaces(struct supervisor *s, struct sb_err **err)
 {
-    SB_CLEANUP(free) char *path = NULL;
+    SB_CLEANUP(free)
+    char *path = NULL;
     int r = sandbox_helper_path("sbx-init", &path, err);
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(fd) int init_fd = open(path, O_RDONLY | O_CLOEXEC);
+    SB_CLEANUP(fd)
+    int init_fd = open(path, O_RDONLY | O_CLOEXEC);
     if (init_fd < 0) {
         return sb_fail_errno(err, errno, "open '%s'", path);
     }
@@ -183,15 +187,18 @@ static int write_inside(struct supervisor *s, const char *path, const void *data
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) < 0) {
         return sb_fail_errno(err, errno, "socketpair");
     }
-    SB_CLEANUP(fd) int near = channel[0];
-    SB_CLEANUP(fd) int content = sb_memfd("sbx-file", data, len);
+    SB_CLEANUP(fd)
+    int near = channel[0];
+    SB_CLEANUP(fd)
+    int content = sb_memfd("sbx-file", data, len);
     SB_CLEANUP(json)
     json_t *message = json_pack("{s:s,s:s,s:i,s:i,s:i,s:b}", "op", "write", "path", path, "mode",
                                 0644, "uid", 0, "gid", 0, "only_if_missing", 0);
     int fds[] = {channel[1], content};
     int r = content < 0 ? content : sb_msg_send(s->ns.channel, message, fds, 2, err);
     close(channel[1]);
-    SB_CLEANUP(msg) struct sb_msg reply = {0};
+    SB_CLEANUP(msg)
+    struct sb_msg reply = {0};
     r = r < 0 ? r : sb_msg_recv(near, &reply, err);
     if (r > 0 && json_is_true(json_object_get(reply.json, "ok"))) {
         return 0;
@@ -199,11 +206,13 @@ static int write_inside(struct supervisor *s, const char *path, const void *data
     return r < 0 ? r : sb_fail(err, SB_ESTART, "sbx-init could not write '%s'", path);
 }
 
-/* The host's bundle and our CA, as one file and as one of its own for tools that take a single CA. */
+/* The host's bundle and our CA, as one file and as one of its own for tools that take a single CA.
+ */
 static int install_ca(struct supervisor *s, struct sb_err **err)
 {
     const char *pem = sb_json_str(s->ca, "cert_pem");
-    SB_CLEANUP(buf) struct sb_buf bundle;
+    SB_CLEANUP(buf)
+    struct sb_buf bundle;
     sb_buf_init(&bundle, 8 << 20);
     int r = sb_read_file(AT_FDCWD, ENVIRONMENT_CA_BUNDLE, &bundle, NULL);
     if (r < 0) {
@@ -216,7 +225,8 @@ static int install_ca(struct supervisor *s, struct sb_err **err)
 
 static int ensure_ca(struct supervisor *s, bool *ret_made, struct sb_err **err)
 {
-    SB_CLEANUP(free) char *path = sb_xasprintf("%s/ca.json", s->directory);
+    SB_CLEANUP(free)
+    char *path = sb_xasprintf("%s/ca.json", s->directory);
     *ret_made = false;
     if (s->ca) {
         return 0;
@@ -240,7 +250,8 @@ static int ensure_ca(struct supervisor *s, bool *ret_made, struct sb_err **err)
 /* Tells the proxy what holds now: at start, on reload, and when a new proxy replaces a dead one. */
 static int configure_proxy(struct supervisor *s, struct sb_err **err)
 {
-    SB_CLEANUP(json) json_t *config = NULL;
+    SB_CLEANUP(json)
+    json_t *config = NULL;
     json_t *sentinels = NULL;
     int r = exit_compose(s->name, s->config, s->ca, &config, &sentinels, err);
     if (r < 0) {
@@ -285,7 +296,8 @@ static void on_proxy_end(void *arg, uint32_t events)
     (void)events;
     sb_loop_unwatch(s->loop, s->proxy_watch);
     exit_proxy_kill(&s->proxy);
-    SB_CLEANUP(err) struct sb_err *err = NULL;
+    SB_CLEANUP(err)
+    struct sb_err *err = NULL;
     if (replace_proxy(s, &err) < 0) {
         sb_err_print(err);
         sb_loop_stop(s->loop);
@@ -311,15 +323,16 @@ static void client_close(struct client *client)
 static void reply_error(int fd, const struct sb_err *err)
 {
     SB_CLEANUP(json)
-    json_t *reply = json_pack("{s:b,s:i,s:s,s:s?}", "ok", 0, "code", err ? err->code : SB_EFAIL,
-                              "error", err ? err->message : "failed", "hint",
-                              err ? err->hint : NULL);
+    json_t *reply =
+        json_pack("{s:b,s:i,s:s,s:s?}", "ok", 0, "code", err ? err->code : SB_EFAIL, "error",
+                  err ? err->message : "failed", "hint", err ? err->hint : NULL);
     sb_msg_send(fd, reply, NULL, 0, NULL);
 }
 
 static void reply_ok(int fd, const int *fds, size_t nfds)
 {
-    SB_CLEANUP(json) json_t *reply = json_pack("{s:b}", "ok", 1);
+    SB_CLEANUP(json)
+    json_t *reply = json_pack("{s:b}", "ok", 1);
     sb_msg_send(fd, reply, fds, nfds, NULL);
 }
 
@@ -333,8 +346,8 @@ static bool user_is_root(const char *user)
 static json_t *exec_message(struct supervisor *s, const json_t *request)
 {
     json_t *message = json_copy((json_t *)(uintptr_t)request);
-    json_t *env = environment_compose(s->config, s->sentinels,
-                                      !user_is_root(sb_json_str(request, "user")));
+    json_t *env =
+        environment_compose(s->config, s->sentinels, !user_is_root(sb_json_str(request, "user")));
     json_object_update(env, json_object_get(request, "env"));
     json_object_set_new(message, "env", env);
     if (!sb_json_str(message, "user")) {
@@ -374,7 +387,8 @@ static int op_session(struct supervisor *s, struct client *client, struct sb_msg
     bool exec = strcmp(sb_json_str(request->json, "op"), "exec") == 0;
     SB_CLEANUP(json)
     json_t *message = exec ? exec_message(s, request->json) : json_incref(request->json);
-    SB_CLEANUP(fd) int channel = -1;
+    SB_CLEANUP(fd)
+    int channel = -1;
     int r = forward_to_init(s, message, request, &channel, err);
     if (r == 0) {
         reply_ok(client->fd, &channel, 1);
@@ -390,8 +404,7 @@ static int op_status(struct supervisor *s, struct client *client, struct sb_msg 
     SB_CLEANUP(json)
     json_t *reply = json_pack("{s:b,s:i,s:i,s:i,s:s,s:s}", "ok", 1, "pid", getpid(), "init_pid",
                               s->ns.pid, "proxy_pid", s->proxy.pid, "limits",
-                              cgroup_kind(s->cgroup), "ids",
-                              idmap_mode_name(s->rootfs.map.mode));
+                              cgroup_kind(s->cgroup), "ids", idmap_mode_name(s->rootfs.map.mode));
     return sb_msg_send(client->fd, reply, NULL, 0, NULL);
 }
 
@@ -436,13 +449,14 @@ static int op_ready(struct supervisor *s, struct client *client, struct sb_msg *
 static const struct {
     const char *name;
     int (*fn)(struct supervisor *, struct client *, struct sb_msg *, struct sb_err **);
-} operations[] = {{"exec", op_session},   {"write", op_session}, {"status", op_status},
+} operations[] = {{"exec", op_session},  {"write", op_session}, {"status", op_status},
                   {"reload", op_reload}, {"stop", op_stop},     {"ready", op_ready}};
 
 static void serve(struct client *client, struct sb_msg *request)
 {
     const char *op = sb_json_str(request->json, "op");
-    SB_CLEANUP(err) struct sb_err *err = NULL;
+    SB_CLEANUP(err)
+    struct sb_err *err = NULL;
     int r = SB_EPROTO;
     for (size_t i = 0; op && i < SB_ARRAY_LEN(operations); i++) {
         if (strcmp(op, operations[i].name) == 0) {
@@ -459,7 +473,8 @@ static void on_client(void *arg, uint32_t events)
 {
     struct client *client = arg;
     (void)events;
-    SB_CLEANUP(msg) struct sb_msg request = {0};
+    SB_CLEANUP(msg)
+    struct sb_msg request = {0};
     int r = sb_msg_recv(client->fd, &request, NULL);
     if (r == -EAGAIN) {
         return;
@@ -492,7 +507,8 @@ static void on_control(void *arg, uint32_t events)
 
 static int listen_control(struct supervisor *s, struct sb_err **err)
 {
-    SB_CLEANUP(fd) int dir = open(s->runtime, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    SB_CLEANUP(fd)
+    int dir = open(s->runtime, O_PATH | O_DIRECTORY | O_CLOEXEC);
     s->control_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/control", dir);
@@ -531,7 +547,8 @@ static void tear_down(struct supervisor *s)
     exit_proxy_kill(&s->proxy);
     cgroup_destroy(s->cgroup);
     if (s->lock_fd >= 0 && s->control_fd >= 0) {
-        SB_CLEANUP(free) char *control = sb_xasprintf("%s/control", s->runtime);
+        SB_CLEANUP(free)
+        char *control = sb_xasprintf("%s/control", s->runtime);
         unlink(control);
     }
     for (struct client *client = s->clients; client; client = client->next) {
@@ -545,7 +562,8 @@ static void tear_down(struct supervisor *s)
 
 static int await_init(struct supervisor *s, struct sb_err **err)
 {
-    SB_CLEANUP(msg) struct sb_msg msg = {0};
+    SB_CLEANUP(msg)
+    struct sb_msg msg = {0};
     int r = sb_msg_recv(s->ns.channel, &msg, err);
     if (r < 0) {
         return r;

@@ -12,33 +12,91 @@
 #include "base/fs.h"
 #include "base/paths.h"
 
-/* Names below /etc.  Left out on purpose: whatever can hold a credential or names other users (shadow,
- * ssh, gitconfig, environment, apt/auth.conf, ssl/private ...); and of these only what everyone on the host
- * may read. */
+/* Names below /etc.  Left out on purpose: whatever can hold a credential or names other users
+ * (shadow, ssh, gitconfig, environment, apt/auth.conf, ssl/private ...); and of these only what
+ * everyone on the host may read. */
 static const char *const etc_names[] = {
-    "alternatives",  "apt",          "bash.bashrc", "bash_completion", "ca-certificates",
-    "ca-certificates.conf", "crypto-policies", "dconf", "debconf.conf", "debian_version",
-    "deluser.conf",  "adduser.conf", "default",     "dpkg",            "emacs",
-    "fonts",         "gai.conf",     "ghostscript", "gnutls",          "host.conf",
-    "inputrc",       "issue",        "java-11-openjdk", "java-17-openjdk", "java-21-openjdk",
-    "ld.so.cache",   "ld.so.conf",   "ld.so.conf.d", "locale.alias",   "locale.conf",
-    "locale.gen",    "localtime",    "login.defs",  "lsb-release",     "magic",
-    "mailcap",       "manpath.config", "mime.types", "mke2fs.conf",    "nanorc",
-    "networks",      "openssl",      "os-release",  "pam.conf",        "pam.d",
-    "perl",          "pki",          "profile",     "profile.d",       "protocols",
-    "python3",       "python3.11",   "python3.12",  "python3.13",      "rpc",
-    "selinux",       "services",     "shells",      "skel",            "ssl",
-    "terminfo",      "timezone",     "vim",         "wgetrc",          "xattr.conf",
-    "xdg",           "zsh",
+    "alternatives",
+    "apt",
+    "bash.bashrc",
+    "bash_completion",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "crypto-policies",
+    "dconf",
+    "debconf.conf",
+    "debian_version",
+    "deluser.conf",
+    "adduser.conf",
+    "default",
+    "dpkg",
+    "emacs",
+    "fonts",
+    "gai.conf",
+    "ghostscript",
+    "gnutls",
+    "host.conf",
+    "inputrc",
+    "issue",
+    "java-11-openjdk",
+    "java-17-openjdk",
+    "java-21-openjdk",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "locale.alias",
+    "locale.conf",
+    "locale.gen",
+    "localtime",
+    "login.defs",
+    "lsb-release",
+    "magic",
+    "mailcap",
+    "manpath.config",
+    "mime.types",
+    "mke2fs.conf",
+    "nanorc",
+    "networks",
+    "openssl",
+    "os-release",
+    "pam.conf",
+    "pam.d",
+    "perl",
+    "pki",
+    "profile",
+    "profile.d",
+    "protocols",
+    "python3",
+    "python3.11",
+    "python3.12",
+    "python3.13",
+    "rpc",
+    "selinux",
+    "services",
+    "shells",
+    "skel",
+    "ssl",
+    "terminfo",
+    "timezone",
+    "vim",
+    "wgetrc",
+    "xattr.conf",
+    "xdg",
+    "zsh",
 };
 static const char *const etc_left_out[] = {"private", "auth.conf", "auth.conf.d"};
 
 enum { COPY_DEPTH_MAX = 8, COPY_FILE_MAX = 64 << 20 };
 
 /* Changes when any of these does: enough to notice an upgrade, new certificates or a new init. */
-static const char *const fingerprint_paths[] = {
-    "/etc/ld.so.cache", "/etc/ssl/certs/ca-certificates.crt", "/etc/alternatives", "/etc/passwd",
-    "/etc/os-release",  "/etc/localtime", "/etc", "/proc/self/exe"};
+static const char *const fingerprint_paths[] = {"/etc/ld.so.cache",
+                                                "/etc/ssl/certs/ca-certificates.crt",
+                                                "/etc/alternatives",
+                                                "/etc/passwd",
+                                                "/etc/os-release",
+                                                "/etc/localtime",
+                                                "/etc",
+                                                "/proc/self/exe"};
 enum { TEMPLATE_VERSION = 1 };
 
 static uint64_t mix(uint64_t hash, uint64_t value)
@@ -65,13 +123,13 @@ static uint64_t fingerprint(void)
 
 int template_path(enum idmap_mode mode, char **ret_path, bool *ret_exists, struct sb_err **err)
 {
-    SB_CLEANUP(free) char *base = NULL;
+    SB_CLEANUP(free)
+    char *base = NULL;
     int r = sb_path_state_sub("templates", &base, err);
     if (r < 0) {
         return r;
     }
-    *ret_path =
-        sb_xasprintf("%s/host-%s-%016" PRIx64, base, idmap_mode_name(mode), fingerprint());
+    *ret_path = sb_xasprintf("%s/host-%s-%016" PRIx64, base, idmap_mode_name(mode), fingerprint());
     *ret_exists = access(*ret_path, F_OK) == 0;
     return 0;
 }
@@ -80,7 +138,8 @@ int template_path(enum idmap_mode mode, char **ret_path, bool *ret_exists, struc
 
 static int copy_file(int from_dir, int to_dir, const char *name, const struct stat *st)
 {
-    SB_CLEANUP(fd) int from = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    SB_CLEANUP(fd)
+    int from = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (from < 0) {
         return errno == EACCES ? 0 : -errno;
     }
@@ -123,7 +182,8 @@ static int copy_dir(int from_dir, int to_dir, const char *name, int depth)
         closedir(dir);
         return -errno;
     }
-    SB_CLEANUP(fd) int to = openat(to_dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    SB_CLEANUP(fd)
+    int to = openat(to_dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int r = to < 0 ? -errno : 0;
     for (struct dirent *e; r == 0 && (e = readdir(dir));) {
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
@@ -160,8 +220,10 @@ static int copy_entry(int from_dir, int to_dir, const char *name, int depth)
 
 static int copy_etc(int root)
 {
-    SB_CLEANUP(fd) int from = open("/etc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    SB_CLEANUP(fd) int to = openat(root, "etc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    SB_CLEANUP(fd)
+    int from = open("/etc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    SB_CLEANUP(fd)
+    int to = openat(root, "etc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (from < 0 || to < 0) {
         return -errno;
     }
@@ -176,7 +238,8 @@ static int copy_etc(int root)
 
 static int put_file(int root, const char *path, const char *text, mode_t mode)
 {
-    SB_CLEANUP(fd) int fd = openat(root, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+    SB_CLEANUP(fd)
+    int fd = openat(root, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
     if (fd < 0) {
         return -errno;
     }
@@ -187,8 +250,10 @@ static int put_file(int root, const char *path, const char *text, mode_t mode)
 /* The host's system users (programs look them up by name) without its people, then agent. */
 static int put_accounts(int root, const char *host_file, const char *path, const char *agent_line)
 {
-    SB_CLEANUP(buf) struct sb_buf in;
-    SB_CLEANUP(buf) struct sb_buf out;
+    SB_CLEANUP(buf)
+    struct sb_buf in;
+    SB_CLEANUP(buf)
+    struct sb_buf out;
     sb_buf_init(&in, 1 << 20);
     sb_buf_init(&out, 1 << 20);
     if (sb_read_file(AT_FDCWD, host_file, &in, NULL) == 0) {
@@ -231,23 +296,40 @@ static const struct {
     mode_t mode;
     bool agents;
 } directories[] = {
-    {"etc", 0755, false},          {"etc/opt", 0755, false},
-    {"usr", 0755, false},          {"opt", 0755, false},
-    {"opt/sbx", 0755, false},      {"opt/sbx/bin", 0755, false},
-    {"home", 0755, false},         {"home/agent", 0755, true},
-    {"home/agent/.local", 0755, true}, {"home/agent/.local/bin", 0755, true},
-    {"root", 0755, false},         {"mnt", 0755, false},
-    {"media", 0755, false},        {"srv", 0755, false},
-    {"proc", 0555, false},         {"sys", 0555, false},
-    {"dev", 0755, false},          {"run", 0755, false},
-    {"tmp", 01777, false},         {"var", 0755, false},
-    {"var/tmp", 01777, false},     {"var/log", 0755, false},
-    {"var/log/apt", 0755, false},  {"var/lib", 0755, false},
-    {"var/lib/dpkg", 0755, false}, {"var/lib/apt", 0755, false},
-    {"var/lib/apt/lists", 0755, false}, {"var/lib/apt/lists/partial", 0755, false},
-    {"var/cache", 0755, false},    {"var/cache/apt", 0755, false},
-    {"var/cache/apt/archives", 0755, false}, {"var/cache/apt/archives/partial", 0755, false},
-    {"var/spool", 0755, false},    {"var/opt", 0755, false},
+    {"etc", 0755, false},
+    {"etc/opt", 0755, false},
+    {"usr", 0755, false},
+    {"opt", 0755, false},
+    {"opt/sbx", 0755, false},
+    {"opt/sbx/bin", 0755, false},
+    {"home", 0755, false},
+    {"home/agent", 0755, true},
+    {"home/agent/.local", 0755, true},
+    {"home/agent/.local/bin", 0755, true},
+    {"root", 0755, false},
+    {"mnt", 0755, false},
+    {"media", 0755, false},
+    {"srv", 0755, false},
+    {"proc", 0555, false},
+    {"sys", 0555, false},
+    {"dev", 0755, false},
+    {"run", 0755, false},
+    {"tmp", 01777, false},
+    {"var", 0755, false},
+    {"var/tmp", 01777, false},
+    {"var/log", 0755, false},
+    {"var/log/apt", 0755, false},
+    {"var/lib", 0755, false},
+    {"var/lib/dpkg", 0755, false},
+    {"var/lib/apt", 0755, false},
+    {"var/lib/apt/lists", 0755, false},
+    {"var/lib/apt/lists/partial", 0755, false},
+    {"var/cache", 0755, false},
+    {"var/cache/apt", 0755, false},
+    {"var/cache/apt/archives", 0755, false},
+    {"var/cache/apt/archives/partial", 0755, false},
+    {"var/spool", 0755, false},
+    {"var/opt", 0755, false},
 };
 
 static int make_directories(int root)
@@ -268,7 +350,8 @@ static int make_directories(int root)
 static int make_links(int root)
 {
     static const char *const names[] = {"bin", "sbin", "lib", "lib32", "lib64", "libx32"};
-    SB_CLEANUP(fd) int host = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    SB_CLEANUP(fd)
+    int host = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     for (size_t i = 0; i < SB_ARRAY_LEN(names); i++) {
         struct stat st;
         if (fstatat(host, names[i], &st, AT_SYMLINK_NOFOLLOW) < 0) {
@@ -288,8 +371,10 @@ static int make_links(int root)
 static int put_home(int root)
 {
     static const char *const files[] = {".bashrc", ".profile"};
-    SB_CLEANUP(fd) int skel = open("/etc/skel", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    SB_CLEANUP(fd) int home = openat(root, "home/agent", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    SB_CLEANUP(fd)
+    int skel = open("/etc/skel", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    SB_CLEANUP(fd)
+    int home = openat(root, "home/agent", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     for (size_t i = 0; skel >= 0 && i < SB_ARRAY_LEN(files); i++) {
         if (copy_entry(skel, home, files[i], 0) < 0 ||
             fchownat(home, files[i], IDMAP_AGENT, IDMAP_AGENT, AT_SYMLINK_NOFOLLOW) < 0) {
@@ -332,9 +417,11 @@ static int fill(int root, int init_fd, enum idmap_mode mode)
 int template_build(const char *path, int init_fd, enum idmap_mode mode, struct sb_err **err)
 {
     mode_t mask = umask(0);
-    SB_CLEANUP(free) char *temp = sb_xasprintf("%s.new.%d", path, getpid());
+    SB_CLEANUP(free)
+    char *temp = sb_xasprintf("%s.new.%d", path, getpid());
     sb_remove_tree(AT_FDCWD, temp);
-    SB_CLEANUP(fd) int root = -1;
+    SB_CLEANUP(fd)
+    int root = -1;
     int r = mkdir(temp, 0755) < 0 ? -errno : 0;
     if (r == 0) {
         root = open(temp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -361,7 +448,8 @@ struct build_request {
 static int build_request(void *arg)
 {
     const struct build_request *request = arg;
-    SB_CLEANUP(err) struct sb_err *err = NULL;
+    SB_CLEANUP(err)
+    struct sb_err *err = NULL;
     int r = template_build(request->path, request->init_fd, request->mode, &err);
     if (r < 0) {
         sb_err_print(err); /* into the supervisor's log */
