@@ -255,7 +255,8 @@ struct range {
     enum address_class class;
 };
 
-/* RFC 6890 and the registry it made; the first match decides. */
+/* RFC 6890 and the registry it made; the first match decides.  Documentation networks (RFC 5737) are
+ * left public: nothing of the host's lies there. */
 static const struct range v4_ranges[] = {
     {{127}, 8, ADDRESS_LOOPBACK},
     {{10}, 8, ADDRESS_PRIVATE},
@@ -265,10 +266,7 @@ static const struct range v4_ranges[] = {
     {{169, 254}, 16, ADDRESS_LINK_LOCAL},
     {{0}, 8, ADDRESS_OTHER},
     {{192, 0, 0}, 24, ADDRESS_OTHER},
-    {{192, 0, 2}, 24, ADDRESS_OTHER},
     {{198, 18}, 15, ADDRESS_OTHER}, /* also our synthetic range */
-    {{198, 51, 100}, 24, ADDRESS_OTHER},
-    {{203, 0, 113}, 24, ADDRESS_OTHER},
     {{224}, 4, ADDRESS_OTHER},
     {{240}, 4, ADDRESS_OTHER},
 };
