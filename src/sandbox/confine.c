@@ -122,7 +122,7 @@ static int add_argument_rules(scmp_filter_ctx context)
                              SCMP_A0(SCMP_CMP_MASKED_EQ, (scmp_datum_t)mask, 0));
     for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(families); i++) {
         r = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
-                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]));
+                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i], 0));
     }
     return r;
 }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The real sbx-init as process 1 of a fresh process namespace; this file plays the supervisor.
 
-Needs root (or skips).  The program is named by SBX_INIT, else taken from build/src/init."""
+Needs root (or skips)."""
 import fcntl
 import json
 import os
@@ -16,7 +16,7 @@ import time
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-INIT = os.environ.get("SBX_INIT") or os.path.join(ROOT, "build", "src", "init", "sbx-init")
+INIT = os.path.join(ROOT, os.environ.get("SBX_BUILD", "build"), "sbx-init")
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists(INIT),
                                 reason="needs root and a built sbx-init")

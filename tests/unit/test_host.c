@@ -77,8 +77,7 @@ static void test_refused(void **state)
         "fe80::1%eth0",
         "-a.com",
         "a*b",
-        "a\xff"
-        "b",
+        "a\377b",
         "xn--a\xcc\x80",
         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.com",
     };
