@@ -151,6 +151,20 @@ static void format_time(const char *text, char ret[32])
     }
 }
 
+/* A name that was only looked up has no port of its own: 53 is the resolver's. */
+static char *place(const struct log_row *row)
+{
+    return strcmp(row->path, "dns") == 0 ? sb_xstrdup(row->host)
+                                         : sb_xasprintf("%s:%lld", row->host, row->port);
+}
+
+static void print_place(const struct log_row *row)
+{
+    SB_CLEANUP(free)
+    char *text = place(row);
+    printf("%s\n", text);
+}
+
 struct printer {
     const struct options *options;
     size_t seen, skip; /* records that count, and how many of the first are not printed */
@@ -181,12 +195,13 @@ static void print_record(void *arg, const json_t *record, const char *line)
     const struct log_row *row = &one.rows[0];
     char when[32];
     format_time(row->last, when);
+    SB_CLEANUP(free)
+    char *host = place(row);
     if (options->quiet) {
-        printf("%s:%lld\n", row->host, row->port);
+        printf("%s\n", host);
     } else {
-        printf("%s  %s  %-7s  %s:%lld  %s  %s\n", when, row->sandbox,
-               row->allow ? "allowed" : "blocked", row->host, row->port, row->path,
-               row->allow ? row->rule : row->reason);
+        printf("%s  %s  %-7s  %s  %s  %s\n", when, row->sandbox, row->allow ? "allowed" : "blocked",
+               host, row->path, row->allow ? row->rule : row->reason);
     }
     log_summary_done(&one);
 }
@@ -225,12 +240,29 @@ static int print_json_logs(struct logs *logs, const struct options *options, str
     return 0;
 }
 
+/* What to do about the latest refusal of each kind that the user can do something about. */
+static void print_advice(const struct log_row *denied, const struct log_row *address)
+{
+    if (denied) {
+        SB_CLEANUP(free)
+        char *rule = place(denied);
+        printf("To allow one: sbx policy allow %s %s (every sandbox: sbx policy allow -g %s)\n",
+               denied->sandbox, rule, rule);
+    }
+    if (address) {
+        printf("REASON address: %s leads to this host or a private network. Only a rule for "
+               "exactly that host,\nmade by you, opens a private network; services of this host "
+               "are allowed as localhost:PORT.\n",
+               address->host);
+    }
+}
+
 static void print_row(struct cli_table *table, const struct log_row *row)
 {
     char when[32];
     format_time(row->last, when);
     SB_CLEANUP(free)
-    char *host = sb_xasprintf("%s:%lld", row->host, row->port);
+    char *host = place(row);
     SB_CLEANUP(free)
     char *count = sb_xasprintf("%zu", row->count);
     const char *cells[] = {row->sandbox, "network", host,  row->path, row->rule,
@@ -243,7 +275,8 @@ static void print_table(const struct log_summary *summary, bool allow,
 {
     static const char *const headers[] = {"SANDBOX", "TYPE",      "HOST",  "PROXY", "RULE",
                                           "REASON",  "LAST SEEN", "COUNT", NULL};
-    const struct log_row *first = NULL; /* the latest that a rule could allow */
+    /* The latest that a rule could allow, and the latest whose address was refused. */
+    const struct log_row *denied = NULL, *address = NULL;
     struct cli_table *table = NULL;
     size_t shown = 0;
     for (size_t i = 0; i < summary->count; i++) {
@@ -253,7 +286,7 @@ static void print_table(const struct log_summary *summary, bool allow,
         }
         shown++;
         if (options->quiet) {
-            printf("%s:%lld\n", row->host, row->port);
+            print_place(row);
             continue;
         }
         if (!table) {
@@ -261,8 +294,10 @@ static void print_table(const struct log_summary *summary, bool allow,
             table = cli_table_new(headers);
         }
         print_row(table, row);
-        if (!first && strcmp(row->reason, "default-deny") == 0) {
-            first = row;
+        if (!denied && strcmp(row->reason, "default-deny") == 0) {
+            denied = row;
+        } else if (!address && strcmp(row->reason, "address") == 0) {
+            address = row;
         }
     }
     if (table) {
@@ -270,9 +305,8 @@ static void print_table(const struct log_summary *summary, bool allow,
     } else if (!options->quiet) {
         printf("%s requests: none\n", allow ? "Allowed" : "Blocked");
     }
-    if (!allow && first && !options->quiet) {
-        printf("To allow one: sbx policy allow %s %s:%lld\n", first->sandbox, first->host,
-               first->port);
+    if (!allow && !options->quiet) {
+        print_advice(denied, address);
     }
 }
 

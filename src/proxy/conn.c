@@ -147,6 +147,32 @@ static void log_refusal(struct conn *conn, const char *reason)
     record_write(conn->proxy, &conn->record);
 }
 
+/* What the user can do about a refusal; never a rule that would change nothing. */
+static char *advise(const struct conn *conn, const char *reason)
+{
+    const struct record *record = &conn->record;
+    const char *sandbox = conn->proxy->config->sandbox;
+    if (reason && strcmp(reason, "address") == 0) {
+        return sb_xasprintf("It leads to an address of this host or of a private network, which a "
+                            "wildcard, a preset or a kit cannot open.\n"
+                            "If that is meant, on the host, for a private network: sbx policy "
+                            "allow %s %s:%u\nand for the host's own services: sbx policy allow "
+                            "%s localhost:%u, then use host.docker.internal:%u\n",
+                            sandbox, record->host, record->port, sandbox, record->port,
+                            record->port);
+    }
+    if (reason) {
+        return sb_xstrdup("The host in the request must be the host of the connection\n");
+    }
+    if (record->rule && strncmp(record->rule, "deny ", 5) == 0) {
+        return sb_xstrdup("A deny rule wins over every allow rule; on the host 'sbx policy ls' "
+                          "shows it and 'sbx policy rm' removes it\n");
+    }
+    return sb_xasprintf("To allow it, on the host: sbx policy allow %s %s:%u\n"
+                        "For every sandbox: sbx policy allow -g %s:%u\n",
+                        sandbox, record->host, record->port, record->host, record->port);
+}
+
 int conn_refuse(struct conn *conn, const char *reason)
 {
     conn->record.status = 403;
@@ -157,10 +183,10 @@ int conn_refuse(struct conn *conn, const char *reason)
                 : record->rule ? sb_xasprintf("rule: %s (%s)", record->rule, record->origin)
                                : sb_xstrdup("no rule allows it");
     SB_CLEANUP(free)
-    char *text = sb_xasprintf("sbx: %s:%u is blocked for this sandbox\n%s\n"
-                              "To allow it, on the host: sbx policy allow %s %s:%u\n",
-                              record->host, record->port, why, conn->proxy->config->sandbox,
-                              record->host, record->port);
+    char *advice = advise(conn, reason);
+    SB_CLEANUP(free)
+    char *text = sb_xasprintf("sbx: %s:%u is blocked for this sandbox\n%s\n%s", record->host,
+                              record->port, why, advice);
     return conn_answer(conn, 403, "Forbidden", text);
 }
 
@@ -344,13 +370,30 @@ static void on_event(void *arg, uint32_t events)
     conn_run(arg);
 }
 
+/* The client may have reset its connection while it waits for an answer; a hang-up of one
+ * direction (EPOLLRDHUP) is its right. */
+static void on_client_event(void *arg, uint32_t events)
+{
+    struct conn *conn = arg;
+    bool waits =
+        conn->state == CONN_CONNECT || conn->state == CONN_UP_TLS || conn->state == CONN_EXCHANGE;
+    if (waits && (events & (EPOLLERR | EPOLLHUP))) {
+        conn->record.reason = "client-gone";
+        conn_close(conn);
+        return;
+    }
+    conn_run(conn);
+}
+
 static bool set_watch(struct conn *conn, struct side *side)
 {
     struct sb_loop *loop = conn->proxy->loop;
     uint32_t events =
         side->stream.fd < 0 ? 0 : stream_events(&side->stream, side->wants_read, side->wants_write);
-    if (!events) {
-        /* Without interest the descriptor leaves the loop: a hang-up would be reported for ever. */
+    bool client = side == &conn->client;
+    if (!events && !client) {
+        /* Without interest the descriptor leaves the loop: a hang-up would be reported for ever.
+         * The client's stays, for on_client_event() ends what waits for nobody. */
         sb_loop_unwatch(loop, side->watch);
         side->watch = 0;
         return true;
@@ -359,7 +402,8 @@ static bool set_watch(struct conn *conn, struct side *side)
         sb_loop_modify(loop, side->watch, events);
         return true;
     }
-    side->watch = sb_loop_watch(loop, side->stream.fd, events, on_event, conn);
+    side->watch =
+        sb_loop_watch(loop, side->stream.fd, events, client ? on_client_event : on_event, conn);
     return side->watch != 0;
 }
 
@@ -406,8 +450,9 @@ void conn_judge_again(struct conn *conn)
         return;
     }
     decide(conn);
-    bool before_answer = conn->state == CONN_CONNECT || conn->state == CONN_UP_TLS;
-    if (!conn->decision.allow && (conn->state == CONN_TUNNEL || before_answer)) {
+    bool runs = conn->state == CONN_CONNECT || conn->state == CONN_UP_TLS ||
+                conn->state == CONN_EXCHANGE || conn->state == CONN_TUNNEL;
+    if (!conn->decision.allow && runs) {
         conn->record.reason = "rule-changed";
         conn_close(conn);
     }

@@ -45,26 +45,29 @@ static int begin_raw(struct conn *conn)
     return conn_reach(conn, true);
 }
 
-/* The name in the ClientHello must be the name that was judged. */
-static bool sni_agrees(const struct conn *conn, const char *sni, bool has_name)
+/* The name in the ClientHello must be the name that was judged.  *ret_asked is what the client
+ * calls it, which may be an alias: its certificate must be for that. */
+static bool sni_agrees(const struct conn *conn, const char *sni, bool has_name,
+                       struct host *ret_asked)
 {
+    *ret_asked = conn->host;
     if (!conn->pinned_name) {
         return true;
     }
-    struct host host;
-    if (!has_name || host_parse(sni, strlen(sni), &host, NULL) < 0) {
+    if (!has_name || host_parse(sni, strlen(sni), ret_asked, NULL) < 0) {
         return false;
     }
-    proxy_map_alias(&host);
-    return strcmp(host.text, conn->host.text) == 0;
+    struct host mapped = *ret_asked;
+    proxy_map_alias(&mapped);
+    return strcmp(mapped.text, conn->host.text) == 0;
 }
 
-static int terminate_tls(struct conn *conn)
+static int terminate_tls(struct conn *conn, const char *name)
 {
     SB_CLEANUP(err)
     struct sb_err *err = NULL;
-    int r = tls_start_server(conn->proxy->tls, conn->proxy->config, conn->host.text,
-                             &conn->client.stream, conn->client.in.data, conn->client.in.len, &err);
+    int r = tls_start_server(conn->proxy->tls, conn->proxy->config, name, &conn->client.stream,
+                             conn->client.in.data, conn->client.in.len, &err);
     if (r < 0) {
         return conn_refuse_tls(conn, "no-ca");
     }
@@ -87,11 +90,12 @@ static int begin_tls(struct conn *conn)
     if (!allowed) {
         return conn_refuse_tls(conn, NULL);
     }
-    if (r < 0 || !sni_agrees(conn, sni, has_name)) {
+    struct host asked;
+    if (r < 0 || !sni_agrees(conn, sni, has_name, &asked)) {
         return conn_refuse_tls(conn, "sni-mismatch");
     }
     if (inject_wants(conn->proxy->config->inject, &conn->host, conn->port)) {
-        return terminate_tls(conn);
+        return terminate_tls(conn, asked.text);
     }
     return conn_reach(conn, true);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "base/wipe.h"
 #include "policy/log.h"
 #include "proxy/bounds.h"
 #include "proxy/control.h"
@@ -55,6 +56,7 @@ int main(int argc, char **argv)
         fputs("sbx-proxy is started by sbx-supervisor; it is not a command for people\n", stderr);
         return 2;
     }
+    sb_json_wipe_freed();
     signal(SIGPIPE, SIG_IGN);
     raise_descriptor_limit();
     SB_CLEANUP(err)

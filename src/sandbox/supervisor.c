@@ -23,6 +23,7 @@
 #include "base/fs.h"
 #include "base/loop.h"
 #include "base/msg.h"
+#include "base/wipe.h"
 #include "sandbox/environment.h"
 #include "sandbox/exit.h"
 #include "sandbox/layout.h"
@@ -619,7 +620,7 @@ int main(int argc, char **argv)
     }
     prctl(PR_SET_DUMPABLE, 0);
     ignore_signals();
-    secret_json_init();
+    sb_json_wipe_freed();
     fcntl(STARTER, F_SETFD, FD_CLOEXEC);
     struct supervisor s = {
         .name = argv[1], .log_fd = -1, .lock_fd = -1, .control_fd = -1, .proxy.pidfd = -1};

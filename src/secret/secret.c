@@ -4,7 +4,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <malloc.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/random.h>
@@ -14,19 +13,6 @@
 #include "secret/store.h"
 
 enum { PLACEHOLDER_MIN = 8, PLACEHOLDER_MAX = 256, RANDOM_BYTES = 16, HOST_MAX = 300 };
-
-static void wipe_and_free(void *ptr)
-{
-    if (ptr) {
-        explicit_bzero(ptr, malloc_usable_size(ptr));
-        free(ptr);
-    }
-}
-
-void secret_json_init(void)
-{
-    json_set_alloc_funcs(malloc, wipe_and_free);
-}
 
 static int check_value(const char *what, const char *name, const char *value, size_t len,
                        struct sb_err **err)

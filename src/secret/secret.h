@@ -10,9 +10,6 @@
 
 #define SECRET_SCOPE_GLOBAL "(global)"
 
-/* Makes jansson wipe what it frees.  Call it first in main of a program that holds secrets. */
-void secret_json_init(void);
-
 /* Stores a service secret; `sandbox` NULL is global.  Scoped secrets win over global ones. */
 int secret_set(const char *sandbox, const char *service, const char *value, size_t len,
                struct sb_err **err);

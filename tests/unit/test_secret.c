@@ -12,6 +12,7 @@
 
 #include "base/fs.h"
 #include "base/msg.h"
+#include "base/wipe.h"
 #include "secret/secret.h"
 #include "secret/source.h"
 
@@ -303,7 +304,7 @@ static void test_writers_at_once(void **state)
 
 int main(void)
 {
-    secret_json_init();
+    sb_json_wipe_freed();
     const struct CMUnitTest tests[] = {
         TEST(test_precedence),       TEST(test_fault_in_a_file),
         TEST(test_parsers),          TEST(test_values_refused),

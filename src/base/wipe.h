@@ -1,0 +1,6 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Memory that may have held a secret is wiped before it is given back. */
+#pragma once
+
+/* Makes jansson wipe what it frees.  Call it first in main of a program that holds secrets. */
+void sb_json_wipe_freed(void);
