@@ -30,7 +30,7 @@ demo: ## set up, build, and show the main job in a temporary project
 	tools/demo
 
 check: ## every test: what CI runs
-	tools/setup build test
+	tools/setup build test demo
 	$(MAKE) static
 	$(MAKE) all
 	$(MAKE) build-asan/build.ninja build-clang/build.ninja
@@ -43,9 +43,16 @@ check: ## every test: what CI runs
 static: ## the format of the sources
 	clang-format --dry-run -Werror $(SOURCES)
 
-install: all ## install below PREFIX
+install: all ## install below PREFIX (default /usr/local; DESTDIR is honoured)
 	meson configure build --prefix=$(PREFIX)
 	meson install -C build
+	@if [ -d $(DESTDIR)/etc/apparmor.d ]; then \
+		echo "installing the AppArmor profile that lets sbx make user namespaces"; \
+		sed 's#@PREFIX@#$(PREFIX)#' packaging/apparmor/sbx.in >$(DESTDIR)/etc/apparmor.d/sbx; \
+		if [ -z "$(DESTDIR)" ] && command -v apparmor_parser >/dev/null; then \
+			apparmor_parser -r /etc/apparmor.d/sbx || echo "(AppArmor is not active here)"; \
+		fi; \
+	fi
 
 bench: all ## measure (bench/run)
 	tools/setup bench
