@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kits of examples/ on real input: Biome and OpenCode from npm through the proxy, Ruff without
+an internet, a model server on this machine whose key must never be inside."""
+
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import fake_openai
+import pytest
+from conftest import ROOT, need_program, need_root, need_sandboxes, skip_loudly
+
+EXAMPLES = ROOT / "examples"
+KEY = "sk-e2e-7f3a91c5d2-never-inside"
+INSTALL_SECONDS = 150
+
+
+@pytest.fixture(scope="module")
+def registry():
+    """The host of npm's registry; skips where it cannot be reached."""
+    need_program("npm")
+    url = subprocess.run(["npm", "config", "get", "registry"], check=True, capture_output=True,
+                         text=True, timeout=30).stdout.strip()
+    try:
+        urllib.request.urlopen(url + "-/ping", timeout=10).close()
+    except urllib.error.HTTPError:
+        pass  # an answer, if not the one asked for
+    except OSError as error:
+        skip_loudly(f"npm's registry cannot be reached ({error})")
+    return urllib.parse.urlparse(url).hostname
+
+
+@pytest.fixture
+def model_at_ollama_port():
+    """The model server on the very port that the kit names."""
+    try:
+        server = fake_openai.make_server(11434, key=KEY)
+    except OSError as error:
+        skip_loudly(f"port 11434 of this machine is taken ({error})")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def rows(sbx, name, host):
+    return [row for row in log_of(sbx, name) if row["host"] == host]
+
+
+def log_of(sbx, name):
+    return [json.loads(line) for line in sbx.ok("policy", "log", name, "--json").splitlines()]
+
+
+def test_biome_is_installed_through_the_proxy_and_lints(sbx, workspace, registry):
+    need_sandboxes(sbx)
+    (workspace / "bad.js").write_text("var a = 1;\nif (a == 1) { debugger }\n", encoding="utf-8")
+    (workspace / "good.js").write_text("export const a = 1;\n", encoding="utf-8")
+    sbx.ok("policy", "init", "deny-all")
+    sbx.ok("policy", "allow", "-g", f"{registry}:443")
+    made = sbx("create", "--name", "box", "--kit", EXAMPLES / "biome-lint", "shell", workspace,
+               code=0, timeout=INSTALL_SECONDS)
+    assert "[biome-lint] install: Install Biome" in made.stderr
+    bad = sbx("exec", "box", "biome", "lint", "bad.js", code=1)
+    assert "noDebugger" in bad.stdout + bad.stderr
+    sbx.ok("exec", "box", "biome", "lint", "good.js")
+    assert (workspace / "biome.json").read_bytes() == \
+        (EXAMPLES / "biome-lint/files/workspace/biome.json").read_bytes()
+    assert sbx.ok("exec", "box", "sh", "-c", "command -v biome").startswith("/home/agent/")
+    fetched = rows(sbx, "box", registry)
+    assert fetched and all(row["decision"] == "allow" for row in fetched)
+    assert "Install Biome" in sbx.ok("kit", "log", "box")
+
+
+def test_ruff_without_its_installer_fails_well(sbx, workspace):
+    need_sandboxes(sbx)
+    if shutil.which("uv"):
+        skip_loudly("uv is installed here: what it prints without an internet is its own affair")
+    failed = sbx("create", "--name", "box", "--kit", EXAMPLES / "ruff-lint", "shell", workspace,
+                 code=1)
+    spec = (EXAMPLES / "ruff-lint/spec.yaml").read_text(encoding="utf-8").splitlines()
+    line = next(n for n, text in enumerate(spec, 1) if "command:" in text)
+    assert f"ruff-lint/spec.yaml:{line}:" in failed.stderr
+    for words in ("kit 'ruff-lint'", "uv tool install ruff@latest", "exit status 127",
+                  "uv: not found", "--keep", "sbx exec -it box bash", "sbx kit log box"):
+        assert words in failed.stderr, words
+    assert sbx.json("ls") == [], "nothing half-made is left"
+    assert not (workspace / "ruff.toml").exists()
+    assert "uv: not found" in sbx.ok("kit", "log", "box")
+
+    sbx("create", "--keep", "--name", "kept", "--kit", EXAMPLES / "ruff-lint", "shell", workspace,
+        code=1)
+    sbx.ok("exec", "kept", "true")
+
+
+def test_failed_install_keeps_its_request_log(sbx, workspace, kit):
+    """The installer's first request: pypi.org is allowed, and that it failed lies beyond the rule."""
+    need_sandboxes(sbx)
+    spec = (EXAMPLES / "ruff-lint/spec.yaml").read_text(encoding="utf-8")
+    command = "curl -sS --fail --max-time 20 https://pypi.org/simple/ -o /dev/null && exit 42"
+    stands_in = kit(spec.replace("uv tool install ruff@latest", command))
+    sbx.ok("policy", "init", "deny-all")
+    failed = sbx("create", "--name", "box", "--kit", stands_in, "shell", workspace, code=1)
+    assert "curl" in failed.stderr and "exit status" in failed.stderr
+    assert sbx.json("ls") == []
+    shown = sbx.ok("policy", "log", "box")
+    allowed = shown[shown.index("Allowed requests"):]
+    assert re.search(r"box +network +pypi\.org:443 .*allow pypi\.org", allowed), shown
+    reached = rows(sbx, "box", "pypi.org")
+    assert reached and all(row["decision"] == "allow" and row["origin"] == "kit:ruff-lint"
+                           for row in reached)
+    if "exit status 42" not in failed.stderr:  # no internet
+        assert all(row["status"] in (0, 502, 504) for row in reached)
+
+
+@pytest.fixture
+def kit(tmp_path):
+    def make(spec):
+        directory = tmp_path / "kit"
+        directory.mkdir()
+        (directory / "spec.yaml").write_text(spec, encoding="utf-8")
+        return directory
+    return make
+
+
+def inside_processes(name):
+    """All processes below the sandbox's process 1, as the host sees them."""
+    parents = {}
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+                parents[int(entry.name)] = (int(stat.rsplit(")", 1)[1].split()[1]),
+                                            (entry / "cmdline").read_bytes())
+            except OSError:
+                continue
+    supervisors = {pid for pid, (_, line) in parents.items()
+                   if line.startswith(b"sbx-supervisor") and name.encode() in line.split(b"\0")}
+    found = {pid for pid, (parent, line) in parents.items()
+             if parent in supervisors and b"sbx-proxy" not in line}
+    while more := {pid for pid, (parent, _) in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def memory_holds(pid, needle):
+    """Whether a process's writable memory, arguments or environment hold the bytes."""
+    try:
+        maps = pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines()
+        with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+            for line in maps:
+                span, mode = line.split()[:2]
+                start, end = (int(x, 16) for x in span.split("-"))
+                if not mode.startswith("rw"):
+                    continue
+                if region_holds(memory, start, end, needle):
+                    return True
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # it has ended
+    return False
+
+
+def region_holds(memory, start, end, needle):
+    step, overlap = 8 << 20, len(needle)
+    for at in range(start, end, step):
+        try:
+            memory.seek(at)
+            if needle in memory.read(min(step + overlap, end - at)):
+                return True
+        except OSError:
+            return False  # a region without readable pages
+    return False
+
+
+def disk_holds(top, needle):
+    """Files below `top` that hold the bytes (grep is far quicker than Python on 200 MB)."""
+    done = subprocess.run(["grep", "-rlaF", "-e", needle.decode(), str(top)], check=False,
+                          capture_output=True, text=True, timeout=120)
+    return done.stdout.split()
+
+
+def test_local_llm_answers_and_the_key_is_never_inside(sbx, workspace, registry,
+                                                       model_at_ollama_port):
+    need_root()  # to read the memory of the sandbox's processes
+    need_sandboxes(sbx)
+    sbx.ok("policy", "init", "deny-all")
+    sbx.ok("policy", "allow", "-g", f"{registry}:443")
+    stored = sbx("secret", "set-custom", "-g", "--host", "localhost:11434", "--env",
+                 "OLLAMA_API_KEY", "--placeholder", "proxy-managed", "--value-stdin", input=KEY,
+                 code=0)
+    assert stored.stdout == "proxy-managed\n" and KEY not in stored.stderr
+    sbx("create", "--name", "box", "--kit", EXAMPLES / "local-llm", "shell", workspace, code=0,
+        timeout=INSTALL_SECONDS)
+    shell = subprocess.Popen([sbx.binary, "exec", "-i", "box", "sh", "-c", "echo up; cat; :"],
+                             env=sbx.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert shell.stdout.readline() == "up\n"
+        # A client that keeps its connection and its answer in memory while we look.
+        agent = subprocess.Popen(
+            [sbx.binary, "exec", "box", "opencode", "run", "Say hello."], env=sbx.env,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        inside, seen = set(), set()
+        while agent.poll() is None:
+            for pid in inside_processes("box"):
+                seen.add(pid)
+                if memory_holds(pid, KEY.encode()):
+                    inside.add(pid)
+        answer = agent.stdout.read()
+        assert agent.returncode == 0 and "".join(fake_openai.WORDS) in answer, answer
+        assert len(seen) >= 3, "process 1, the shell and the agent were looked at"
+        assert not inside, "the key was in the memory of a process inside"
+        # That the search finds anything at all: the environment's placeholder is there.
+        assert any(memory_holds(pid, b"OLLAMA_API_KEY=proxy-managed")
+                   for pid in inside_processes("box"))
+    finally:
+        shell.stdin.close()
+        shell.wait(20)
+    environments = sbx.ok("exec", "-u", "0", "box", "sh", "-c",
+                          "cat /proc/[0-9]*/environ | tr '\\0' '\\n'; env")
+    assert "OLLAMA_API_KEY=proxy-managed" in environments and KEY not in environments
+    state = sbx.home / "state/sandboxes/box"
+    assert disk_holds(state / "root", b"{env:OPENCODE_MODEL}"), "the search works"
+    assert disk_holds(state, KEY.encode()) == []
+    assert disk_holds(sbx.home / "state/log", KEY.encode()) == []
+    assert disk_holds(workspace, KEY.encode()) == []
+
+    asked = rows(sbx, "box", "localhost")
+    posts = [row for row in asked if row["method"] == "POST"]
+    assert posts and all(
+        (row["path"], row["rule"], row["credential"], row["service"], row["status"]) ==
+        ("forward", "allow localhost:11434", "injected", "ollama-local", 200) for row in posts)
+    shown = sbx.ok("policy", "log", "box")
+    assert re.search(r"box +network +localhost:11434 +forward +allow localhost:11434 ", shown)
+
+    sbx.ok("secret", "rm", "-g", "--host", "localhost:11434")
+    refused = sbx.ok("exec", "box", "sh", "-c",
+                     "curl -s -o /dev/null -w '%{http_code}' $OPENCODE_BASE_URL/models")
+    assert refused == "401"
