@@ -14,6 +14,7 @@
 #include "base/paths.h"
 #include "cli/basic.h"
 #include "cli/kit_ref.h"
+#include "policy/store.h"
 #include "sandbox/client.h"
 
 const struct cli_flag cli_flags_json[] = {
@@ -47,6 +48,30 @@ static const char *unsupported_form(const char *ref)
     return dotted && ref[host] == '/' && access(ref, F_OK) != 0 ? "OCI references" : NULL;
 }
 
+/* The grammar takes any text for a domain; what no rule can be made of would only fail later, when
+ * the sandbox starts. */
+static int check_rules(const struct kit *kit, const char *key, struct sb_err **err)
+{
+    size_t i;
+    const json_t *item;
+    json_array_foreach(json_object_get(kit_model(kit), key), i, item)
+    {
+        const char *rule = sb_json_str(item, "rule");
+        SB_CLEANUP(free)
+        char *canonical = NULL;
+        SB_CLEANUP(err)
+        struct sb_err *why = NULL;
+        if (policy_canonical_pattern(true, rule, &canonical, &why) < 0) {
+            sb_fail(err, SB_ESPEC, "kit '%s': no network rule can be made of \"%.80s\": %s",
+                    kit_name(kit), rule, why->message);
+            kit_set_place(kit, (size_t)sb_json_int(item, "line", 0), rule, err);
+            sb_hint(err, "write a host, host:port, *.host, or a block of addresses");
+            return SB_ESPEC;
+        }
+    }
+    return 0;
+}
+
 int kit_ref_load(const char *ref, struct kit **ret, struct sb_err **err)
 {
     const char *form = unsupported_form(ref);
@@ -56,22 +81,33 @@ int kit_ref_load(const char *ref, struct kit **ret, struct sb_err **err)
         sb_hint(err, "use a directory that holds the kit's spec.yaml");
         return r;
     }
-    return kit_load_dir(ref, ret, err);
+    SB_CLEANUP(kit)
+    struct kit *kit = NULL;
+    int r = kit_load_dir(ref, &kit, err);
+    r = r < 0 ? r : check_rules(kit, "allow", err);
+    r = r < 0 ? r : check_rules(kit, "deny", err);
+    if (r == 0) {
+        *ret = sb_steal(&kit);
+    }
+    return r;
 }
 
-void kit_print_warnings(const struct kit *kit)
+void kit_print_warnings(const json_t *warnings)
 {
     size_t i;
     const json_t *warning;
-    json_array_foreach(kit_warnings(kit), i, warning)
+    json_array_foreach(warnings, i, warning)
     {
         SB_CLEANUP(err)
         struct sb_err *shown = NULL;
         const char *message = sb_json_str(warning, "message");
         (void)sb_fail(&shown, SB_ESPEC, "warning: %s", message ? message : "");
-        sb_err_set_place(
-            &shown, sb_json_str(warning, "file"), (size_t)sb_json_int(warning, "line", 0),
-            (size_t)sb_json_int(warning, "column", 0), 1, sb_json_str(warning, "excerpt"));
+        const char *file = sb_json_str(warning, "file");
+        if (file) {
+            sb_err_set_place(&shown, file, (size_t)sb_json_int(warning, "line", 0),
+                             (size_t)sb_json_int(warning, "column", 0), 1,
+                             sb_json_str(warning, "excerpt"));
+        }
         sb_err_print(shown);
     }
 }
@@ -114,7 +150,7 @@ int cmd_kit_validate(const struct cli_args *args, int *ret_status, struct sb_err
         print_json(json_pack("{s:b, s:s, s:s, s:O}", "valid", 1, "name", kit_name(kit), "kind",
                              kit_kind(kit), "warnings", kit_warnings(kit)));
     } else {
-        kit_print_warnings(kit);
+        kit_print_warnings(kit_warnings(kit));
         printf("kit '%s' is valid (%zu warning%s)\n", kit_name(kit), count, count == 1 ? "" : "s");
     }
     *ret_status = 0;
@@ -291,7 +327,7 @@ int cmd_kit_inspect(const struct cli_args *args, int *ret_status, struct sb_err 
     } else {
         print_summary(json);
         json_decref(json);
-        kit_print_warnings(kit);
+        kit_print_warnings(kit_warnings(kit));
     }
     *ret_status = 0;
     return 0;

@@ -6,5 +6,6 @@
 
 /* Loads the kit that `ref` names.  Today a directory; other forms are refused by their name. */
 int kit_ref_load(const char *ref, struct kit **ret, struct sb_err **err);
-/* Prints a kit's warnings to stderr, each with its place and a caret. */
-void kit_print_warnings(const struct kit *kit);
+/* Prints the warnings of a kit or a plan to stderr, each with its place and a caret if it has one.
+ */
+void kit_print_warnings(const json_t *warnings);

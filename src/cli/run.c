@@ -14,6 +14,7 @@
 
 #include "base/paths.h"
 #include "cli/env_words.h"
+#include "cli/kit_ref.h"
 #include "cli/run.h"
 #include "plan/plan.h"
 #include "policy/store.h"
@@ -221,7 +222,7 @@ static int load_kits(struct request *request, struct sb_err **err)
     }
     request->nkits = 1;
     for (size_t i = 0; i < count; i++) {
-        r = kit_load_dir(refs[i], &request->kits[request->nkits], err);
+        r = kit_ref_load(refs[i], &request->kits[request->nkits], err);
         if (r < 0) {
             return r;
         }
@@ -289,19 +290,6 @@ static int set_limits(const struct cli_args *args, json_t *config, struct sb_err
 }
 
 /* ---- creating ---- */
-
-static void print_warnings(const json_t *plan)
-{
-    const json_t *warnings = json_object_get(plan, "warnings");
-    for (size_t i = 0; i < json_array_size(warnings); i++) {
-        const json_t *entry = json_array_get(warnings, i);
-        const char *text =
-            json_is_string(entry) ? json_string_value(entry) : sb_json_str(entry, "message");
-        if (text) {
-            fprintf(stderr, "warning: %s\n", text);
-        }
-    }
-}
 
 static int make_config(const struct request *request, json_t **ret, struct sb_err **err)
 {
@@ -383,7 +371,7 @@ static int create(struct request *request, struct sb_err **err)
     if (r < 0) {
         return r;
     }
-    print_warnings(request->plan);
+    kit_print_warnings(json_object_get(request->plan, "warnings"));
     tell_defaulted_policy();
     r = build(request, config, err);
     if (r < 0 && cli_bool(request->args, "keep")) {

@@ -4,6 +4,7 @@
 #include "plan/plan.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "base/buf.h"
@@ -30,7 +31,8 @@ static void warn(struct composer *c, const struct kit *kit, const char *message)
 {
     SB_CLEANUP(free)
     char *text = sb_xasprintf("kit '%s': %s", kit_name(kit), message);
-    json_array_append_new(json_object_get(c->plan, "warnings"), json_string(text));
+    json_array_append_new(json_object_get(c->plan, "warnings"),
+                          json_pack("{s:s}", "message", text));
 }
 
 static int check_agent(const struct kit *kit, struct sb_err **err)
@@ -204,18 +206,10 @@ static void add_settings(struct composer *c, const struct kit *kit)
 
 static int add_kit(struct composer *c, const struct kit *kit, json_t *services, json_t *domains)
 {
-    const json_t *warnings = kit_warnings(kit), *w;
-    size_t i;
     json_array_append_new(json_object_get(c->plan, "kits"),
                           json_pack("{s:s, s:s, s:s}", "name", kit_name(kit), "kind", kit_kind(kit),
                                     "source", text_of(kit, "file")));
-    json_array_foreach(warnings, i, w)
-    {
-        SB_CLEANUP(free)
-        char *text = sb_xasprintf("%s:%lld: %s", sb_json_str(w, "file"),
-                                  (long long)sb_json_int(w, "line", 0), sb_json_str(w, "message"));
-        json_array_append_new(json_object_get(c->plan, "warnings"), json_string(text));
-    }
+    json_array_extend(json_object_get(c->plan, "warnings"), (json_t *)(uintptr_t)kit_warnings(kit));
     add_settings(c, kit);
     return add_credentials(c, kit, services, domains);
 }

@@ -170,3 +170,12 @@ const json_t *kit_files(const struct kit *kit)
 {
     return kit->files;
 }
+
+void kit_set_place(const struct kit *kit, size_t line, const char *text, struct sb_err **err)
+{
+    SB_CLEANUP(free)
+    char *excerpt = ytree_excerpt(kit->tree, line);
+    const char *at = excerpt ? strstr(excerpt, text) : NULL;
+    sb_err_set_place(err, kit->file, line, at ? (size_t)(at - excerpt) + 1 : 0,
+                     at ? strlen(text) : 0, excerpt);
+}

@@ -343,6 +343,13 @@ static int validate_init_file(const struct kit *kit, const struct ynode *file, s
         sb_hint(err, "begin it with / or with ${WORKDIR}/");
         return SB_ESPEC;
     }
+    SB_CLEANUP(free)
+    char *closed = sb_xasprintf("%s/", path);
+    if (strstr(closed, "/../")) {
+        return ytree_fail(kit->tree, ynode_get(file, "path"), err,
+                          "commands: initFiles[%zu].path must not contain \"..\" (got \"%.80s\")",
+                          i, path);
+    }
     if (mode[0] && !is_octal_mode(mode)) {
         return ytree_fail(kit->tree, ynode_get(file, "mode"), err,
                           "commands: initFiles[%zu].mode must be octal (e.g. \"0755\"), got "

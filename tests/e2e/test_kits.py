@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kits and secrets by the real program: what a kit may do, in which order, and what is refused."""
+
+import json
+import os
+import pty
+import shutil
+import ssl
+import subprocess
+import tempfile
+import threading
+import time
+import http.server
+import pathlib
+
+import pytest
+from conftest import need_program, need_sandboxes, skip_loudly
+
+HEAD = 'schemaVersion: "1"\nkind: {kind}\nname: {name}\n'
+
+
+@pytest.fixture
+def kit():
+    """kit(name, spec, files) makes a kit directory and returns its path."""
+    top = pathlib.Path(tempfile.mkdtemp(prefix="sbx-k-"))
+
+    def make(name, body="", files=(), kind="mixin"):
+        directory = top / name
+        directory.mkdir()
+        (directory / "spec.yaml").write_text(HEAD.format(kind=kind, name=name) + body,
+                                             encoding="utf-8")
+        for path, content in dict(files).items():
+            (directory / "files" / path).parent.mkdir(parents=True, exist_ok=True)
+            (directory / "files" / path).write_text(content, encoding="utf-8")
+        return directory
+    yield make
+    shutil.rmtree(top, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def sandboxes(sbx):
+    need_sandboxes(sbx)
+
+
+def create(sbx, workspace, *kits, code=0, flags=()):
+    words = [word for directory in kits for word in ("--kit", directory)]
+    return sbx("create", "--name", "box", *flags, *words, "shell", workspace, code=code)
+
+
+def inside(sbx, script, *flags):
+    return sbx.ok("exec", *flags, "box", "sh", "-c", script)
+
+
+# What kits do
+
+FIRST = """
+environment: {variables: {SHARED: first, FIRST: "1"}}
+commands:
+  install:
+    - command: |
+        id -u
+        cat /home/agent/from-home
+        echo "first $(id -u)" >> /var/tmp/order
+    - {command: 'echo "user $(id -u)" >> /var/tmp/order.user', user: "1000"}
+agentContext: Lint before you commit.
+"""
+SECOND = """
+environment: {variables: {SHARED: second}}
+commands:
+  install:
+    - command: echo second >> /var/tmp/order
+  initFiles:
+    - {path: "${WORKDIR}/made/where.txt", content: "work is ${WORKDIR}\\n"}
+    - {path: /home/agent/kept, content: replaced, onlyIfMissing: true}
+    - {path: /home/agent/always, content: replaced, mode: "0600"}
+agentContext: A second text.
+"""
+
+
+def test_stacked_kits(sbx, workspace, kit):
+    first = kit("first", FIRST, {"home/from-home": "home file\n", "home/kept": "kept",
+                                 "home/always": "lost", "workspace/conf/a.toml": "a = 1\n"})
+    second = kit("second", SECOND, {"workspace/conf/a.toml": "a = 2\n"})
+    made = create(sbx, workspace, first, second)
+    assert made.stdout == "box\n"
+    assert "home file" in made.stderr and "[first] install" in made.stderr
+    assert inside(sbx, "cat /var/tmp/order") == "first 0\nsecond\n"
+    assert inside(sbx, "cat /var/tmp/order.user") == "user 1000\n"
+    assert inside(sbx, "echo $SHARED $FIRST") == "second 1\n"
+    assert (workspace / "made/where.txt").read_text() == f"work is {workspace}\n"
+    assert (workspace / "conf/a.toml").read_text() == "a = 2\n", "the later kit's file stays"
+    assert (workspace / "conf/a.toml").stat().st_uid == workspace.stat().st_uid
+    assert inside(sbx, "cat ~/kept ~/always; stat -c '%a %u' ~/always") == "keptreplaced600 1000\n"
+    memory = inside(sbx, f"cd {workspace}/..; cat AGENTS.md; cat kits-agent-context/*.md")
+    assert "kits-agent-context/first.md" in memory and "kits-agent-context/second.md" in memory
+    assert "Lint before you commit." in memory and "A second text." in memory
+    assert not (workspace.parent / "AGENTS.md").exists(), "the host's directory is not written to"
+    assert "home file" in sbx.ok("kit", "log", "box")
+
+
+def test_startup_runs_at_every_start(sbx, workspace, kit):
+    started = kit("started", """
+commands:
+  startup:
+    - command: [sh, -c, 'echo "$(id -u) $1" >> /home/agent/starts', sh, "two words"]
+    - command: [sh, -c, 'echo $$ > /tmp/pid; exec sleep 600']
+      background: true
+""")
+    create(sbx, workspace, started)
+    line = "1000 two words\n"
+    assert inside(sbx, "cat ~/starts") == line
+    running = "while ! [ -s /tmp/pid ]; do sleep 0.02; done; kill -0 $(cat /tmp/pid) && echo alive"
+    assert inside(sbx, running) == "alive\n"
+    for count in (2, 3):
+        sbx.ok("stop", "box")
+        sbx.ok("start", "box")
+        assert inside(sbx, "cat ~/starts") == line * count
+        assert inside(sbx, running) == "alive\n"
+
+
+def test_failing_startup_names_its_place(sbx, workspace, kit):
+    bad = kit("bad", "commands:\n  startup:\n    - command: [sh, -c, 'echo why; exit 9']\n")
+    failed = create(sbx, workspace, bad, code=1)
+    for words in ("bad/spec.yaml:6:", "kit 'bad'", "startup", "exit status 9", "why"):
+        assert words in failed.stderr
+    assert sbx.json("ls") == []
+
+
+def test_warnings_show_their_place(sbx, workspace, kit):
+    old = kit("old", "memory: An old key.\n")
+    made = create(sbx, workspace, old)
+    assert "old/spec.yaml:4:" in made.stderr and "warning" in made.stderr
+    assert "memory: An old key." in made.stderr and "^" in made.stderr
+
+
+def test_dry_run_does_nothing(sbx, workspace, kit):
+    one = kit("one", 'network: {allowedDomains: [api.example.com]}\n'
+                     'commands: {install: [{command: touch /x}]}\n')
+    text = sbx.ok("create", "--dry-run", "--name", "box", "--kit", one, "shell", workspace)
+    assert "api.example.com" in text and "touch /x" in text and str(workspace) in text
+    plan = json.loads(sbx.ok("run", "--dry-run", "--json", "--kit", one, "shell", workspace))
+    assert plan["version"] == 1 and [k["name"] for k in plan["kits"]] == ["shell", "one"]
+    assert [s["command"] for s in plan["steps"]] == ["touch /x"]
+    assert plan["allow"][0]["rule"] == "api.example.com" and plan["allow"][0]["kit"] == "one"
+    assert sbx.json("ls") == [] and not (sbx.home / "state/sandboxes/box").exists()
+
+
+# What is refused: (spec body, exit code, words of the message)
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{b}: &{b} [{','.join(['*' + a] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi"))
+
+
+@pytest.mark.parametrize("body, words", [
+    (BOMB, ["spec.yaml:"]),
+    ("environment: {variables: {A: [", ["spec.yaml:"]),
+    ("commands: {initFiles: [{path: /home/agent/../../etc/x, content: a}]}\n",
+     ["spec.yaml:4:", "..", "^"]),
+    ("network: {allowedDomains: ['bad host!']}\n", ["spec.yaml:4:", "^"]),
+], ids=["bomb", "unclosed", "dots", "host"])
+def test_bad_spec_is_refused(sbx, workspace, kit, body, words):
+    failed = create(sbx, workspace, kit("bad", body), code=1)
+    for word in words:
+        assert word in failed.stderr
+    assert sbx.json("ls") == []
+
+
+def test_huge_scalar_is_refused_at_once(sbx, workspace, kit):
+    huge = kit("huge")
+    with open(huge / "spec.yaml", "a", encoding="utf-8") as spec:
+        spec.write("description: ")
+        for _ in range(100):
+            spec.write("x" * (1 << 20))
+    start = time.monotonic()
+    failed = create(sbx, workspace, huge, code=1)
+    assert "spec.yaml" in failed.stderr and len(failed.stderr) < 4096
+    assert time.monotonic() - start < 10
+
+
+def test_files_cannot_point_out_of_the_kit(sbx, workspace, kit):
+    sly = kit("sly", files={"home/fine": "x"})
+    (sly / "files/home/shadow").symlink_to("/etc/passwd")
+    failed = create(sbx, workspace, sly, code=1)
+    assert "shadow" in failed.stderr and "escapes the kit" in failed.stderr
+
+
+def test_files_cannot_write_through_a_link_in_the_workspace(sbx, workspace, kit):
+    """The workspace belongs to others, too: a link in it must not lead a kit's file elsewhere."""
+    victim = pathlib.Path(tempfile.mkdtemp(prefix="sbx-v-"))
+    try:
+        (workspace / "conf").symlink_to(victim)
+        create(sbx, workspace, kit("w", files={"workspace/conf/a": "x"}), code=None)
+        assert list(victim.iterdir()) == []
+    finally:
+        shutil.rmtree(victim)
+
+
+def test_missing_and_double_kits(sbx, workspace, kit):
+    one = kit("one")
+    missing = create(sbx, workspace, one.parent / "nowhere", code=None)
+    assert missing.returncode in (1, 2) and "nowhere" in missing.stderr
+    double = create(sbx, workspace, one, one, code=2)
+    assert "duplicate kit name" in double.stderr and "one" in double.stderr
+    assert sbx.json("ls") == []
+
+
+def test_agent_with_an_image_is_refused(sbx, workspace, kit):
+    own = kit("own", "agent:\n  image: docker.io/library/debian:12\n", kind="agent")
+    failed = create(sbx, workspace, own, code=1)
+    assert "images are not supported yet" in failed.stderr
+    assert "docker.io/library/debian:12" in failed.stderr and "'shell'" in failed.stderr
+
+
+def test_kit_for_an_existing_sandbox_is_refused(sbx, workspace, kit):
+    one = kit("one")
+    create(sbx, workspace)
+    assert "--kit" in sbx("run", "--name", "box", "--kit", one, "shell", workspace, code=2).stderr
+
+
+# Secrets
+
+SERVICE = """
+network:
+  allowedDomains: ["localhost:{port}"]
+  serviceDomains: {{"localhost:{port}": model}}
+  serviceAuth: {{model: {{headerName: Authorization, valueFormat: "Bearer %s"}}}}
+credentials: {{sources: {{model: {{env: [MODEL_KEY]}}}}}}
+environment: {{proxyManaged: [MODEL_KEY]}}
+"""
+KEY = "sk-real-secret"
+
+
+def status(sbx, port, scheme="http"):
+    return inside(sbx, f"curl -s -o /dev/null -w '%{{http_code}} %{{errormsg}}' "
+                       f"{scheme}://host.docker.internal:{port}/v1/models").strip()
+
+
+def test_secrets_reach_a_running_sandbox(sbx, workspace, kit, model):
+    need_program("curl")
+    port = model.server_address[1]
+    create(sbx, workspace, kit("model", SERVICE.format(port=port)))
+    assert inside(sbx, "echo $MODEL_KEY") == "proxy-managed\n"
+    assert status(sbx, port) == "401"
+    custom = ("secret", "set-custom", "-g", "--host", f"localhost:{port}", "--env", "MODEL_KEY",
+              "--placeholder", "proxy-managed", "--value-stdin")
+    assert sbx.ok(*custom, input=KEY + "\n") == "proxy-managed\n"
+    assert status(sbx, port) == "200"
+    listed = sbx.ok("secret", "ls")
+    assert "MODEL_KEY" in listed and f"localhost:{port}" in listed and KEY not in listed
+    assert KEY not in json.dumps(sbx.json("secret", "ls"))
+    sbx.ok("secret", "rm", "-g", "--host", f"localhost:{port}")
+    assert status(sbx, port) == "401"
+
+    sbx.ok("secret", "set", "box", "model", input=KEY)
+    assert status(sbx, port) == "200"
+    assert "--force" in sbx("secret", "set", "box", "model", input="other", code=1).stderr
+    sbx.ok("secret", "set", "--force", "box", "model", input="other")
+    assert status(sbx, port) == "401"
+    sbx.ok("secret", "rm", "box", "model")
+    assert "sbx secret ls" in sbx("secret", "rm", "box", "model", code=1).stderr
+    row = json.loads(sbx.ok("policy", "log", "box", "--json").splitlines()[-1])
+    assert row["credential"] == "unbound" or row["status"] == 401
+    modes = {oct(p.stat().st_mode & 0o777) for p in sbx.home.rglob("secrets/*") if p.is_file()}
+    assert modes <= {"0o600"}
+
+
+def test_placeholder_of_a_custom_secret(sbx, workspace, model):
+    """No kit: the sandbox sends the placeholder itself, and only to this host it is replaced."""
+    need_program("curl")
+    port = model.server_address[1]
+    sbx.ok("policy", "allow", "-g", f"localhost:{port}")
+    placeholder = sbx.ok("secret", "set-custom", "-g", "--host", f"localhost:{port}", "--env",
+                         "TOKEN", "--placeholder", "ph-{rand}", "--value-stdin", input=KEY).strip()
+    assert placeholder.startswith("ph-") and len(placeholder) > 10
+    create(sbx, workspace)
+    assert inside(sbx, "echo $TOKEN") == placeholder + "\n"
+    asked = inside(sbx, "curl -s -o /dev/null -w '%{http_code}' -H \"Authorization: Bearer $TOKEN\""
+                        f" http://host.docker.internal:{port}/v1/models")
+    assert asked == "200"
+
+
+def test_secret_is_asked_for_on_a_terminal(sbx):
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execve(sbx.binary, [sbx.binary, "secret", "set", "-g", "github"], sbx.env)
+    shown = b""
+    while b"not shown" not in shown:
+        shown += os.read(master, 4096)
+    os.write(master, b"ghp_typed_by_hand\n")
+    try:
+        while part := os.read(master, 4096):
+            shown += part
+    except OSError:
+        pass  # the terminal is closed
+    os.close(master)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert b"ghp_typed" not in shown
+    entry, = sbx.json("secret", "ls")
+    assert entry["name"] == "github" and "ghp_typed_by_hand" not in json.dumps(entry)
+    sbx.ok("secret", "rm", "-g", "github")
+    assert sbx.json("secret", "ls") == []
+
+
+class KeyedOrigin(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        good = self.headers.get("Authorization") == f"Bearer {KEY}"
+        self.send_response(200 if good else 401)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_args):
+        pass
+
+
+@pytest.fixture
+def tls_origin(tmp_path):
+    """(server, file of the authority that signed it), for the name localhost."""
+    need_program("openssl")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=test",
+                    "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert],
+                   check=True, capture_output=True, timeout=30)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), KeyedOrigin)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server, cert
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_tls_secret_in_a_running_sandbox(sbx, workspace, kit, tls_origin):
+    """The sandbox's authority is made only when the first TLS host needs it."""
+    need_program("curl")
+    server, authority = tls_origin
+    port = server.server_address[1]
+    sbx.env["SSL_CERT_FILE"] = str(authority)
+    sbx.ok("policy", "allow", "-g", f"localhost:{port}")
+    create(sbx, workspace)
+    custom = ("secret", "set-custom", "-g", "--host", f"localhost:{port}", "--env", "TOKEN",
+              "--placeholder", "proxy-managed-token", "--value-stdin")
+    sbx.ok(*custom, input=KEY)
+    asked = inside(sbx, "curl -sS -o /dev/null -w '%{http_code}' -H "
+                        "'Authorization: Bearer proxy-managed-token' "
+                        f"https://host.docker.internal:{port}/")
+    assert asked == "200"
+    sbx.ok("rm", "--force", "box")
+    sbx.ok("secret", "rm", "-g", "--host", f"localhost:{port}")
+
+    create(sbx, workspace, kit("model", SERVICE.format(port=port)))
+    unbound = inside(sbx, "curl -sk -o /dev/null -w '%{http_code} %{ssl_verify_result}' "
+                          f"https://host.docker.internal:{port}/")
+    assert unbound.startswith("401") and not unbound.endswith(" 0"), \
+        "without a value nothing is opened: the client meets the origin's own certificate"
+    sbx.ok(*custom[:-5], "--env", "MODEL_KEY", "--placeholder", "proxy-managed", "--value-stdin",
+           input=KEY)
+    assert status(sbx, port, "https") == "200"
