@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sbx policy` as a person uses it: what the log shows and what it advises."""
+import json
+
+import pytest
+
+
+def requests(sbx, name, *hosts):
+    script = "; ".join(f"curl -s -m 5 -o /dev/null http://{h}/" for h in hosts)
+    sbx("exec", name, "--", "sh", "-c", script)
+
+
+def test_advice_for_a_name_that_was_only_looked_up(sbx, sandbox):
+    sbx("exec", sandbox, "--", "getent", "hosts", "evil.example")
+    text = sbx.ok("policy", "log", sandbox)
+    assert f"sbx policy allow {sandbox} evil.example (" in text
+    assert "sbx policy allow -g evil.example)" in text and ":53" not in text
+    assert sbx.ok("policy", "log", sandbox, "-q").split() == ["evil.example"]
+    sbx.ok("policy", "allow", sandbox, "evil.example")
+    assert sbx("exec", sandbox, "--", "getent", "hosts", "evil.example").returncode == 0
+
+
+def test_advice_for_a_request_names_its_port(sbx, sandbox):
+    requests(sbx, sandbox, "evil.example:8080")
+    text = sbx.ok("policy", "log", sandbox)
+    assert f"sbx policy allow {sandbox} evil.example:8080 (" in text
+    record = json.loads(sbx.ok("policy", "log", sandbox, "--json", "--denied").splitlines()[-1])
+    assert record["host"] == "evil.example" and record["port"] == 8080
+    assert record["decision"] == "deny" and record["reason"] == "default-deny"
+    assert record["sandbox"] == sandbox and record["path"] == "forward" and record["status"] == 403
+    assert {"t", "seq", "method", "target"} <= record.keys()
+
+
+@pytest.mark.parametrize("scope", [["-g"], []])
+def test_rules_come_and_go(sbx, sandbox, scope):
+    where = scope or [sandbox]
+    host = "some.example"
+    fetch = ["exec", sandbox, "--", "getent", "hosts", host]
+    assert sbx(*fetch).returncode == 2
+    sbx.ok("policy", "allow", *where, host)
+    assert sbx(*fetch).returncode == 0
+    sbx.ok("policy", "deny", *where, host)
+    assert sbx(*fetch).returncode == 2
+    sbx.ok("policy", "rm", *where, "--resource", host)
+    assert sbx(*fetch).returncode == 2
+    assert host not in sbx.ok("policy", "ls", sandbox)
+
+
+def test_log_of_a_removed_sandbox_stays(sbx, sandbox):
+    requests(sbx, sandbox, "evil.example")
+    sbx.ok("rm", "--force", sandbox)
+    assert "evil.example:80" in sbx.ok("policy", "log", sandbox)
