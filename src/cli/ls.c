@@ -15,16 +15,15 @@ const struct cli_flag cli_flags_ls[] = {
 
 enum { PORTS_TEXT_MAX = 4096 };
 
-/* Ports are strings ready for people, "127.0.0.1:8080->3000/tcp". */
+/* "127.0.0.1:8080->3000/tcp, ..." */
 static void join_ports(const json_t *ports, struct sb_buf *text)
 {
     size_t i;
     const json_t *port;
     json_array_foreach(ports, i, port)
     {
-        if (json_is_string(port)) {
-            sb_buf_printf(text, "%s%s", text->len ? ", " : "", json_string_value(port));
-        }
+        sb_buf_printf(text, "%s%s:%d->%d/tcp", text->len ? ", " : "", sb_json_str(port, "host_ip"),
+                      (int)sb_json_int(port, "host_port", 0), (int)sb_json_int(port, "port", 0));
     }
 }
 

@@ -14,6 +14,7 @@
 
 #include "base/paths.h"
 #include "cli/env_words.h"
+#include "cli/publish_words.h"
 #include "cli/kit_ref.h"
 #include "cli/run.h"
 #include "plan/plan.h"
@@ -33,6 +34,8 @@ const struct cli_flag cli_flags_run[] = {
     {"pids", 0, CLI_STRING, "N", "Limit of processes (default: 4096)"},
     {"env", 'e', CLI_LIST, "NAME[=VALUE]", "Set a variable (repeatable)"},
     {"env-file", 0, CLI_LIST, "FILE", "Set variables from lines NAME=VALUE"},
+    {"publish", 'p', CLI_LIST, "[[IP:]PORT:]PORT",
+     "Publish a port of the sandbox on the host (default: on 127.0.0.1)"},
     {"detach", 'd', CLI_BOOL, NULL, "run: start the sandbox and return, without its agent"},
     {"rm", 0, CLI_BOOL, NULL, "run: remove the sandbox when the agent ends"},
     {"keep", 0, CLI_BOOL, NULL, "Keep a sandbox whose kit failed, to look inside"},
@@ -49,7 +52,7 @@ struct request {
     const char *agent;
     char *name;
     json_t *mounts; /* [{"path","read_only"}], the first is the workspace */
-    json_t *env;
+    json_t *env, *publish;
     struct kit *kits[KITS_MAX];
     size_t nkits;
     json_t *plan;
@@ -60,6 +63,7 @@ static void request_done(struct request *request)
     free(request->name);
     json_decref(request->mounts);
     json_decref(request->env);
+    json_decref(request->publish);
     json_decref(request->plan);
     for (size_t i = 0; i < request->nkits; i++) {
         kit_free(request->kits[i]);
@@ -305,9 +309,9 @@ static int make_config(const struct request *request, json_t **ret, struct sb_er
     strftime(created, sizeof(created), "%Y-%m-%dT%H:%M:%SZ", &tm);
     SB_CLEANUP(json)
     json_t *config = json_pack(
-        "{s:i,s:s,s:s,s:s,s:s,s:s,s:O,s:O,s:O,s:i}", "version", 1, "name", request->name, "agent",
+        "{s:i,s:s,s:s,s:s,s:s,s:s,s:O,s:O,s:O,s:O,s:i}", "version", 1, "name", request->name, "agent",
         request->agent, "state", "creating", "created", created, "workspace", workspace_of(request),
-        "mounts", request->mounts, "env", request->env, "plan", request->plan, "slot", (int)slot);
+        "mounts", request->mounts, "env", request->env, "plan", request->plan, "publish", request->publish, "slot", (int)slot);
     r = set_limits(request->args, config, err);
     if (r == 0) {
         *ret = sb_steal(&config);
@@ -364,6 +368,7 @@ static int create(struct request *request, struct sb_err **err)
 {
     int r = compose(request, err);
     r = r < 0 ? r : cli_env_words(request->args, &request->env, err);
+    r = r < 0 ? r : cli_publish_words(request->args, request->plan, &request->publish, err);
     SB_CLEANUP(json)
     json_t *config = NULL;
     r = r < 0 ? r : make_config(request, &config, err);

@@ -52,6 +52,9 @@ struct child_report {
 };
 _Noreturn void child_run(const struct init *init, const struct child_setup *setup);
 
+/* dial.c: carries out a `dial` message. */
+void dial_start(struct sb_msg *msg);
+
 /* write.c: carries out a `write` message in a child of its own. */
 void write_start(const struct init *init, struct sb_msg *msg);
 

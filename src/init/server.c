@@ -106,6 +106,8 @@ static void on_order(void *arg, uint32_t events)
         session_start(init, &msg);
     } else if (op && strcmp(op, "write") == 0) {
         write_start(init, &msg);
+    } else if (op && strcmp(op, "dial") == 0) {
+        dial_start(&msg);
     } else if (op && strcmp(op, "stop") == 0) {
         begin_stop(init, sb_json_int(msg.json, "grace_ms", GRACE_MS_DEFAULT));
     } else {

@@ -28,6 +28,8 @@ enum {
     LIMIT_LINGER_MS = 5 * 1000,
     /* Connections of one sandbox; above it the listeners' backlog holds the rest. */
     LIMIT_CONNECTIONS = 1024,
+    /* Connections to published ports. */
+    LIMIT_INBOUND = 1024,
     /* Names with a synthetic address, and names whose DNS denial was logged lately. */
     LIMIT_NAMES = 65536,
     LIMIT_DNS_DENIALS = 1024,

@@ -10,6 +10,7 @@
 #include "base/msg.h"
 #include "proxy/ca.h"
 #include "proxy/conn.h"
+#include "proxy/inbound.h"
 #include "proxy/server.h"
 
 static struct {
@@ -135,9 +136,14 @@ static json_t *probe(const char *what)
     return json_pack("{s:b, s:i}", "ok", r >= 0, "errno", errno);
 }
 
+/* NULL: no reply is expected. */
 static json_t *handle(struct sb_msg *msg)
 {
     const char *op = sb_json_str(msg->json, "op");
+    if (op && strcmp(op, "tunnel") == 0 && msg->nfds == 2) {
+        inbound_start(control.proxy->loop, sb_msg_steal_fd(msg, 0), sb_msg_steal_fd(msg, 1));
+        return NULL;
+    }
     if (op && strcmp(op, "config") == 0) {
         return replace_config(msg);
     }
@@ -165,7 +171,7 @@ static void on_message(void *arg, uint32_t events)
     }
     SB_CLEANUP(json)
     json_t *reply = handle(&msg);
-    if (sb_msg_send(control.sock, reply, NULL, 0, NULL) < 0) {
+    if (reply && sb_msg_send(control.sock, reply, NULL, 0, NULL) < 0) {
         sb_loop_stop(control.proxy->loop);
     }
 }

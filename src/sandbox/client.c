@@ -316,33 +316,34 @@ int sandbox_reload(const char *name, struct sb_err **err)
 
 /* ---- list ---- */
 
-static const char *status_of(const char *name, const json_t *config)
+/* What a running supervisor says of itself, or NULL. */
+static json_t *ask_status(const char *name)
 {
-    SB_CLEANUP(fd)
-    int sock = sandbox_connect(name, NULL);
-    const char *state = sb_json_str(config, "state");
-    bool ready = state && strcmp(state, "ready") == 0;
-    if (sock >= 0) {
-        return ready ? "running" : "creating";
-    }
-    return ready ? "stopped" : "broken";
+    SB_CLEANUP(json) json_t *request = json_pack("{s:s}", "op", "status");
+    SB_CLEANUP(msg) struct sb_msg reply = {0};
+    return sandbox_ask(name, request, NULL, 0, &reply, NULL) == 0 ? json_incref(reply.json) : NULL;
 }
 
 static int list_one(const char *name, void *arg, struct sb_err **err)
 {
     (void)err;
-    SB_CLEANUP(json)
-    json_t *config = NULL;
+    SB_CLEANUP(json) json_t *config = NULL;
     if (state_load(name, &config, NULL) < 0) {
         config = json_object();
     }
+    SB_CLEANUP(json) json_t *status = ask_status(name);
+    const char *state = sb_json_str(config, "state");
+    bool ready = state && strcmp(state, "ready") == 0;
+    const char *word = status ? (ready ? "running" : "creating") : (ready ? "stopped" : "broken");
     const char *agent = sb_json_str(config, "agent");
     const char *workspace = sb_json_str(config, "workspace");
     const char *created = sb_json_str(config, "created");
-    json_array_append_new(arg, json_pack("{s:s,s:s,s:s,s:s,s:[],s:s}", "name", name, "agent",
-                                         agent ? agent : "?", "status", status_of(name, config),
-                                         "workspace", workspace ? workspace : "", "ports",
-                                         "created", created ? created : ""));
+    json_t *ports = json_object_get(status, "ports");
+    json_array_append_new(arg, json_pack("{s:s,s:s,s:s,s:s,s:o,s:s}", "name", name, "agent",
+                                         agent ? agent : "?", "status", word, "workspace",
+                                         workspace ? workspace : "", "ports",
+                                         ports ? json_incref(ports) : json_array(), "created",
+                                         created ? created : ""));
     return 0;
 }
 

@@ -28,6 +28,7 @@
 #include "sandbox/exit.h"
 #include "sandbox/layout.h"
 #include "sandbox/ns.h"
+#include "sandbox/publish.h"
 #include "sandbox/state.h"
 #include "sandbox/template.h"
 #include "secret/secret.h"
@@ -53,6 +54,7 @@ struct supervisor {
     struct cgroup *cgroup;
     struct ns_sandbox ns;
     struct exit_proxy proxy;
+    struct publish *publish;
     sb_watch proxy_watch, starter_watch;
     int log_fd, lock_fd, control_fd;
     struct client *clients;
@@ -403,9 +405,10 @@ static int op_status(struct supervisor *s, struct client *client, struct sb_msg 
     (void)request;
     (void)err;
     SB_CLEANUP(json)
-    json_t *reply = json_pack("{s:b,s:i,s:i,s:i,s:s,s:s}", "ok", 1, "pid", getpid(), "init_pid",
+    json_t *reply = json_pack("{s:b,s:i,s:i,s:i,s:s,s:s,s:o}", "ok", 1, "pid", getpid(), "init_pid",
                               s->ns.pid, "proxy_pid", s->proxy.pid, "limits",
-                              cgroup_kind(s->cgroup), "ids", idmap_mode_name(s->rootfs.map.mode));
+                              cgroup_kind(s->cgroup), "ids", idmap_mode_name(s->rootfs.map.mode),
+                              "ports", publish_list(s->publish));
     return sb_msg_send(client->fd, reply, NULL, 0, NULL);
 }
 
@@ -545,6 +548,7 @@ static void tear_down(struct supervisor *s)
         kill(s->ns.pid, SIGKILL);
         waitpid(s->ns.pid, NULL, 0);
     }
+    publish_close(s->publish);
     exit_proxy_kill(&s->proxy);
     cgroup_destroy(s->cgroup);
     if (s->lock_fd >= 0 && s->control_fd >= 0) {
@@ -577,6 +581,12 @@ static int await_init(struct supervisor *s, struct sb_err **err)
     return 0;
 }
 
+static int publish_ports(struct supervisor *s, struct sb_err **err)
+{
+    struct publish_peers peers = {.init = s->ns.channel, .proxy = &s->proxy.socket};
+    return publish_open(json_object_get(s->config, "publish"), &peers, s->loop, &s->publish, err);
+}
+
 static int start(struct supervisor *s, struct sb_err **err)
 {
     int r = sandbox_dir(s->name, &s->directory, err);
@@ -590,8 +600,9 @@ static int start(struct supervisor *s, struct sb_err **err)
     r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, s->log_fd, err);
     r = r < 0 ? r : await_init(s, err);
     r = r < 0 ? r : configure_proxy(s, err);
-    r = r < 0 ? r : listen_control(s, err);
     r = r < 0 ? r : sb_loop_new(&s->loop, err);
+    r = r < 0 ? r : publish_ports(s, err);
+    r = r < 0 ? r : listen_control(s, err);
     if (r < 0) {
         return r;
     }

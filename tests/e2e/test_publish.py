@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Published ports: real servers inside, reached from the host."""
+import json
+import socket
+import time
+import urllib.request
+
+import pytest
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def fetch(port, path):
+    """The body, once the server inside listens: until then the connection is closed without one."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5).read()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def web(sbx, workspace):
+    port = free_port()
+    (workspace / "page").write_bytes(b"from inside\n" * 200000)
+    made = sbx("create", "-q", "--name", "web", "-p", f"{port}:3000", "-p", "3001", "shell",
+               str(workspace))
+    assert made.returncode == 0, made.stderr
+    yield port
+    sbx("rm", "-f", "web")
+
+
+def test_server_inside_answers_on_the_host(sbx, web, workspace):
+    assert sbx("exec", "-d", "web", "--", "python3", "-m", "http.server", "3000").returncode == 0
+    assert sbx("exec", "-d", "web", "--", "python3", "-m", "http.server", "3001", "--bind",
+               "127.0.0.1").returncode == 0
+    ports = json.loads(sbx("ls", "--json").stdout)[0]["ports"]
+    assert [(p["host_ip"], p["port"]) for p in ports] == [("127.0.0.1", 3000), ("127.0.0.1", 3001)]
+    for port in (web, ports[1]["host_port"]):
+        assert fetch(port, "page") == (workspace / "page").read_bytes()
+
+
+def test_port_in_use_is_named_and_nothing_is_left(sbx, web, workspace):
+    again = sbx("create", "-q", "--name", "second", "-p", f"{web}:80", "shell", str(workspace))
+    assert again.returncode == 125
+    assert f"127.0.0.1:{web}" in again.stderr and "in use" in again.stderr
+    assert [box["name"] for box in json.loads(sbx("ls", "--json").stdout)] == ["web"]
+
+
+@pytest.mark.parametrize("word", ["x", "0", "70000", "1:2:3:4", "80/udp", "8080:"])
+def test_nonsense_is_refused(sbx, workspace, word):
+    made = sbx("create", "--name", "bad", "-p", word, "shell", str(workspace))
+    assert made.returncode == 2 and "--publish" in made.stderr
