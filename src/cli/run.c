@@ -14,8 +14,8 @@
 
 #include "base/paths.h"
 #include "cli/env_words.h"
-#include "cli/publish_words.h"
 #include "cli/kit_ref.h"
+#include "cli/publish_words.h"
 #include "cli/run.h"
 #include "plan/plan.h"
 #include "policy/store.h"
@@ -308,10 +308,11 @@ static int make_config(const struct request *request, json_t **ret, struct sb_er
     gmtime_r(&now, &tm);
     strftime(created, sizeof(created), "%Y-%m-%dT%H:%M:%SZ", &tm);
     SB_CLEANUP(json)
-    json_t *config = json_pack(
-        "{s:i,s:s,s:s,s:s,s:s,s:s,s:O,s:O,s:O,s:O,s:i}", "version", 1, "name", request->name, "agent",
-        request->agent, "state", "creating", "created", created, "workspace", workspace_of(request),
-        "mounts", request->mounts, "env", request->env, "plan", request->plan, "publish", request->publish, "slot", (int)slot);
+    json_t *config = json_pack("{s:i,s:s,s:s,s:s,s:s,s:s,s:O,s:O,s:O,s:O,s:i}", "version", 1,
+                               "name", request->name, "agent", request->agent, "state", "creating",
+                               "created", created, "workspace", workspace_of(request), "mounts",
+                               request->mounts, "env", request->env, "plan", request->plan,
+                               "publish", request->publish, "slot", (int)slot);
     r = set_limits(request->args, config, err);
     if (r == 0) {
         *ret = sb_steal(&config);
@@ -406,6 +407,11 @@ static void print_plan(const struct request *request)
     }
     printf("sandbox %s: agent %s, workspace %s\n", request->name, request->agent,
            workspace_of(request));
+    for (size_t i = 1; i < json_array_size(request->mounts); i++) {
+        const json_t *mount = json_array_get(request->mounts, i);
+        printf("  %-8s %s%s\n", "path", sb_json_str(mount, "path"),
+               json_is_true(json_object_get(mount, "read_only")) ? " (read-only)" : "");
+    }
     static const char *const lists[] = {"allow", "deny"};
     for (size_t l = 0; l < SB_ARRAY_LEN(lists); l++) {
         const json_t *rules = json_object_get(request->plan, lists[l]);
@@ -414,6 +420,18 @@ static void print_plan(const struct request *request)
             printf("  %-8s %s (kit %s)\n", lists[l], sb_json_str(rule, "rule"),
                    sb_json_str(rule, "kit"));
         }
+    }
+    const json_t *credentials = json_object_get(request->plan, "credentials");
+    for (size_t i = 0; i < json_array_size(credentials); i++) {
+        const json_t *credential = json_array_get(credentials, i);
+        printf("  %-8s %s (kit %s)\n", "secret", sb_json_str(credential, "service"),
+               sb_json_str(credential, "kit"));
+    }
+    const char *variable;
+    json_t *value;
+    json_object_foreach(json_object_get(request->plan, "env"), variable, value)
+    {
+        printf("  %-8s %s=%s\n", "env", variable, json_string_value(value));
     }
     const json_t *steps = json_object_get(request->plan, "steps");
     for (size_t i = 0; i < json_array_size(steps); i++) {

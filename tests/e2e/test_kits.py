@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kits and secrets by the real program: what a kit may do, in which order, and what is refused."""
 
+import http.server
 import json
 import os
+import pathlib
 import pty
 import shutil
 import ssl
@@ -10,11 +12,9 @@ import subprocess
 import tempfile
 import threading
 import time
-import http.server
-import pathlib
 
 import pytest
-from conftest import need_program, need_sandboxes, skip_loudly
+from conftest import need_program, need_sandboxes
 
 HEAD = 'schemaVersion: "1"\nkind: {kind}\nname: {name}\n'
 
@@ -136,8 +136,12 @@ def test_warnings_show_their_place(sbx, workspace, kit):
 def test_dry_run_does_nothing(sbx, workspace, kit):
     one = kit("one", 'network: {allowedDomains: [api.example.com]}\n'
                      'commands: {install: [{command: touch /x}]}\n')
-    text = sbx.ok("create", "--dry-run", "--name", "box", "--kit", one, "shell", workspace)
-    assert "api.example.com" in text and "touch /x" in text and str(workspace) in text
+    model = kit("model", SERVICE.format(port=99) + "commands: {}\n")
+    text = sbx.ok("create", "--dry-run", "--name", "box", "--kit", one, "--kit", model, "shell",
+                  workspace, f"{one}:ro")
+    for words in ("api.example.com", "touch /x", str(workspace), f"path     {one} (read-only)",
+                  "secret   model (kit model)"):
+        assert words in text
     plan = json.loads(sbx.ok("run", "--dry-run", "--json", "--kit", one, "shell", workspace))
     assert plan["version"] == 1 and [k["name"] for k in plan["kits"]] == ["shell", "one"]
     assert [s["command"] for s in plan["steps"]] == ["touch /x"]
