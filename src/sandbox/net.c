@@ -15,12 +15,15 @@
 #include <libnftnl/rule.h>
 #include <libnftnl/table.h>
 #include <linux/if.h>
+#include <linux/if_addr.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/rtnetlink.h>
 #include <netinet/in.h>
 #include <stddef.h>
 #include <sys/socket.h>
+
+#include "proxy/names.h"
 
 const char *const net_listener_names[NET_LISTENERS] = {"http", "tcp4", "tcp6", "dns_udp",
                                                        "dns_tcp"};
@@ -97,6 +100,37 @@ static int all_addresses_local(struct mnl_socket *nl, unsigned char family)
     return netlink_talk(nl, h, h->nlmsg_len, 1);
 }
 
+/* ip address add ADDRESS dev lo.  Every address is local already; but getaddrinfo() with
+ * AI_ADDRCONFIG looks only for families of which the machine has an address beside loopback. */
+static int add_address(struct mnl_socket *nl, unsigned char family, const void *address, size_t len)
+{
+    _Alignas(struct nlmsghdr) char data[256];
+    struct nlmsghdr *h = mnl_nlmsg_put_header(data);
+    h->nlmsg_type = RTM_NEWADDR;
+    h->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE;
+    struct ifaddrmsg *message = mnl_nlmsg_put_extra_header(h, sizeof(*message));
+    message->ifa_family = family;
+    message->ifa_prefixlen = (unsigned char)(len * 8);
+    message->ifa_flags = family == AF_INET6 ? IFA_F_NODAD : 0;
+    message->ifa_scope = RT_SCOPE_UNIVERSE;
+    message->ifa_index = LOOPBACK_INDEX;
+    mnl_attr_put(h, IFA_LOCAL, len, address);
+    mnl_attr_put(h, IFA_ADDRESS, len, address);
+    return netlink_talk(nl, h, h->nlmsg_len, 1);
+}
+
+/* The first of the addresses that the proxy gives to names: it never gives this one. */
+static int add_addresses(struct mnl_socket *nl)
+{
+    const uint32_t v4 = htonl(NAMES_V4_BASE + 1);
+    struct in6_addr v6 = {.s6_addr = NAMES_V6_PREFIX};
+    v6.s6_addr[15] = 1;
+    int r = add_address(nl, AF_INET, &v4, sizeof(v4));
+    /* Without IPv6 there is nobody to convince. */
+    int r6 = r < 0 ? r : add_address(nl, AF_INET6, &v6, sizeof(v6));
+    return r < 0 ? r : r6 == -EOPNOTSUPP || r6 == -EAFNOSUPPORT || r6 == -EACCES ? 0 : r6;
+}
+
 static int setup_routes(struct sb_err **err)
 {
     struct mnl_socket *nl = netlink_open(NETLINK_ROUTE);
@@ -112,6 +146,7 @@ static int setup_routes(struct sb_err **err)
         int r6 = all_addresses_local(nl, AF_INET6);
         r = r6 == -EOPNOTSUPP || r6 == -EAFNOSUPPORT ? 0 : r6;
     }
+    r = r < 0 ? r : add_addresses(nl);
     mnl_socket_close(nl);
     return r < 0 ? sb_fail_errno(err, -r, "make every address local in the sandbox's network") : 0;
 }

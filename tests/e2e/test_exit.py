@@ -282,7 +282,10 @@ line(s); s.sendall(evil); print(line(s))
 
 def test_names_are_answered_by_the_policy(world):
     answer = world.sh("getent ahosts good.example").stdout
-    assert answer.startswith("198.18.") and "fd00:5b:78::" in answer
+    assert "198.18." in answer and "fd00:5b:78::" in answer
+    # AI_ADDRCONFIG with one family: that family must look configured.
+    assert world.sh("getent ahostsv4 good.example").stdout.startswith("198.18.")
+    assert world.sh("getent ahostsv6 good.example").stdout.startswith("fd00:")
     assert world.sh("getent ahosts c2VjcmV0.evil.example").returncode == 2
     assert world.logged(path="dns", host="c2vjcmv0.evil.example")["decision"] == "deny"
     over_tcp = world.py(r"""

@@ -61,8 +61,8 @@ def self_signed(folder, name):
 class Proxy:
     """One running sbx-proxy and the supervisor's end of its socket."""
 
-    def __init__(self, folder, env=None, args=(), tcp4=None):
-        self.log = folder / "log.jsonl"
+    def __init__(self, folder, env=None, args=(), tcp4=None, log=None):
+        self.log = log or folder / "log.jsonl"
         self.sock, child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock.settimeout(10)
         self.http = socket.create_server(("127.0.0.1", 0))
@@ -168,6 +168,69 @@ def test_name_that_leads_to_loopback_is_refused(proxy, origin):
     proxy.configure(["allow **"], hosts={"rebind.example": "127.0.0.1"})
     assert proxy.curl("-w", "%{http_code}", f"http://rebind.example:{origin}/").stdout[-3:] == "403"
     assert proxy.records()[-1]["reason"] == "address"
+
+
+@pytest.mark.parametrize("address", [
+    "127.0.0.1", "::1", "::ffff:127.0.0.1", "169.254.169.254", "::ffff:169.254.169.254",
+    "fd00:ec2::254", "fe80::1", "10.0.0.1", "192.168.1.1", "::ffff:10.0.0.1", "100.64.0.1",
+    "0.0.0.0", "64:ff9b::7f00:1"])
+def test_name_that_leads_to_a_forbidden_address_is_refused(proxy, origin, address):
+    proxy.configure(["allow **"], hosts={"rebind.example": address})
+    result = proxy.curl("-w", "%{http_code}", f"http://rebind.example:{origin}/")
+    assert result.stdout.endswith("403") and "localhost" in result.stdout
+    assert f"policy allow -g rebind.example:{origin}" not in result.stdout
+    assert proxy.records()[-1]["reason"] == "address"
+
+
+@pytest.mark.parametrize("authority", [
+    "evil.example\0.good.example:80", "good.example:80@evil.example:80", "good.example%2eevil.example:80",
+    "good.example\\.evil.example:80", "good.example/evil.example:80", "2130706433:80", "127.1:80",
+    "0x7f000001:80", "0:80", "good.example.evil.example:80", "evilgood.example:80", "[::ffff:127.0.0.1]:80",
+    "good.example:22", "good.example:0", "good.example:65616", "good.example:+80", "g\u043eod.example:80"])
+def test_confused_names_are_refused(proxy, authority):
+    proxy.configure(["allow good.example:80", "allow *.good.example:80"],
+                    hosts={"good.example": "127.0.0.1", "evil.example": "127.0.0.1"})
+    for head in ("CONNECT {a} HTTP/1.1\r\nHost: {a}\r\n\r\n",
+                 "GET http://{a}/ HTTP/1.1\r\nHost: {a}\r\n\r\n"):
+        with socket.create_connection(proxy.http.getsockname(), 5) as s:
+            s.sendall(head.format(a=authority).encode())
+            assert s.recv(1000).split()[1] in (b"400", b"403"), authority
+
+
+@pytest.mark.parametrize("fields", [
+    "Content-Length: 3\r\nTransfer-Encoding: chunked", "Content-Length: 3\r\nContent-Length: 4",
+    "Content-Length: +3", "Content-Length: 0x3", "Transfer-Encoding: xchunked",
+    "Transfer-Encoding: chunked, identity", "Content-Length : 3", "A: b\r\n c", "A: b\0c",
+    "A: b\nTransfer-Encoding: chunked"])
+def test_ambiguous_requests_are_refused(proxy, origin, fields):
+    proxy.configure([f"allow localhost:{origin}"])
+    with socket.create_connection(proxy.http.getsockname(), 5) as s:
+        s.sendall(f"POST http://localhost:{origin}/ HTTP/1.1\r\nHost: localhost:{origin}\r\n"
+                  f"{fields}\r\n\r\n".encode())
+        assert s.recv(1000).split()[1] == b"400"
+
+
+def test_nothing_passes_when_the_log_cannot_be_written(tmp_path, origin):
+    proxy = Proxy(tmp_path, log=pathlib.Path("/dev/full"))
+    try:
+        proxy.configure([f"allow localhost:{origin}"])
+        # The first refusal to write shows itself on the first record; nothing follows it.
+        for _ in range(2):
+            last = proxy.curl("-w", "%{http_code}", f"http://localhost:{origin}/")
+        assert last.stdout.endswith("503") and "log" in last.stdout
+    finally:
+        proxy.close()
+
+
+def test_pipelined_request_to_another_host_is_judged_alone(proxy, origin):
+    proxy.configure([f"allow localhost:{origin}"])
+    head = "GET http://{h}/ HTTP/1.1\r\nHost: {h}\r\n\r\n"
+    with socket.create_connection(proxy.http.getsockname(), 5) as s:
+        s.sendall((head.format(h=f"localhost:{origin}") + head.format(h="evil.example")).encode())
+        data = b""
+        while part := s.recv(10000):
+            data += part
+    assert data.count(b"HTTP/1.1 200") == 1 and data.count(b"HTTP/1.1 403") == 1
 
 
 def test_connect_tunnel_and_reload(proxy, origin):
