@@ -20,6 +20,13 @@ void sb_msg_done(struct sb_msg *msg)
     *msg = (struct sb_msg){0};
 }
 
+void sb_msg_limit_wait(int sock, unsigned seconds)
+{
+    struct timeval wait = {.tv_sec = (time_t)seconds};
+    setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+    setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
+}
+
 int sb_msg_steal_fd(struct sb_msg *msg, size_t i)
 {
     return i < msg->nfds ? sb_steal_fd(&msg->fds[i]) : -1;

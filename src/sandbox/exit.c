@@ -15,7 +15,7 @@
 #include "sandbox/layout.h"
 #include "secret/secret.h"
 
-enum { PROXY_CHANNEL = 3 };
+enum { PROXY_CHANNEL = 3, PROXY_WAIT_S = 20 };
 
 static _Noreturn void exec_proxy(const char *path, int channel)
 {
@@ -37,6 +37,7 @@ int exit_proxy_spawn(struct exit_proxy *ret, struct sb_err **err)
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) < 0) {
         return sb_fail_errno(err, errno, "make the proxy's channel");
     }
+    sb_msg_limit_wait(channel[0], PROXY_WAIT_S);
     pid_t pid = fork();
     if (pid == 0) {
         exec_proxy(path, channel[1]);
@@ -57,6 +58,9 @@ static int await_reply(const struct exit_proxy *proxy, struct sb_msg *ret, struc
     SB_CLEANUP(msg)
     struct sb_msg msg = {0};
     int r = sb_msg_recv(proxy->socket, &msg, err);
+    if (r == -EAGAIN) {
+        return sb_fail(err, SB_ESTART, "the proxy did not answer within %d s", PROXY_WAIT_S);
+    }
     if (r <= 0) {
         return r < 0 ? r : sb_fail(err, SB_ESTART, "the proxy ended unexpectedly");
     }

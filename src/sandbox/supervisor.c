@@ -33,7 +33,7 @@
 #include "sandbox/template.h"
 #include "secret/secret.h"
 
-enum { STARTER = 3, CLIENTS_MAX = 256, GRACE_MS = 5000 };
+enum { STARTER = 3, CLIENTS_MAX = 256, GRACE_MS = 5000, INIT_WAIT_S = 10 };
 
 struct client {
     struct supervisor *supervisor;
@@ -192,6 +192,7 @@ static int write_inside(struct supervisor *s, const char *path, const void *data
     }
     SB_CLEANUP(fd)
     int near = channel[0];
+    sb_msg_limit_wait(near, INIT_WAIT_S);
     SB_CLEANUP(fd)
     int content = sb_memfd("sbx-file", data, len);
     SB_CLEANUP(json)
@@ -569,6 +570,8 @@ static int await_init(struct supervisor *s, struct sb_err **err)
 {
     SB_CLEANUP(msg)
     struct sb_msg msg = {0};
+    /* Process 1 lives with what it guards: its silence must not become ours. */
+    sb_msg_limit_wait(s->ns.channel, INIT_WAIT_S);
     int r = sb_msg_recv(s->ns.channel, &msg, err);
     if (r < 0) {
         return r;
