@@ -163,8 +163,7 @@ static json_t *json_sub(const json_t *object, const char *outer, const char *inn
     return json_object_get(json_object_get(object, outer), inner);
 }
 
-/* Text of a kit, on one line and without control bytes. */
-static void print_text(const char *text)
+void kit_print_text(const char *text)
 {
     for (const char *p = text; *p; p++) {
         if (*p == '\n') {
@@ -181,7 +180,7 @@ static void print_field(const char *label, const json_t *text)
 {
     if (json_is_string(text) && *json_string_value(text)) {
         printf("%-13s", label);
-        print_text(json_string_value(text));
+        kit_print_text(json_string_value(text));
         putchar('\n');
     }
 }
@@ -193,7 +192,7 @@ static void print_string_list(const char *label, const json_t *list)
     json_array_foreach(list, i, item)
     {
         printf("%-13s", i ? "" : label);
-        print_text(json_is_string(item) ? json_string_value(item) : "?");
+        kit_print_text(json_is_string(item) ? json_string_value(item) : "?");
         putchar('\n');
     }
 }
@@ -205,7 +204,7 @@ static void print_joined(const json_t *list, const char *separator)
     json_array_foreach(list, i, item)
     {
         fputs(i ? separator : "", stdout);
-        print_text(json_is_string(item) ? json_string_value(item) : "?");
+        kit_print_text(json_is_string(item) ? json_string_value(item) : "?");
     }
 }
 
@@ -213,25 +212,25 @@ static void print_joined(const json_t *list, const char *separator)
 static void print_credential(const json_t *credential)
 {
     const char *service = sb_json_str(credential, "service");
-    print_text(service ? service : "?");
+    kit_print_text(service ? service : "?");
     fputs(": looked for in the secret store", stdout);
     size_t i;
     const json_t *item;
     json_array_foreach(json_sub(credential, "sources", "env"), i, item)
     {
         fputs(", $", stdout);
-        print_text(json_is_string(item) ? json_string_value(item) : "?");
+        kit_print_text(json_is_string(item) ? json_string_value(item) : "?");
     }
     const json_t *file = json_object_get(json_sub(credential, "sources", "file"), "path");
     if (json_is_string(file)) {
         fputs(", file ", stdout);
-        print_text(json_string_value(file));
+        kit_print_text(json_string_value(file));
     }
     json_array_foreach(json_object_get(credential, "inject"), i, item)
     {
         fputs(i ? ", " : "; sent to ", stdout);
         const char *domain = sb_json_str(item, "domain");
-        print_text(domain ? domain : "?");
+        kit_print_text(domain ? domain : "?");
     }
     putchar('\n');
 }
@@ -244,9 +243,9 @@ static void print_environment(const json_t *kit)
     json_object_foreach(json_sub(kit, "environment", "variables"), name, value)
     {
         printf("%-13s", label);
-        print_text(name);
+        kit_print_text(name);
         putchar('=');
-        print_text(json_is_string(value) ? json_string_value(value) : "?");
+        kit_print_text(json_is_string(value) ? json_string_value(value) : "?");
         putchar('\n');
         label = "";
     }
@@ -265,7 +264,7 @@ static void print_commands(const char *label, const json_t *list)
         }
         const char *command = sb_json_str(item, "command");
         if (command) {
-            print_text(command);
+            kit_print_text(command);
         } else {
             print_joined(json_object_get(item, "argv"), " ");
         }
@@ -284,10 +283,10 @@ static void print_files(const char *label, const json_t *list)
         const char *target = sb_json_str(item, "target");
         const char *path = sb_json_str(item, "path");
         if (target) {
-            print_text(target);
+            kit_print_text(target);
             putchar('/');
         }
-        print_text(path ? path : "?");
+        kit_print_text(path ? path : "?");
         putchar('\n');
     }
 }

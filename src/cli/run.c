@@ -431,7 +431,9 @@ static void print_plan(const struct request *request)
     json_t *value;
     json_object_foreach(json_object_get(request->plan, "env"), variable, value)
     {
-        printf("  %-8s %s=%s\n", "env", variable, json_string_value(value));
+        printf("  %-8s %s=", "env", variable);
+        kit_print_text(json_string_value(value));
+        putchar('\n');
     }
     const json_t *steps = json_object_get(request->plan, "steps");
     for (size_t i = 0; i < json_array_size(steps); i++) {
@@ -439,8 +441,9 @@ static void print_plan(const struct request *request)
         const char *what = sb_json_str(step, "command");
         what = what ? what : sb_json_str(step, "path");
         what = what ? what : json_string_value(json_array_get(json_object_get(step, "argv"), 0));
-        printf("  %-8s %s (kit %s)\n", sb_json_str(step, "phase"), what ? what : "",
-               sb_json_str(step, "kit"));
+        printf("  %-8s ", sb_json_str(step, "phase"));
+        kit_print_text(what ? what : "");
+        printf(" (kit %s)\n", sb_json_str(step, "kit"));
     }
 }
 

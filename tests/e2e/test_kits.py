@@ -133,6 +133,12 @@ def test_warnings_show_their_place(sbx, workspace, kit):
     assert "memory: An old key." in made.stderr and "^" in made.stderr
 
 
+def test_dry_run_obeys_no_control_bytes(sbx, workspace, kit):
+    sly = kit("sly", 'commands: {install: [{command: "evil\\e[2K\\nkind"}]}\n')
+    text = sbx.ok("create", "--dry-run", "--kit", sly, "shell", workspace)
+    assert "evil?[2K\\nkind" in text and "\x1b" not in text
+
+
 def test_dry_run_does_nothing(sbx, workspace, kit):
     one = kit("one", 'network: {allowedDomains: [api.example.com]}\n'
                      'commands: {install: [{command: touch /x}]}\n')
