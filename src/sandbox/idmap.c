@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -63,6 +64,24 @@ const char *idmap_mode_name(enum idmap_mode mode)
 {
     static const char *const names[] = {"root", "range", "single"};
     return names[mode];
+}
+
+pid_t idmap_clone(const struct idmap *map, pid_t (*fn)(void *arg), void *arg)
+{
+    /* /proc/PID/uid_map of a process that may not be dumped belongs to root: where we write the map
+     * ourselves, the child must be born dumpable. */
+    int before = prctl(PR_GET_DUMPABLE);
+    bool raise = map->mode == IDMAP_SINGLE && before != 1;
+    if (raise) {
+        prctl(PR_SET_DUMPABLE, 1);
+    }
+    pid_t pid = fn(arg);
+    int errnum = errno;
+    if (raise && pid != 0) {
+        prctl(PR_SET_DUMPABLE, before);
+    }
+    errno = errnum;
+    return pid;
 }
 
 static int write_proc(pid_t pid, const char *file, const char *text)
@@ -213,13 +232,19 @@ int idmap_workspace_userns(const struct idmap *map, uid_t owner, gid_t group, st
     return userns_of_maps(uids, gids, err);
 }
 
+static pid_t clone_userns(void *arg)
+{
+    (void)arg;
+    return (pid_t)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, NULL);
+}
+
 int idmap_run_as(const struct idmap *map, int (*fn)(void *arg), void *arg, struct sb_err **err)
 {
     int gate[2];
     if (pipe2(gate, O_CLOEXEC) < 0) {
         return sb_fail_errno(err, errno, "pipe");
     }
-    pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, NULL);
+    pid_t pid = idmap_clone(map, clone_userns, NULL);
     if (pid == 0) {
         char byte;
         close(gate[1]);

@@ -19,7 +19,7 @@
 
 enum { INIT_CHANNEL = 3 }; /* where sbx-init expects its socket */
 
-static pid_t clone_namespaces(int *ret_pidfd)
+static pid_t clone_namespaces(void *ret_pidfd)
 {
     struct clone_args args = {
         .flags = CLONE_PIDFD | CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET |
@@ -198,7 +198,7 @@ int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err *
         pipe2(gate, O_CLOEXEC) < 0) {
         return sb_fail_errno(err, errno, "make the sandbox's channel");
     }
-    sandbox.pid = clone_namespaces(&sandbox.pidfd);
+    sandbox.pid = idmap_clone(&spec->rootfs->map, clone_namespaces, &sandbox.pidfd);
     if (sandbox.pid == 0) {
         close(channel[0]);
         close(gate[1]);

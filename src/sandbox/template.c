@@ -11,6 +11,7 @@
 
 #include "base/fs.h"
 #include "base/paths.h"
+#include "sandbox/layout.h"
 
 /* Names below /etc.  Left out on purpose: whatever can hold a credential or names other users
  * (shadow, ssh, gitconfig, environment, apt/auth.conf, ssl/private ...); and of these only what
@@ -95,8 +96,7 @@ static const char *const fingerprint_paths[] = {"/etc/ld.so.cache",
                                                 "/etc/passwd",
                                                 "/etc/os-release",
                                                 "/etc/localtime",
-                                                "/etc",
-                                                "/proc/self/exe"};
+                                                "/etc"};
 enum { TEMPLATE_VERSION = 1 };
 
 static uint64_t mix(uint64_t hash, uint64_t value)
@@ -107,29 +107,38 @@ static uint64_t mix(uint64_t hash, uint64_t value)
     return hash;
 }
 
-static uint64_t fingerprint(void)
+static uint64_t mix_file(uint64_t hash, const char *path)
+{
+    struct stat st;
+    return stat(path, &st) < 0
+               ? mix(hash, 0)
+               : mix(mix(mix(hash, (uint64_t)st.st_mtim.tv_sec), (uint64_t)st.st_mtim.tv_nsec),
+                     (uint64_t)st.st_size);
+}
+
+/* `init` is the program whose copy is the template's sudo. */
+static uint64_t fingerprint(const char *init)
 {
     uint64_t hash = mix(UINT64_C(0xcbf29ce484222325), TEMPLATE_VERSION);
     for (size_t i = 0; i < SB_ARRAY_LEN(fingerprint_paths); i++) {
-        struct stat st;
-        if (stat(fingerprint_paths[i], &st) == 0) {
-            hash = mix(mix(mix(hash, (uint64_t)st.st_mtim.tv_sec), (uint64_t)st.st_mtim.tv_nsec),
-                       (uint64_t)st.st_size);
-        }
-        hash = mix(hash, i);
+        hash = mix_file(hash, fingerprint_paths[i]);
     }
-    return hash;
+    return mix_file(hash, init);
 }
 
 int template_path(enum idmap_mode mode, char **ret_path, bool *ret_exists, struct sb_err **err)
 {
     SB_CLEANUP(free)
     char *base = NULL;
+    SB_CLEANUP(free)
+    char *init = NULL;
     int r = sb_path_state_sub("templates", &base, err);
+    r = r < 0 ? r : sandbox_helper_path("sbx-init", &init, err);
     if (r < 0) {
         return r;
     }
-    *ret_path = sb_xasprintf("%s/host-%s-%016" PRIx64, base, idmap_mode_name(mode), fingerprint());
+    *ret_path =
+        sb_xasprintf("%s/host-%s-%016" PRIx64, base, idmap_mode_name(mode), fingerprint(init));
     *ret_exists = access(*ret_path, F_OK) == 0;
     return 0;
 }
@@ -428,8 +437,9 @@ int template_build(const char *path, int init_fd, enum idmap_mode mode, struct s
         r = root < 0 ? -errno : fill(root, init_fd, mode);
     }
     /* Another start may have been faster: its result is as good. */
-    if (r == 0 && rename(temp, path) < 0 && errno != EEXIST && errno != ENOTEMPTY) {
-        r = -errno;
+    if (r == 0 && rename(temp, path) < 0) {
+        r = errno == EEXIST || errno == ENOTEMPTY ? 0 : -errno;
+        sb_remove_tree(AT_FDCWD, temp);
     }
     umask(mask);
     if (r < 0) {
