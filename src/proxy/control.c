@@ -12,6 +12,7 @@
 #include "proxy/conn.h"
 #include "proxy/inbound.h"
 #include "proxy/server.h"
+#include "proxy/settle.h"
 
 static struct {
     int sock;
@@ -99,6 +100,8 @@ static json_t *replace_config(struct sb_msg *msg)
         return failure(err->message);
     }
     control.serving = true;
+    /* Starting and reading the configuration took several times what is kept. */
+    settle_memory();
     return json_pack("{s:b}", "ok", 1);
 }
 
