@@ -347,7 +347,8 @@ print(s.recv(100).split()[1].decode())
 print("end" if s.recv(1) == b"" else "data")""")
     try:
         assert child.stdout.readline() == "200\n"
-        fetch = f"curl -s -o /dev/null -w '%{{http_code}}' http://host.docker.internal:{world.web.port}/"
+        fetch = (f"curl -s -o /dev/null -w '%{{http_code}}' "
+                 f"http://host.docker.internal:{world.web.port}/")
         world.sbx.ok("policy", "deny", NAME, target)
         assert child.communicate(timeout=10)[0] == "end\n"
         assert world.sh(fetch).stdout == "403"
@@ -505,7 +506,8 @@ import socket
 passed = 0
 for i in range({count}):
     s = socket.create_connection(("127.0.0.1", 3128), 10)
-    s.sendall(b"GET http://denied%d.example/ HTTP/1.1\\r\\nHost: denied%d.example\\r\\n\\r\\n" % (i, i))
+    s.sendall(b"GET http://denied%d.example/ HTTP/1.1\\r\\n"
+              b"Host: denied%d.example\\r\\n\\r\\n" % (i, i))
     passed += not s.recv(100).startswith(b"HTTP/1.1 403")
     s.close()
 print("passed", passed)""")

@@ -183,10 +183,12 @@ def test_name_that_leads_to_a_forbidden_address_is_refused(proxy, origin, addres
 
 
 @pytest.mark.parametrize("authority", [
-    "evil.example\0.good.example:80", "good.example:80@evil.example:80", "good.example%2eevil.example:80",
-    "good.example\\.evil.example:80", "good.example/evil.example:80", "2130706433:80", "127.1:80",
-    "0x7f000001:80", "0:80", "good.example.evil.example:80", "evilgood.example:80", "[::ffff:127.0.0.1]:80",
-    "good.example:22", "good.example:0", "good.example:65616", "good.example:+80", "g\u043eod.example:80"])
+    "evil.example\0.good.example:80", "good.example:80@evil.example:80",
+    "good.example%2eevil.example:80", "good.example\\.evil.example:80", "good.example/evil.example:80",
+    "2130706433:80", "127.1:80",
+    "0x7f000001:80", "0:80", "good.example.evil.example:80", "evilgood.example:80",
+    "[::ffff:127.0.0.1]:80", "good.example:22", "good.example:0", "good.example:65616",
+    "good.example:+80", "g\u043eod.example:80"])
 def test_confused_names_are_refused(proxy, authority):
     proxy.configure(["allow good.example:80", "allow *.good.example:80"],
                     hosts={"good.example": "127.0.0.1", "evil.example": "127.0.0.1"})
