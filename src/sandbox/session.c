@@ -17,7 +17,14 @@
 #include "base/fs.h"
 #include "sandbox/client.h"
 
-enum { CHUNK = 65536, EXIT_NOT_RUNNABLE = 126, EXIT_NOT_FOUND = 127, EXIT_SIGNAL = 128 };
+enum {
+    CHUNK = 65536,
+    DRAINS_MAX = 64, /* a pipe holds at most 1 MiB: enough for what stood there at the end */
+    DRAIN_TTY_MS = 200,
+    EXIT_NOT_RUNNABLE = 126,
+    EXIT_NOT_FOUND = 127,
+    EXIT_SIGNAL = 128
+};
 
 struct session {
     int channel;   /* to sbx-init */
@@ -25,6 +32,10 @@ struct session {
     int out, errs; /* what we read from */
     int signals;   /* signalfd */
     const struct sandbox_exec *exec;
+    /* Input that the command has not taken yet.  We never block on it: the command may itself be
+     * waiting for us to take its output. */
+    char pending[CHUNK];
+    size_t pending_len, pending_at;
     bool ended;
     int status;
 };
@@ -102,6 +113,7 @@ static int open_with_pipes(const char *name, struct session *s, struct sb_err **
         sb_cleanup_fd(&far[i]);
     }
     s->in = in[1];
+    fcntl(s->in, F_SETFL, O_WRONLY | O_NONBLOCK);
     s->out = out[0];
     s->errs = errs[0];
     if (!s->exec->interactive && s->in >= 0) {
@@ -133,6 +145,7 @@ static int on_channel(struct session *s, struct sb_err **err)
         s->ended = true;
     } else if (strcmp(event, "started") == 0 && s->exec->tty) {
         s->in = s->out = sb_msg_steal_fd(&msg, 0);
+        fcntl(s->in, F_SETFL, O_RDWR | O_NONBLOCK);
     } else if (strcmp(event, "failed") == 0) {
         s->status = failed_status(msg.json, err);
         s->ended = true;
@@ -146,13 +159,14 @@ static int on_channel(struct session *s, struct sb_err **err)
 
 /* ---- copying ---- */
 
-static void deliver(const struct session *s, int fd, const void *data, size_t len)
+/* False when nobody takes our output any more. */
+static bool deliver(const struct session *s, int fd, const void *data, size_t len)
 {
     if (s->exec->output) {
         s->exec->output(s->exec->output_arg, data, len);
-    } else {
-        sb_write_all(fd, data, len);
+        return true;
     }
+    return sb_write_all(fd, data, len) == 0;
 }
 
 /* Copies what is there; closes the source at its end. */
@@ -160,24 +174,41 @@ static void pump_out(const struct session *s, int *from, int to)
 {
     char data[CHUNK];
     ssize_t n = read(*from, data, sizeof(data));
-    if (n > 0) {
-        deliver(s, to, data, (size_t)n);
-    } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-        /* A pty master reports EIO when nobody has the other side open any more. */
+    bool end = n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+    /* A pty master reports EIO when nobody has the other side open any more; when our own output
+     * is closed, closing the source lets the command see that too (`sbx exec … | head`). */
+    if (end || (n > 0 && !deliver(s, to, data, (size_t)n))) {
         close(sb_steal_fd(from));
+    }
+}
+
+static void close_in(struct session *s)
+{
+    if (s->in != s->out && s->in >= 0) {
+        close(s->in);
+    }
+    s->in = -1;
+}
+
+static void flush_in(struct session *s)
+{
+    ssize_t n = write(s->in, s->pending + s->pending_at, s->pending_len - s->pending_at);
+    if (n >= 0) {
+        s->pending_at += (size_t)n;
+    } else if (errno != EAGAIN && errno != EINTR) {
+        close_in(s);
     }
 }
 
 static void pump_in(struct session *s)
 {
-    char data[CHUNK];
-    ssize_t n = read(STDIN_FILENO, data, sizeof(data));
-    bool broken = n > 0 && sb_write_all(s->in, data, (size_t)n) < 0;
-    if (n == 0 || broken || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-        if (s->in != s->out) {
-            close(s->in);
-        }
-        s->in = -1;
+    ssize_t n = read(STDIN_FILENO, s->pending, sizeof(s->pending));
+    s->pending_at = 0;
+    s->pending_len = n > 0 ? (size_t)n : 0;
+    if (n > 0) {
+        flush_in(s);
+    } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+        close_in(s);
     }
 }
 
@@ -203,14 +234,19 @@ static void forward_signal(struct session *s)
  * open for ever: after the end only what is already there is taken. */
 static int copy_until_end(struct session *s, struct sb_err **err)
 {
-    while (!s->ended || s->out >= 0 || s->errs >= 0) {
-        bool want_in = !s->ended && s->exec->interactive && s->in >= 0;
+    int drains = 0;
+    /* The end of a terminal arrives behind its last bytes, and late (the kernel's flip buffer). */
+    const int drain_ms = s->exec->tty ? DRAIN_TTY_MS : 0;
+    while (!s->ended || ((s->out >= 0 || s->errs >= 0) && drains++ < DRAINS_MAX)) {
+        bool feeds = !s->ended && s->exec->interactive && s->in >= 0;
+        bool full = feeds && s->pending_at < s->pending_len;
         struct pollfd polled[] = {{.fd = s->ended ? -1 : s->channel, .events = POLLIN},
                                   {.fd = s->out, .events = POLLIN},
                                   {.fd = s->errs, .events = POLLIN},
-                                  {.fd = want_in ? STDIN_FILENO : -1, .events = POLLIN},
-                                  {.fd = s->signals, .events = POLLIN}};
-        int n = poll(polled, SB_ARRAY_LEN(polled), s->ended ? 0 : -1);
+                                  {.fd = feeds && !full ? STDIN_FILENO : -1, .events = POLLIN},
+                                  {.fd = s->signals, .events = POLLIN},
+                                  {.fd = full ? s->in : -1, .events = POLLOUT}};
+        int n = poll(polled, SB_ARRAY_LEN(polled), s->ended ? drain_ms : -1);
         if (n < 0 && errno != EINTR) {
             return sb_fail_errno(err, errno, "poll");
         }
@@ -228,6 +264,9 @@ static int copy_until_end(struct session *s, struct sb_err **err)
         }
         if (polled[3].revents) {
             pump_in(s);
+        }
+        if (polled[5].revents && s->in >= 0) {
+            flush_in(s);
         }
         if (polled[4].revents) {
             forward_signal(s);

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sandboxes as a person uses them: commands, their streams and ends, persistence, names."""
+
+import os
+import subprocess
+
+import pytest
+
+
+@pytest.mark.parametrize("status", (0, 1, 2, 7, 125, 126, 127, 128, 255))
+def test_exit_status_is_exact(sbx, sandbox, status):
+    sbx("exec", sandbox, "--", "sh", "-c", f"exit {status}", code=status)
+
+
+@pytest.mark.parametrize("signo", (2, 9, 15))
+def test_death_by_signal_is_128_plus_n(sbx, sandbox, signo):
+    sbx("exec", sandbox, "--", "sh", "-c", f"kill -{signo} $$", code=128 + signo)
+
+
+def test_commands_that_cannot_run(sbx, sandbox):
+    assert "not found" in sbx("exec", sandbox, "no-such-command", code=127).stderr
+    sbx("exec", sandbox, "/etc/passwd", code=126)
+
+
+def piped(sbx, *words, data=None, timeout=30):
+    return subprocess.run([sbx.binary, "exec", *words], input=data, env=sbx.env, timeout=timeout,
+                          capture_output=True, check=True).stdout
+
+
+def test_ten_megabytes_through_pipes(sbx, sandbox):
+    data = os.urandom(10_000_000)
+    assert piped(sbx, "-i", sandbox, "--", "cat", data=data) == data
+
+
+def test_output_larger_than_input_does_not_deadlock(sbx, sandbox):
+    data = os.urandom(2_000_000)
+    out = piped(sbx, "-i", sandbox, "--", "od", "-An", "-v", "-tx1", data=data)
+    assert bytes.fromhex(out.decode()) == data
+
+
+def test_closed_output_ends_the_command(sbx, sandbox):
+    command = subprocess.Popen([sbx.binary, "exec", sandbox, "yes"], env=sbx.env,
+                               stdout=subprocess.PIPE)
+    assert command.stdout.readline() == b"y\n"
+    command.stdout.close()
+    assert command.wait(timeout=10) == 128 + 13
+
+
+def test_background_child_does_not_hold_the_command(sbx, sandbox):
+    done = sbx("exec", sandbox, "--", "sh", "-c", "yes & exit 3", timeout=10)
+    assert done.returncode == 3
+
+
+def test_files_persist_until_rm(sbx, sandbox, workspace):
+    sbx.ok("exec", sandbox, "--", "sh", "-c", "echo kept > ~/note; echo mine > made")
+    assert (workspace / "made").stat().st_uid == os.getuid()
+    assert sbx.ok("exec", sandbox, "stat", "-c", "%U", "made").strip() == "agent"
+    sbx.ok("stop", sandbox)
+    assert sbx.json("ls")[0]["status"] == "stopped"
+    assert sbx.ok("exec", sandbox, "--", "sh", "-c", "cat ~/note; hostname") == f"kept\n{sandbox}\n"
+
+
+def test_taken_name_is_refused_and_nothing_lost(sbx, sandbox, workspace):
+    sbx.ok("exec", sandbox, "--", "sh", "-c", "echo kept > ~/note")
+    assert "already" in sbx("create", "--name", sandbox, "shell", workspace, code=1).stderr
+    assert sbx.ok("exec", sandbox, "--", "sh", "-c", "cat ~/note") == "kept\n"
+
+
+@pytest.mark.parametrize("words", (("create", "--name", "-x-", "shell", "."),
+                                   ("create", "shell", "/"), ("create", "shell", "/no/such/dir"),
+                                   ("create", "shel", ".")))
+def test_bad_words_are_exit_2(sbx, words):
+    assert sbx(*words, code=2).stderr
