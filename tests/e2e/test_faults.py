@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is left, and what the next command says, when something dies or fails at a bad moment."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+
+SPEC = """schemaVersion: "1"
+kind: mixin
+name: {name}
+commands:
+  install:
+    - command: {command}
+"""
+
+
+def kit(workspace, name, command):
+    directory = workspace / name
+    directory.mkdir()
+    (directory / "spec.yaml").write_text(SPEC.format(name=name, command=command), encoding="utf-8")
+    return directory
+
+
+def supervisor_of(name, home):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read().split(b"\0")
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                ours = f"SBX_HOME={home}".encode() in file.read().split(b"\0")
+        except OSError:
+            continue
+        if words[:2] == [b"sbx-supervisor", name.encode()] and ours:
+            return int(pid)
+    raise AssertionError(f"{name} has no supervisor")
+
+
+def kill_and_wait(pid):
+    pidfd = os.pidfd_open(pid)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        assert select.select([pidfd], [], [], 10)[0], "it did not end"
+    finally:
+        os.close(pidfd)
+
+
+def test_killed_supervisor_is_replaced(sbx, sandbox):
+    sbx.ok("exec", sandbox, "--", "sh", "-c", "echo kept > ~/note")
+    kill_and_wait(supervisor_of(sandbox, sbx.home))
+    assert sbx.json("ls")[0]["status"] == "stopped"
+    assert sbx.ok("exec", sandbox, "--", "sh", "-c", "cat ~/note") == "kept\n"
+
+
+def test_rm_after_a_killed_supervisor(sbx, sandbox):
+    kill_and_wait(supervisor_of(sandbox, sbx.home))
+    sbx.ok("rm", "-f", sandbox)
+    assert sbx.json("ls") == []
+
+
+def test_killed_create_is_broken_and_can_be_removed(sbx, workspace):
+    slow = kit(workspace, "slow", "echo begun; sleep 30")
+    create = subprocess.Popen([sbx.binary, "create", "--name", "half", "--kit", slow, "shell",
+                               workspace], env=sbx.env, stderr=subprocess.PIPE)
+    while create.stderr.readline() != b"begun\n":
+        assert create.poll() is None
+    supervisor = os.pidfd_open(supervisor_of("half", sbx.home))
+    create.kill()
+    create.wait()
+    create.stderr.close()
+    ended = select.select([supervisor], [], [], 10)[0]
+    os.close(supervisor)
+    assert ended, "the supervisor outlived the command that was creating"
+    assert sbx.json("ls")[0]["status"] == "broken"
+    sbx.ok("rm", "-f", "half")
+    sbx.ok("create", "--name", "half", "shell", workspace)
+
+
+def test_failing_install_says_where_and_leaves_nothing(sbx, workspace):
+    bad = kit(workspace, "bad", "echo last words; exit 9")
+    done = sbx("create", "--name", "gone", "--kit", bad, "shell", workspace)
+    assert done.returncode != 0
+    for text in ("bad", "spec.yaml:6", "exit status 9", "echo last words; exit 9", "last words\n"):
+        assert text in done.stderr, f"{text!r} is not in {done.stderr}"
+    assert json.loads(sbx.ok("ls", "--json")) == []
+    assert "last words" in sbx.ok("kit", "log", "gone")
+    sbx.ok("policy", "log", "gone")
