@@ -332,6 +332,16 @@ static void tell_defaulted_policy(void)
     }
 }
 
+static void tell_single_id(void)
+{
+    if (idmap_choose(0).mode == IDMAP_SINGLE) {
+        fputs(
+            "note: only one user id is available, so there is no root inside: no sudo, no apt-get "
+            "(the package 'uidmap' and a range in /etc/subuid and /etc/subgid give more)\n",
+            stderr);
+    }
+}
+
 /* Takes the name: the one who makes the directory has it. */
 static int claim(const struct request *request, struct sb_err **err)
 {
@@ -357,6 +367,7 @@ static int build(const struct request *request, json_t *config, struct sb_err **
 {
     bool quiet = cli_bool(request->args, "quiet");
     bool started;
+    tell_single_id();
     int r = sandbox_save(request->name, config, err);
     r = r < 0 ? r : sandbox_start(request->name, &started, err);
     r = r < 0 ? r : steps_create(request->name, config, quiet, err);

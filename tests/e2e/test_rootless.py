@@ -66,7 +66,8 @@ def user(request, bindir):
 
 
 def test_an_ordinary_user_has_a_working_sandbox(user):
-    user("create", "--name", "box", "shell", ".")
+    created = user("create", "--name", "box", "shell", ".")
+    assert ("only one user id" in created.stderr) == (user.mode == "single")
     assert user.inside("id -u").stdout == "1000\n"
     user.inside("echo kept > ~/kept; echo mine > made; test $(stat -c %u made) = 1000")
     assert (user.work / "made").stat().st_uid == user.entry.pw_uid
