@@ -311,20 +311,42 @@ def test_refuses_to_run_elsewhere():
 
 # sudo
 
-@pytest.fixture(scope="module")
-def sudo(tmp_path_factory):
-    base = tmp_path_factory.mktemp("sudo")
+BASE = 100000  # the sandbox's uid 0, as the host sees it
+
+
+def user_namespace(mapping):
+    """A process that keeps a user namespace with this map open; its sudo works nowhere else."""
+    holder = subprocess.Popen(["unshare", "-U", "sh", "-c", "echo ready; exec cat"],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"ready\n"
+    for kind in ("uid_map", "gid_map"):
+        with open(f"/proc/{holder.pid}/{kind}", "w", encoding="ascii") as file:
+            file.write(mapping)
+    return holder
+
+
+def install_sudo(base, mode):
     for parent in [base, *base.parents][:3]:
         parent.chmod(0o755)
     path = base / "sudo"
     shutil.copy(INIT, path)
-    path.chmod(0o4755)
+    os.chown(path, BASE, BASE)
+    path.chmod(mode)
+    return str(path)
 
-    def run(*words, uid=12345, **env):
-        return subprocess.run([str(path), *words], capture_output=True, text=True, user=uid,
-                              group=uid, extra_groups=[],
-                              env={"PATH": os.environ["PATH"], "HOME": "/x", **env})
-    return run
+
+def run_inside(holder, path, words, uid, env):
+    return subprocess.run(["nsenter", "-t", str(holder.pid), "-U", "-S", str(uid), "-G", str(uid),
+                           "--", path, *words], capture_output=True, text=True,
+                          env={"PATH": os.environ["PATH"], "HOME": "/x", **env})
+
+
+@pytest.fixture(scope="module")
+def sudo(tmp_path_factory):
+    path = install_sudo(tmp_path_factory.mktemp("sudo"), 0o4755)
+    holder = user_namespace(f"0 {BASE} 65536\n")
+    yield lambda *words, **env: run_inside(holder, path, words, 12345, env)
+    holder.communicate()
 
 
 def test_sudo_becomes_root(sudo):
@@ -347,7 +369,7 @@ def test_sudo_environment(sudo):
 def test_sudo_shells(sudo):
     out = sudo("-i", "env", HTTP_PROXY="p", OTHER="x").stdout.splitlines()
     assert "HTTP_PROXY=p" in out and "OTHER=x" not in out
-    assert sudo("-i", "pwd").stdout == "/root\n"
+    assert sudo("-i", "printenv", "HOME").stdout == "/root\n"
     assert sudo("-s", "printf", "%s|", "a b", "", "$HOME'\"", "x\ny",
                 SHELL="/bin/sh").stdout.startswith("a b||")
     assert sudo("-i", "echo", "a  b;c").stdout == "a  b;c\n"
@@ -366,10 +388,15 @@ def test_sudo_refuses(sudo, words, text):
 
 
 def test_sudo_in_a_single_uid_sandbox(tmp_path):
-    path = tmp_path / "sudo"
-    shutil.copy(INIT, path)
-    for parent in [tmp_path, *tmp_path.parents][:3]:
-        parent.chmod(0o755)
-    path.chmod(0o755)
-    done = subprocess.run([str(path), "id"], capture_output=True, text=True, user=12345)
+    holder = user_namespace(f"1000 {BASE} 1\n")
+    done = run_inside(holder, install_sudo(tmp_path, 0o755), ["id"], 1000, {})
+    holder.communicate()
     assert done.returncode == 1 and "uidmap" in done.stderr
+
+
+def test_sudo_does_nothing_outside(tmp_path):
+    path = install_sudo(tmp_path, 0o4755)
+    os.chown(path, 0, 0)
+    os.chmod(path, 0o4755)
+    done = subprocess.run([path, "id"], capture_output=True, text=True, user=12345)
+    assert done.returncode == 1 and "outside" in done.stderr and done.stdout == ""
