@@ -11,8 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct host host, again;
     uint16_t port;
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     if (host_parse_authority((const char *)data, size, 443, &host, &port, &err) < 0) {
         return 0;
     }

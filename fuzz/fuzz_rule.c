@@ -12,8 +12,7 @@ static void check_agreement(const char *line)
 {
     static const char *const hosts[] = {"example.com", "a.example.com", "a.b.example.com",
                                         "10.1.2.3",    "2001:db8::1",   "localhost"};
-    SB_CLEANUP(policy)
-    struct policy *policy = policy_new();
+    SB_CLEANUP(policy) struct policy *policy = policy_new();
     if (policy_add(policy, line, "global", NULL, NULL) < 0) {
         abort();
     }
@@ -33,12 +32,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size > 4096) {
         return 0;
     }
-    SB_CLEANUP(free)
-    char *line = sb_xstrndup((const char *)data, size);
-    SB_CLEANUP(free)
-    char *text = NULL, *again = NULL;
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(free) char *line = sb_xstrndup((const char *)data, size);
+    SB_CLEANUP(free) char *text = NULL, *again = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     if (policy_canonical_line(line, &text, &err) < 0) {
         return 0;
     }

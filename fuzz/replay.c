@@ -22,8 +22,7 @@ int main(int argc, char **argv)
             if (e->d_name[0] == '.') {
                 continue;
             }
-            SB_CLEANUP(buf)
-            struct sb_buf buf;
+            SB_CLEANUP(buf) struct sb_buf buf;
             sb_buf_init(&buf, 16 << 20);
             if (sb_read_file(dirfd(dir), e->d_name, &buf, NULL) == 0) {
                 LLVMFuzzerTestOneInput((const uint8_t *)(buf.data ? buf.data : ""), buf.len);

@@ -7,7 +7,8 @@
 #include <string.h>
 #include <time.h>
 
-/* clang's fortified headers define some of these as macros, which it will not poison: gcc guards. */
+/* clang's fortified headers define some of these as macros, which it will not poison: gcc guards.
+ */
 #ifndef __clang__
 #pragma GCC poison strcpy strcat sprintf vsprintf strtok gmtime localtime mktemp atoi atol
 #pragma GCC poison system popen gets

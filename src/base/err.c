@@ -37,8 +37,7 @@ char *sb_xstrndup(const char *s, size_t n)
     return p;
 }
 
-__attribute__((format(printf, 1, 0))) static char *format_alloc(const char *format,
-                                                                va_list args)
+__attribute__((format(printf, 1, 0))) static char *format_alloc(const char *format, va_list args)
 {
     char *out = NULL;
     if (vasprintf(&out, format, args) < 0) {

@@ -28,8 +28,7 @@ int sb_open_beneath(int dirfd, const char *path, int flags, mode_t mode)
 
 int sb_mkdir_p(int dirfd, const char *path, mode_t mode)
 {
-    SB_CLEANUP(free)
-    char *copy = sb_xstrdup(path);
+    SB_CLEANUP(free) char *copy = sb_xstrdup(path);
     for (char *slash = copy + 1; *copy; slash++) {
         if (*slash != '/' && *slash != '\0') {
             continue;
@@ -70,8 +69,7 @@ int sb_read_fd(int fd, struct sb_buf *buf)
 
 int sb_read_file(int dirfd, const char *path, struct sb_buf *buf, struct sb_err **err)
 {
-    SB_CLEANUP(fd)
-    int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    SB_CLEANUP(fd) int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0) {
         return sb_fail_errno(err, errno, "open '%s'", path);
     }
@@ -109,8 +107,7 @@ int sb_write_all(int fd, const void *data, size_t len)
 int sb_write_file_atomic(int dirfd, const char *path, const void *data, size_t len, mode_t mode,
                          struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *temp = sb_xasprintf("%s.new.%d", path, getpid());
+    SB_CLEANUP(free) char *temp = sb_xasprintf("%s.new.%d", path, getpid());
     unlinkat(dirfd, temp, 0);
     SB_CLEANUP(fd)
     int fd = openat(dirfd, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);

@@ -34,8 +34,7 @@ int sb_msg_steal_fd(struct sb_msg *msg, size_t i)
 
 int sb_msg_send(int sock, const json_t *json, const int *fds, size_t nfds, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *text = json_dumps(json, JSON_COMPACT);
+    SB_CLEANUP(free) char *text = json_dumps(json, JSON_COMPACT);
     if (!text || strlen(text) > SB_MSG_MAX || nfds > SB_MSG_FDS) {
         return sb_fail(err, SB_ELIMIT, "message too large");
     }
@@ -80,8 +79,7 @@ static void collect_fds(struct msghdr *hdr, struct sb_msg *msg)
 
 int sb_msg_recv(int sock, struct sb_msg *ret, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *text = sb_xcalloc(1, SB_MSG_MAX + 1);
+    SB_CLEANUP(free) char *text = sb_xcalloc(1, SB_MSG_MAX + 1);
     struct iovec iov = {.iov_base = text, .iov_len = SB_MSG_MAX};
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * SB_MSG_FDS)];
     struct msghdr hdr = {.msg_iov = &iov,
@@ -95,8 +93,7 @@ int sb_msg_recv(int sock, struct sb_msg *ret, struct sb_err **err)
     if (n < 0) {
         return errno == EAGAIN ? -EAGAIN : sb_fail_errno(err, errno, "receive message");
     }
-    SB_CLEANUP(msg)
-    struct sb_msg msg = {0};
+    SB_CLEANUP(msg) struct sb_msg msg = {0};
     collect_fds(&hdr, &msg);
     if (n == 0) {
         return 0;
@@ -115,8 +112,7 @@ int sb_msg_recv(int sock, struct sb_msg *ret, struct sb_err **err)
 
 int sb_memfd(const char *name, const void *data, size_t len)
 {
-    SB_CLEANUP(fd)
-    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    SB_CLEANUP(fd) int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0) {
         return -errno;
     }

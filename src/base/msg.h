@@ -32,7 +32,8 @@ int sb_msg_send(int sock, const json_t *json, const int *fds, size_t nfds, struc
 /* Receives one message.  Returns 1, 0 when the peer closed, or a negative code; -EAGAIN on a
  * non-blocking socket with nothing to read. `ret` is untouched unless 1 is returned. */
 int sb_msg_recv(int sock, struct sb_msg *ret, struct sb_err **err);
-/* No send or receive on this socket waits longer: for peers that a sandbox might have taken over. */
+/* No send or receive on this socket waits longer: for peers that a sandbox might have taken over.
+ */
 void sb_msg_limit_wait(int sock, unsigned seconds);
 /* Moves descriptor i out of the message, or -1. */
 int sb_msg_steal_fd(struct sb_msg *msg, size_t i);

@@ -59,8 +59,7 @@ int sb_path_runtime(char **ret_path, struct sb_err **err)
 
 int sb_path_state_sub(const char *sub, char **ret_path, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *state = NULL;
+    SB_CLEANUP(free) char *state = NULL;
     int r = sb_path_state(&state, err);
     if (r < 0) {
         return r;

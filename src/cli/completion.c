@@ -118,8 +118,7 @@ static void print_fish_command(const struct cli_command *command)
     const char *space = strchr(command->path, ' ');
     SB_CLEANUP(free)
     char *first = sb_xstrndup(command->path, space ? (size_t)(space - command->path) : (size_t)-1);
-    SB_CLEANUP(free)
-    char *seen = sb_xasprintf("__fish_seen_subcommand_from %s", first);
+    SB_CLEANUP(free) char *seen = sb_xasprintf("__fish_seen_subcommand_from %s", first);
     if (space) {
         SB_CLEANUP(free)
         char *both = sb_xasprintf("%s; and __fish_seen_subcommand_from %s", seen, space + 1);

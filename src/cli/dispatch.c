@@ -33,10 +33,8 @@ static int finish_output(int status)
 
 static int run_command(const struct cli_command *command, const char *const *words, size_t nwords)
 {
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
-    SB_CLEANUP(cli_args)
-    struct cli_args args = {0};
+    SB_CLEANUP(err) struct sb_err *err = NULL;
+    SB_CLEANUP(cli_args) struct cli_args args = {0};
     int r = cli_parse(command, words, nwords, &args, &err);
     if (r < 0) {
         return print_failure(r, err, command);
@@ -85,8 +83,7 @@ static int global_flags(const char *const *words, size_t nwords, size_t *ret_use
 
 int cli_main(int argc, char **argv)
 {
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     static const char *const version[] = {"version", NULL};
     const char *const *words = (const char *const *)argv + (argc > 0);
     size_t nwords = argc > 0 ? (size_t)argc - 1 : 0;

@@ -28,8 +28,7 @@ static int add_word(json_t *env, const char *word, struct sb_err **err)
         return sb_fail(err, SB_EUSAGE, "'%s' is not NAME=VALUE: NAME has letters, digits and '_'",
                        word);
     }
-    SB_CLEANUP(free)
-    char *name = sb_xstrndup(word, len);
+    SB_CLEANUP(free) char *name = sb_xstrndup(word, len);
     const char *value = word[len] ? word + len + 1 : getenv(name);
     json_t *text = value ? json_string(value) : NULL;
     if (value && !text) {
@@ -43,8 +42,7 @@ static int add_word(json_t *env, const char *word, struct sb_err **err)
 
 static int add_file(json_t *env, const char *path, struct sb_err **err)
 {
-    SB_CLEANUP(buf)
-    struct sb_buf text;
+    SB_CLEANUP(buf) struct sb_buf text;
     sb_buf_init(&text, ENV_FILE_MAX);
     int r = sb_read_file(AT_FDCWD, path, &text, err);
     char *rest = text.data;
@@ -65,8 +63,7 @@ static int add_file(json_t *env, const char *path, struct sb_err **err)
 
 int cli_env_words(const struct cli_args *args, json_t **ret, struct sb_err **err)
 {
-    SB_CLEANUP(json)
-    json_t *env = json_object();
+    SB_CLEANUP(json) json_t *env = json_object();
     size_t count;
     int r = 0;
     const char *const *files = cli_list(args, "env-file", &count);

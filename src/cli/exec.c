@@ -20,8 +20,7 @@ const struct cli_flag cli_flags_exec[] = {
 
 int cmd_exec(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
-    SB_CLEANUP(json)
-    json_t *env = NULL;
+    SB_CLEANUP(json) json_t *env = NULL;
     const char *name = args->words[0];
     int r = cli_env_words(args, &env, err);
     if (r < 0) {
@@ -34,8 +33,7 @@ int cmd_exec(const struct cli_args *args, int *ret_status, struct sb_err **err)
         return SB_EUSAGE;
     }
     /* The running one is asked first: nothing else is read for it. */
-    SB_CLEANUP(fd)
-    int running = sandbox_connect(name, NULL);
+    SB_CLEANUP(fd) int running = sandbox_connect(name, NULL);
     if (running < 0) {
         bool started;
         r = sandbox_up(name, true, &started, err);
@@ -43,8 +41,7 @@ int cmd_exec(const struct cli_args *args, int *ret_status, struct sb_err **err)
             return r;
         }
     }
-    SB_CLEANUP(free)
-    const char **argv = sb_xcalloc(args->nwords + args->nrest + 1, sizeof(*argv));
+    SB_CLEANUP(free) const char **argv = sb_xcalloc(args->nwords + args->nrest + 1, sizeof(*argv));
     size_t count = 0;
     for (size_t i = 1; i < args->nwords; i++) {
         argv[count++] = args->words[i];

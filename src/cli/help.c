@@ -94,8 +94,7 @@ static int flags_width(const struct cli_flag *flags)
 {
     int width = 0;
     for (; flags && flags->name; flags++) {
-        SB_CLEANUP(free)
-        char *left = flag_left_side(flags);
+        SB_CLEANUP(free) char *left = flag_left_side(flags);
         int len = (int)strlen(left);
         width = len > width ? len : width;
     }
@@ -105,8 +104,7 @@ static int flags_width(const struct cli_flag *flags)
 static void print_flags(FILE *out, const struct cli_flag *flags, int width)
 {
     for (; flags && flags->name; flags++) {
-        SB_CLEANUP(free)
-        char *left = flag_left_side(flags);
+        SB_CLEANUP(free) char *left = flag_left_side(flags);
         SB_CLEANUP(free)
         char *text =
             sb_xasprintf("%s%s", flags->help, flags->kind == CLI_LIST ? " (may be repeated)" : "");

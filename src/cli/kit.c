@@ -57,10 +57,8 @@ static int check_rules(const struct kit *kit, const char *key, struct sb_err **e
     json_array_foreach(json_object_get(kit_model(kit), key), i, item)
     {
         const char *rule = sb_json_str(item, "rule");
-        SB_CLEANUP(free)
-        char *canonical = NULL;
-        SB_CLEANUP(err)
-        struct sb_err *why = NULL;
+        SB_CLEANUP(free) char *canonical = NULL;
+        SB_CLEANUP(err) struct sb_err *why = NULL;
         if (policy_canonical_pattern(true, rule, &canonical, &why) < 0) {
             sb_fail(err, SB_ESPEC, "kit '%s': no network rule can be made of \"%.80s\": %s",
                     kit_name(kit), rule, why->message);
@@ -81,8 +79,7 @@ int kit_ref_load(const char *ref, struct kit **ret, struct sb_err **err)
         sb_hint(err, "use a directory that holds the kit's spec.yaml");
         return r;
     }
-    SB_CLEANUP(kit)
-    struct kit *kit = NULL;
+    SB_CLEANUP(kit) struct kit *kit = NULL;
     int r = kit_load_dir(ref, &kit, err);
     r = r < 0 ? r : check_rules(kit, "allow", err);
     r = r < 0 ? r : check_rules(kit, "deny", err);
@@ -98,8 +95,7 @@ void kit_print_warnings(const json_t *warnings)
     const json_t *warning;
     json_array_foreach(warnings, i, warning)
     {
-        SB_CLEANUP(err)
-        struct sb_err *shown = NULL;
+        SB_CLEANUP(err) struct sb_err *shown = NULL;
         const char *message = sb_json_str(warning, "message");
         (void)sb_fail(&shown, SB_ESPEC, "warning: %s", message ? message : "");
         const char *file = sb_json_str(warning, "file");
@@ -129,10 +125,8 @@ static json_t *error_to_json(const struct sb_err *err)
 int cmd_kit_validate(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
     bool json = cli_bool(args, "json");
-    SB_CLEANUP(kit)
-    struct kit *kit = NULL;
-    SB_CLEANUP(err)
-    struct sb_err *failure = NULL;
+    SB_CLEANUP(kit) struct kit *kit = NULL;
+    SB_CLEANUP(err) struct sb_err *failure = NULL;
     int r = kit_ref_load(args->words[0], &kit, &failure);
     if (r < 0 && json) {
         print_json(error_to_json(failure));
@@ -314,8 +308,7 @@ static void print_summary(const json_t *kit)
 
 int cmd_kit_inspect(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
-    SB_CLEANUP(kit)
-    struct kit *kit = NULL;
+    SB_CLEANUP(kit) struct kit *kit = NULL;
     int r = kit_ref_load(args->words[0], &kit, err);
     if (r < 0) {
         return r;
@@ -348,14 +341,12 @@ static int open_kit_log(const char *name, struct sb_err **err)
     if (!sandbox_name_valid(name)) {
         return sb_fail(err, SB_EUSAGE, "'%s' is not the name of a sandbox", name);
     }
-    SB_CLEANUP(free)
-    char *dir = NULL;
+    SB_CLEANUP(free) char *dir = NULL;
     int r = sb_path_state_sub("log", &dir, err);
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(free)
-    char *path = sb_xasprintf("%s/%s.kit.log", dir, name);
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s.kit.log", dir, name);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0 && errno == ENOENT) {
         r = sb_fail(err, SB_ENOTFOUND, "no kit of sandbox '%s' has run anything yet", name);
@@ -367,8 +358,7 @@ static int open_kit_log(const char *name, struct sb_err **err)
 
 int cmd_kit_log(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
-    SB_CLEANUP(fd)
-    int fd = open_kit_log(args->words[0], err);
+    SB_CLEANUP(fd) int fd = open_kit_log(args->words[0], err);
     if (fd < 0) {
         return fd;
     }

@@ -23,12 +23,10 @@ typedef int sandbox_fn(const char *name, struct sb_err **err);
 
 static int for_each(const char *const *names, size_t count, sandbox_fn *fn, struct sb_err **err)
 {
-    SB_CLEANUP(err)
-    struct sb_err *first = NULL;
+    SB_CLEANUP(err) struct sb_err *first = NULL;
     int result = 0;
     for (size_t i = 0; i < count; i++) {
-        SB_CLEANUP(err)
-        struct sb_err *failure = NULL;
+        SB_CLEANUP(err) struct sb_err *failure = NULL;
         int r = fn(names[i], &failure);
         if (r == 0) {
             puts(names[i]);
@@ -51,8 +49,7 @@ static int require_sandbox(const char *name, struct sb_err **err)
     if (!sandbox_name_valid(name)) {
         return sb_fail(err, SB_EUSAGE, "'%s' is not the name of a sandbox", name);
     }
-    SB_CLEANUP(json)
-    json_t *config = NULL;
+    SB_CLEANUP(json) json_t *config = NULL;
     return sandbox_load(name, &config, err);
 }
 
@@ -73,8 +70,7 @@ static int stop_one(const char *name, struct sb_err **err)
  * used is still an error. */
 static int remove_one(const char *name, struct sb_err **err)
 {
-    SB_CLEANUP(err)
-    struct sb_err *problem = NULL;
+    SB_CLEANUP(err) struct sb_err *problem = NULL;
     int known = require_sandbox(name, &problem);
     bool fatal = known == SB_EUSAGE;
     int r = fatal ? 0 : sandbox_remove(name, err);
@@ -103,8 +99,7 @@ int cmd_stop(const struct cli_args *args, int *ret_status, struct sb_err **err)
 static int list_names(json_t **ret_list, const char ***ret_names, size_t *ret_count,
                       struct sb_err **err)
 {
-    SB_CLEANUP(json)
-    json_t *list = NULL;
+    SB_CLEANUP(json) json_t *list = NULL;
     int r = sandbox_list(&list, err);
     if (r < 0) {
         return r;
@@ -153,10 +148,8 @@ int cmd_rm(const struct cli_args *args, int *ret_status, struct sb_err **err)
         return sb_fail(err, SB_EUSAGE,
                        all ? "--all and names exclude each other" : "no sandbox named");
     }
-    SB_CLEANUP(json)
-    json_t *list = NULL;
-    SB_CLEANUP(free)
-    const char **owned = NULL;
+    SB_CLEANUP(json) json_t *list = NULL;
+    SB_CLEANUP(free) const char **owned = NULL;
     const char *const *names = args->words;
     size_t count = args->nwords;
     if (all) {

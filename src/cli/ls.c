@@ -41,8 +41,7 @@ static void print_table(const json_t *list)
     const json_t *sandbox;
     json_array_foreach(list, i, sandbox)
     {
-        SB_CLEANUP(buf)
-        struct sb_buf ports = {0};
+        SB_CLEANUP(buf) struct sb_buf ports = {0};
         sb_buf_init(&ports, PORTS_TEXT_MAX);
         join_ports(json_object_get(sandbox, "ports"), &ports);
         const char *const cells[] = {field(sandbox, "name"), field(sandbox, "agent"),
@@ -55,8 +54,7 @@ static void print_table(const json_t *list)
 
 int cmd_ls(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
-    SB_CLEANUP(json)
-    json_t *list = NULL;
+    SB_CLEANUP(json) json_t *list = NULL;
     int r = sandbox_list(&list, err);
     if (r < 0) {
         return r;

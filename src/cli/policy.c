@@ -108,10 +108,8 @@ static int add_kit_rules(const json_t *list, bool allow, json_t *rules, struct s
         if (!pattern) {
             continue;
         }
-        SB_CLEANUP(free)
-        char *text = NULL;
-        SB_CLEANUP(free)
-        char *origin = sb_xasprintf("kit:%s", kit ? kit : "?");
+        SB_CLEANUP(free) char *text = NULL;
+        SB_CLEANUP(free) char *origin = sb_xasprintf("kit:%s", kit ? kit : "?");
         int r = policy_canonical_pattern(allow, pattern, &text, err);
         if (r < 0) {
             return sb_wrap(err, r, "rule of %s", origin);
@@ -127,8 +125,7 @@ static int add_kit_rules(const json_t *list, bool allow, json_t *rules, struct s
 /* Every rule that holds: preset, global and, with a sandbox, its own and its kits'. */
 static int load_rules(const char *sandbox, json_t *rules, struct sb_err **err)
 {
-    SB_CLEANUP(json)
-    json_t *config = NULL;
+    SB_CLEANUP(json) json_t *config = NULL;
     int r = sandbox ? sandbox_load(sandbox, &config, err) : 0;
     if (r == 0) {
         r = policy_store_rules(sandbox, rules, NULL, err);
@@ -152,8 +149,7 @@ static const char *rule_pattern(const char *text)
 /* Turns {"text","id","origin"} into what is shown. */
 static json_t *describe_rules(const json_t *rules)
 {
-    SB_CLEANUP(json)
-    json_t *denied = json_object();
+    SB_CLEANUP(json) json_t *denied = json_object();
     json_t *out = json_array();
     for (size_t i = 0; i < json_array_size(rules); i++) {
         const char *text = sb_json_str(json_array_get(rules, i), "text");
@@ -187,15 +183,13 @@ int cmd_policy_ls(const struct cli_args *args, int *ret_status, struct sb_err **
     if (type && strcmp(type, "all") != 0 && strcmp(type, "network") != 0) {
         return sb_fail(err, SB_EUSAGE, "--type is all or network, not '%s'", type);
     }
-    SB_CLEANUP(json)
-    json_t *rules = json_array();
+    SB_CLEANUP(json) json_t *rules = json_array();
     int r = load_rules(args->nwords ? args->words[0] : NULL, rules, err);
     if (r < 0) {
         return r;
     }
     *ret_status = 0;
-    SB_CLEANUP(json)
-    json_t *shown = describe_rules(rules);
+    SB_CLEANUP(json) json_t *shown = describe_rules(rules);
     if (cli_bool(args, "json")) {
         print_json(shown);
         return 0;
@@ -227,8 +221,7 @@ static int collect_patterns(const struct scope *scope, bool allow, json_t *ret, 
         for (bool more = true; more;) {
             size_t n = strcspn(p, ",");
             more = p[n] == ',';
-            SB_CLEANUP(free)
-            char *pattern = sb_xstrndup(p, n), *text = NULL;
+            SB_CLEANUP(free) char *pattern = sb_xstrndup(p, n), *text = NULL;
             int r = policy_canonical_pattern(allow, pattern, &text, err);
             if (r < 0) {
                 return r;
@@ -245,10 +238,8 @@ static void note_if_denied(const char *sandbox, const char *pattern)
 {
     struct host host;
     uint16_t port;
-    SB_CLEANUP(json)
-    json_t *rules = json_array();
-    SB_CLEANUP(policy)
-    struct policy *policy = NULL;
+    SB_CLEANUP(json) json_t *rules = json_array();
+    SB_CLEANUP(policy) struct policy *policy = NULL;
     if (host_parse_authority(pattern, strlen(pattern), 443, &host, &port, NULL) < 0 ||
         load_rules(sandbox, rules, NULL) < 0 || policy_from_json(rules, &policy, NULL) < 0) {
         return;
@@ -264,10 +255,8 @@ static void note_if_denied(const char *sandbox, const char *pattern)
 static int change(const struct cli_args *args, bool allow, int *ret_status, struct sb_err **err)
 {
     struct scope scope;
-    SB_CLEANUP(json)
-    json_t *config = NULL;
-    SB_CLEANUP(json)
-    json_t *patterns = json_array();
+    SB_CLEANUP(json) json_t *config = NULL;
+    SB_CLEANUP(json) json_t *patterns = json_array();
     int r = scope_parse(args, &scope, err);
     if (r < 0) {
         return r;
@@ -284,8 +273,7 @@ static int change(const struct cli_args *args, bool allow, int *ret_status, stru
     }
     for (size_t i = 0; r == 0 && i < json_array_size(patterns); i++) {
         const char *pattern = json_string_value(json_array_get(patterns, i));
-        SB_CLEANUP(free)
-        char *id = NULL;
+        SB_CLEANUP(free) char *id = NULL;
         r = policy_store_add(scope.sandbox, allow, pattern, &id, err);
         if (r == 0) {
             printf("%s %s for %s%s (id %s)\n", allow ? "allowed" : "denied", pattern,
@@ -449,10 +437,8 @@ int cmd_policy_check(const struct cli_args *args, int *ret_status, struct sb_err
     const char *target = scope.words[0];
     struct host host;
     uint16_t port;
-    SB_CLEANUP(json)
-    json_t *rules = json_array();
-    SB_CLEANUP(policy)
-    struct policy *policy = NULL;
+    SB_CLEANUP(json) json_t *rules = json_array();
+    SB_CLEANUP(policy) struct policy *policy = NULL;
     int r = parse_target(target, &host, &port, err);
     if (r == 0) {
         r = load_rules(sandbox, rules, err);

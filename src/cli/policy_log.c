@@ -88,8 +88,7 @@ static bool logs_have(const struct logs *logs, const char *sandbox)
 
 static int logs_open(struct logs *logs, const char *sandbox, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *path = NULL;
+    SB_CLEANUP(free) char *path = NULL;
     int r = log_path(sandbox, &path, err);
     if (r < 0) {
         return r;
@@ -121,8 +120,7 @@ static int logs_refresh(struct logs *logs, const char *only, struct sb_err **err
         if (n <= 6 || e->d_name[0] == '.' || strcmp(e->d_name + n - 6, ".jsonl") != 0) {
             continue;
         }
-        SB_CLEANUP(free)
-        char *sandbox = sb_xstrndup(e->d_name, n - 6);
+        SB_CLEANUP(free) char *sandbox = sb_xstrndup(e->d_name, n - 6);
         if (!logs_have(logs, sandbox) && logs->count < LOGS_MAX) {
             r = logs_open(logs, sandbox, err);
         }
@@ -160,8 +158,7 @@ static char *place(const struct log_row *row)
 
 static void print_place(const struct log_row *row)
 {
-    SB_CLEANUP(free)
-    char *text = place(row);
+    SB_CLEANUP(free) char *text = place(row);
     printf("%s\n", text);
 }
 
@@ -195,8 +192,7 @@ static void print_record(void *arg, const json_t *record, const char *line)
     const struct log_row *row = &one.rows[0];
     char when[32];
     format_time(row->last, when);
-    SB_CLEANUP(free)
-    char *host = place(row);
+    SB_CLEANUP(free) char *host = place(row);
     if (options->quiet) {
         printf("%s\n", host);
     } else {
@@ -244,8 +240,7 @@ static int print_json_logs(struct logs *logs, const struct options *options, str
 static void print_advice(const struct log_row *denied, const struct log_row *address)
 {
     if (denied) {
-        SB_CLEANUP(free)
-        char *rule = place(denied);
+        SB_CLEANUP(free) char *rule = place(denied);
         printf("To allow one: sbx policy allow %s %s (every sandbox: sbx policy allow -g %s)\n",
                denied->sandbox, rule, rule);
     }
@@ -261,10 +256,8 @@ static void print_row(struct cli_table *table, const struct log_row *row)
 {
     char when[32];
     format_time(row->last, when);
-    SB_CLEANUP(free)
-    char *host = place(row);
-    SB_CLEANUP(free)
-    char *count = sb_xasprintf("%zu", row->count);
+    SB_CLEANUP(free) char *host = place(row);
+    SB_CLEANUP(free) char *count = sb_xasprintf("%zu", row->count);
     const char *cells[] = {row->sandbox, "network", host,  row->path, row->rule,
                            row->reason,  when,      count, NULL};
     cli_table_row(table, cells);
@@ -312,8 +305,7 @@ static void print_table(const struct log_summary *summary, bool allow,
 
 static int print_tables(struct logs *logs, const struct options *options, struct sb_err **err)
 {
-    SB_CLEANUP(log_summary)
-    struct log_summary summary;
+    SB_CLEANUP(log_summary) struct log_summary summary;
     log_summary_init(&summary);
     for (size_t i = 0; i < logs->count; i++) {
         int r = log_reader_read(&logs->files[i].reader, log_summary_add, &summary, err);
@@ -340,8 +332,7 @@ static int print_tables(struct logs *logs, const struct options *options, struct
 /* Prints what is appended from now on, until a signal ends the program or stdout is gone. */
 static int follow(struct logs *logs, const struct options *options, struct sb_err **err)
 {
-    SB_CLEANUP(fd)
-    int notify = inotify_init1(IN_CLOEXEC);
+    SB_CLEANUP(fd) int notify = inotify_init1(IN_CLOEXEC);
     if (notify < 0 || inotify_add_watch(notify, logs->dir, IN_MODIFY | IN_CREATE) < 0) {
         return sb_fail_errno(err, errno, "watch '%s'", logs->dir);
     }
@@ -371,8 +362,7 @@ static int follow(struct logs *logs, const struct options *options, struct sb_er
 int cmd_policy_log(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
     struct options options;
-    SB_CLEANUP(logs)
-    struct logs logs = {0};
+    SB_CLEANUP(logs) struct logs logs = {0};
     int r = options_parse(args, &options, err);
     if (r == 0) {
         r = sb_path_state_sub("log", &logs.dir, err);

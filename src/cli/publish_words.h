@@ -6,7 +6,7 @@
 
 #include "cli/cli.h"
 
-/* Array of {"host_ip","host_port","port"}: the words of -p, then a free port of 127.0.0.1 for each port that
- * the plan's kits declare. */
+/* Array of {"host_ip","host_port","port"}: the words of -p, then a free port of 127.0.0.1 for each
+ * port that the plan's kits declare. */
 int cli_publish_words(const struct cli_args *args, const json_t *plan, json_t **ret,
                       struct sb_err **err);

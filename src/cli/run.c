@@ -104,8 +104,7 @@ static int check_workspace(const struct request *request, const char *path, stru
 /* PATH or PATH:ro, made absolute with every link resolved. */
 static int add_mount(struct request *request, const char *word, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *path = sb_xstrdup(word);
+    SB_CLEANUP(free) char *path = sb_xstrdup(word);
     size_t len = strlen(path);
     bool read_only = len > 3 && strcmp(path + len - 3, ":ro") == 0;
     if (read_only) {
@@ -321,8 +320,7 @@ static int make_config(const struct request *request, json_t **ret, struct sb_er
 
 static void tell_defaulted_policy(void)
 {
-    SB_CLEANUP(json)
-    json_t *rules = json_array();
+    SB_CLEANUP(json) json_t *rules = json_array();
     bool defaulted = false;
     if (policy_store_rules(NULL, rules, &defaulted, NULL) == 0 && defaulted) {
         fputs("note: no network policy was chosen, so 'balanced' holds "
@@ -345,8 +343,7 @@ static void tell_single_id(void)
 /* Takes the name: the one who makes the directory has it. */
 static int claim(const struct request *request, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *dir = NULL;
+    SB_CLEANUP(free) char *dir = NULL;
     int r = sandbox_dir(request->name, &dir, err);
     if (r < 0) {
         return r;
@@ -380,8 +377,7 @@ static int create(struct request *request, struct sb_err **err)
     int r = compose(request, err);
     r = r < 0 ? r : cli_env_words(request->args, &request->env, err);
     r = r < 0 ? r : cli_publish_words(request->args, request->plan, &request->publish, err);
-    SB_CLEANUP(json)
-    json_t *config = NULL;
+    SB_CLEANUP(json) json_t *config = NULL;
     r = r < 0 ? r : make_config(request, &config, err);
     r = r < 0 ? r : claim(request, err);
     if (r < 0) {
@@ -397,8 +393,7 @@ static int create(struct request *request, struct sb_err **err)
                 "'sbx kit log %s' shows all output",
                 request->name, request->name);
     } else if (r < 0) {
-        SB_CLEANUP(err)
-        struct sb_err *rollback = NULL;
+        SB_CLEANUP(err) struct sb_err *rollback = NULL;
         if (sandbox_remove(request->name, &rollback) < 0) {
             sb_err_print(rollback);
         }
@@ -469,8 +464,7 @@ static int prepare(const struct cli_args *args, struct request *request, struct 
 int cmd_create(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
     (void)ret_status;
-    SB_CLEANUP(request)
-    struct request request = {0};
+    SB_CLEANUP(request) struct request request = {0};
     int r = prepare(args, &request, err);
     if (r == 0 && cli_bool(args, "dry-run")) {
         r = compose(&request, err);
@@ -512,17 +506,14 @@ static const char **entry_argv(const json_t *config, const struct cli_args *args
 static int attach_agent(const char *name, const struct cli_args *args, int *ret_status,
                         struct sb_err **err)
 {
-    SB_CLEANUP(json)
-    json_t *config = NULL;
-    SB_CLEANUP(json)
-    json_t *env = NULL;
+    SB_CLEANUP(json) json_t *config = NULL;
+    SB_CLEANUP(json) json_t *env = NULL;
     int r = sandbox_load(name, &config, err);
     r = r < 0 ? r : cli_env_words(args, &env, err);
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(free)
-    const char **argv = entry_argv(config, args);
+    SB_CLEANUP(free) const char **argv = entry_argv(config, args);
     struct sandbox_exec exec = {.argv = argv,
                                 .env = env,
                                 .tty = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO),
@@ -534,8 +525,7 @@ static int attach_agent(const char *name, const struct cli_args *args, int *ret_
 static int find_existing(const struct cli_args *args, struct request *request, bool *ret_exists,
                          struct sb_err **err)
 {
-    SB_CLEANUP(json)
-    json_t *config = NULL;
+    SB_CLEANUP(json) json_t *config = NULL;
     if (!cli_string(args, "name") && args->nwords == 1 && sandbox_name_valid(args->words[0]) &&
         sandbox_load(args->words[0], &config, NULL) == 0) {
         request->name = sb_xstrdup(args->words[0]);
@@ -571,8 +561,7 @@ static int refuse_creation_flags(const struct cli_args *args, struct sb_err **er
 
 int cmd_run(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
-    SB_CLEANUP(request)
-    struct request request = {0};
+    SB_CLEANUP(request) struct request request = {0};
     bool exists = false;
     if (cli_bool(args, "dry-run")) {
         return cmd_create(args, ret_status, err);

@@ -132,8 +132,7 @@ static int read_value(const char *what, struct sb_buf *value, struct sb_err **er
 /* The secret is stored already: a sandbox that cannot be told gets it when it next starts. */
 static void tell_sandboxes(const char *sandbox)
 {
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     if (sandbox_reload(sandbox, &err) < 0 && err) {
         fprintf(stderr,
                 "sbx: warning: stored, but a running sandbox still uses the old value: %s\n",
@@ -151,8 +150,7 @@ static bool matches(const json_t *entry, const char *scope, const char *type, co
 
 static int refuse_overwrite(const char *sandbox, const char *service, struct sb_err **err)
 {
-    SB_CLEANUP(json)
-    json_t *list = NULL;
+    SB_CLEANUP(json) json_t *list = NULL;
     int r = secret_list(sandbox, &list, err);
     if (r < 0) {
         return r;
@@ -173,8 +171,7 @@ static int refuse_overwrite(const char *sandbox, const char *service, struct sb_
 
 int cmd_secret_set(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
-    SB_CLEANUP(wipe)
-    struct sb_buf value;
+    SB_CLEANUP(wipe) struct sb_buf value;
     sb_buf_init(&value, VALUE_MAX + 2);
     const char *token = cli_string(args, "token");
     if (token) {
@@ -212,8 +209,7 @@ int cmd_secret_set(const struct cli_args *args, int *ret_status, struct sb_err *
 static int store_custom(const char *sandbox, const struct secret_custom *custom,
                         const struct sb_buf *value, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *placeholder = NULL;
+    SB_CLEANUP(free) char *placeholder = NULL;
     int r = secret_set_custom(sandbox, custom, value->data ? value->data : "", value->len,
                               &placeholder, err);
     if (r < 0) {
@@ -226,8 +222,7 @@ static int store_custom(const char *sandbox, const struct secret_custom *custom,
 
 int cmd_secret_set_custom(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
-    SB_CLEANUP(wipe)
-    struct sb_buf value;
+    SB_CLEANUP(wipe) struct sb_buf value;
     sb_buf_init(&value, VALUE_MAX + 2);
     const char *given = cli_string(args, "value");
     if (given) {
@@ -290,8 +285,7 @@ int cmd_secret_ls(const struct cli_args *args, int *ret_status, struct sb_err **
     if (sandbox && cli_bool(args, "global")) {
         return sb_fail(err, SB_EUSAGE, "-g and the sandbox '%s' exclude each other", sandbox);
     }
-    SB_CLEANUP(json)
-    json_t *list = NULL;
+    SB_CLEANUP(json) json_t *list = NULL;
     int r = secret_list(sandbox, &list, err);
     if (r < 0) {
         return r;

@@ -154,8 +154,7 @@ static void find_memberships(const char *group, struct account *account)
 int account_parse(const char *passwd, const char *group, const char *text, struct account *ret,
                   struct sb_err **err)
 {
-    SB_CLEANUP(account)
-    struct account account = {0};
+    SB_CLEANUP(account) struct account account = {0};
     const char *colon = strchr(text, ':');
     size_t user_len = colon ? (size_t)(colon - text) : strlen(text);
     if (user_len == 0 || !find_user(passwd, text, user_len, &account)) {
@@ -183,8 +182,7 @@ static void read_or_empty(const char *path, struct sb_buf *buf)
 
 int account_load(const char *text, struct account *ret, struct sb_err **err)
 {
-    SB_CLEANUP(buf)
-    struct sb_buf passwd, group;
+    SB_CLEANUP(buf) struct sb_buf passwd, group;
     read_or_empty("/etc/passwd", &passwd);
     read_or_empty("/etc/group", &group);
     return account_parse(passwd.data ? passwd.data : "", group.data ? group.data : "", text, ret,

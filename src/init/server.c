@@ -86,10 +86,8 @@ static void on_order(void *arg, uint32_t events)
 {
     (void)events;
     struct init *init = arg;
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
-    SB_CLEANUP(msg)
-    struct sb_msg msg = {0};
+    SB_CLEANUP(err) struct sb_err *err = NULL;
+    SB_CLEANUP(msg) struct sb_msg msg = {0};
     int r = sb_msg_recv(INIT_SUPERVISOR_FD, &msg, &err);
     if (r == -EAGAIN) {
         return;
@@ -179,8 +177,7 @@ static int serve(struct init *init, struct sb_err **err)
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(json)
-    json_t *ready = json_pack("{s:s}", "event", "ready");
+    SB_CLEANUP(json) json_t *ready = json_pack("{s:s}", "event", "ready");
     r = sb_msg_send(INIT_SUPERVISOR_FD, ready, NULL, 0, err);
     if (r < 0) {
         return r;
@@ -201,8 +198,7 @@ int init_serve(void)
         return 1;
     }
     static struct init init;
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     if (serve(&init, &err) < 0) {
         fprintf(stderr, "sbx-init: %s\n", err->message);
     }

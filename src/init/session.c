@@ -64,8 +64,7 @@ static void session_free(struct session *s)
 /* Takes `event`; an event that a full channel refuses is dropped. */
 static int send_event(const struct session *s, json_t *event, int fd)
 {
-    SB_CLEANUP(json)
-    json_t *owned = event;
+    SB_CLEANUP(json) json_t *owned = event;
     return s->channel < 0 ? -EPIPE : sb_msg_send(s->channel, owned, &fd, fd >= 0, NULL);
 }
 
@@ -115,8 +114,7 @@ static void on_channel(void *arg, uint32_t events)
         deliver_end(s);
         return;
     }
-    SB_CLEANUP(msg)
-    struct sb_msg msg = {0};
+    SB_CLEANUP(msg) struct sb_msg msg = {0};
     int r = sb_msg_recv(s->channel, &msg, NULL);
     if (r == -EAGAIN && !(events & (EPOLLHUP | EPOLLERR))) {
         return;
@@ -190,14 +188,12 @@ void session_child_event(struct init *init, const siginfo_t *info)
  * nothing depends on what the sandbox has made of /dev/pts. */
 static int open_terminal(const json_t *message, int *ret_master, int *ret_slave)
 {
-    SB_CLEANUP(fd)
-    int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+    SB_CLEANUP(fd) int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
     int unlock = 0;
     if (master < 0 || ioctl(master, TIOCSPTLCK, &unlock) < 0) {
         return -errno;
     }
-    SB_CLEANUP(fd)
-    int slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    SB_CLEANUP(fd) int slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
     if (slave < 0) {
         return -errno;
     }
@@ -269,8 +265,7 @@ static int start_command(struct session *s, struct sb_msg *msg)
 
 void session_start(struct init *init, struct sb_msg *msg)
 {
-    SB_CLEANUP(fd)
-    int channel = sb_msg_steal_fd(msg, 0);
+    SB_CLEANUP(fd) int channel = sb_msg_steal_fd(msg, 0);
     if (channel < 0) {
         return;
     }

@@ -134,8 +134,7 @@ static void set_path(const struct sudo *sudo)
 static void set_environment(const struct sudo *sudo, const struct account *target)
 {
     struct account caller = {0};
-    SB_CLEANUP(free)
-    char *uid_text = sb_xasprintf("%u", getuid());
+    SB_CLEANUP(free) char *uid_text = sb_xasprintf("%u", getuid());
     if (account_load(uid_text, &caller, NULL) == 0) {
         setenv("SUDO_USER", caller.name, 1);
         account_done(&caller);
@@ -244,8 +243,7 @@ static void take_assignments(struct sudo *sudo)
         if (!word[name_len] || name_len == 0 || memchr(word, '/', name_len)) {
             return;
         }
-        SB_CLEANUP(free)
-        char *name = sb_xstrndup(word, name_len);
+        SB_CLEANUP(free) char *name = sb_xstrndup(word, name_len);
         setenv(name, word + name_len + 1, 1);
         sudo->words++;
         sudo->nwords--;
@@ -255,8 +253,7 @@ static void take_assignments(struct sudo *sudo)
 /* The words as one text; with `quoted`, as one that a shell splits into the same words again. */
 static char *join_words(const struct sudo *sudo, bool quoted)
 {
-    SB_CLEANUP(buf)
-    struct sb_buf buf;
+    SB_CLEANUP(buf) struct sb_buf buf;
     sb_buf_init(&buf, WORDS_MAX);
     for (int i = 0; i < sudo->nwords; i++) {
         sb_buf_puts(&buf, i ? " " : "");
@@ -291,12 +288,9 @@ static int run_shell(const struct sudo *sudo, const struct account *target, cons
         fprintf(stderr, "sudo: cannot enter %s: %s\n", target->home, strerror(errno));
     }
     const char *slash = strrchr(shell, '/');
-    SB_CLEANUP(free)
-    char *login_name = sb_xasprintf("-%s", slash ? slash + 1 : shell);
-    SB_CLEANUP(free)
-    char *name = sb_xstrdup(shell);
-    SB_CLEANUP(free)
-    char *command = join_words(sudo, true);
+    SB_CLEANUP(free) char *login_name = sb_xasprintf("-%s", slash ? slash + 1 : shell);
+    SB_CLEANUP(free) char *name = sb_xstrdup(shell);
+    SB_CLEANUP(free) char *command = join_words(sudo, true);
     char *argv[] = {sudo->login ? login_name : name, NULL, NULL, NULL};
     char option[] = "-c";
     if (sudo->nwords > 0) {
@@ -322,8 +316,7 @@ static int become(const struct sudo *sudo, struct account *ret_target)
     SB_CLEANUP(free)
     char *text = sb_xasprintf("%s%s%s", user, sudo->group ? ":" : "",
                               sudo->group ? sudo->group + (sudo->group[0] == '#') : "");
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     if (account_load(text, ret_target, &err) < 0) {
         fprintf(stderr, "sudo: %s\n", err->message);
         return 1;
@@ -354,23 +347,20 @@ int sudo_main(int argc, char **argv)
     }
     struct sudo sudo = {0};
     int r = parse_options(argc, argv, &sudo);
-    SB_CLEANUP(account)
-    struct account target = {0};
+    SB_CLEANUP(account) struct account target = {0};
     if (r || (r = become(&sudo, &target))) {
         return r;
     }
     bool shell = sudo.login || sudo.shell;
     const char *own_shell = getenv("SHELL");
-    SB_CLEANUP(free)
-    char *caller_shell = own_shell ? sb_xstrdup(own_shell) : NULL;
+    SB_CLEANUP(free) char *caller_shell = own_shell ? sb_xstrdup(own_shell) : NULL;
     filter_environment(&sudo);
     set_environment(&sudo, &target);
     take_assignments(&sudo);
     if (sudo.nwords == 0 && !shell) {
         return sudo.validate ? 0 : usage("no command given", "");
     }
-    SB_CLEANUP(free)
-    char *line = join_words(&sudo, false);
+    SB_CLEANUP(free) char *line = join_words(&sudo, false);
     setenv("SUDO_COMMAND", sudo.nwords ? line : target.shell, 1);
     r = account_become(&target);
     if (r < 0) {

@@ -29,8 +29,7 @@ static int enter_dir(const struct write_order *order, int *dir_fd, const char *n
     if (!made && errno != EEXIST) {
         return -errno;
     }
-    SB_CLEANUP(fd)
-    int fd = openat(*dir_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    SB_CLEANUP(fd) int fd = openat(*dir_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
         return -errno;
     }
@@ -45,8 +44,7 @@ static int enter_dir(const struct write_order *order, int *dir_fd, const char *n
 /* The directory that the file goes into; *ret_name is the last component of the path. */
 static int open_parent(const struct write_order *order, const char **ret_name)
 {
-    SB_CLEANUP(fd)
-    int dir = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    SB_CLEANUP(fd) int dir = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0) {
         return -errno;
     }
@@ -58,8 +56,7 @@ static int open_parent(const struct write_order *order, const char **ret_name)
             *ret_name = p;
             return sb_steal_fd(&dir);
         }
-        SB_CLEANUP(free)
-        char *name = sb_xstrndup(p, n);
+        SB_CLEANUP(free) char *name = sb_xstrndup(p, n);
         int r = enter_dir(order, &dir, name);
         if (r < 0) {
             return r;
@@ -91,8 +88,7 @@ static int fill_file(const struct write_order *order, int fd)
 static int carry_out(const struct write_order *order)
 {
     const char *name = NULL;
-    SB_CLEANUP(fd)
-    int dir = open_parent(order, &name);
+    SB_CLEANUP(fd) int dir = open_parent(order, &name);
     if (dir < 0) {
         return dir;
     }
@@ -106,8 +102,7 @@ static int carry_out(const struct write_order *order)
     char temp[32];
     snprintf(temp, sizeof(temp), ".sbx-write-%d", getpid());
     unlinkat(dir, temp, 0);
-    SB_CLEANUP(fd)
-    int fd = openat(dir, temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    SB_CLEANUP(fd) int fd = openat(dir, temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0) {
         return -errno;
     }
@@ -124,8 +119,7 @@ static int carry_out(const struct write_order *order)
 
 static void reply(int channel, const char *path, int r)
 {
-    SB_CLEANUP(json)
-    json_t *answer = json_pack("{s:b}", "ok", r == 0);
+    SB_CLEANUP(json) json_t *answer = json_pack("{s:b}", "ok", r == 0);
     if (r < 0) {
         SB_CLEANUP(free)
         char *text = sb_xasprintf("write '%s' in the sandbox: %s", path, strerror(-r));
@@ -137,10 +131,8 @@ static void reply(int channel, const char *path, int r)
 
 void write_start(const struct init *init, struct sb_msg *msg)
 {
-    SB_CLEANUP(fd)
-    int channel = sb_msg_steal_fd(msg, 0);
-    SB_CLEANUP(fd)
-    int content = sb_msg_steal_fd(msg, 1);
+    SB_CLEANUP(fd) int channel = sb_msg_steal_fd(msg, 0);
+    SB_CLEANUP(fd) int content = sb_msg_steal_fd(msg, 1);
     const char *path = sb_json_str(msg->json, "path");
     if (channel < 0) {
         return;

@@ -29,8 +29,7 @@ static const char *text_of(const struct kit *kit, const char *key)
 
 static void warn(struct composer *c, const struct kit *kit, const char *message)
 {
-    SB_CLEANUP(free)
-    char *text = sb_xasprintf("kit '%s': %s", kit_name(kit), message);
+    SB_CLEANUP(free) char *text = sb_xasprintf("kit '%s': %s", kit_name(kit), message);
     json_array_append_new(json_object_get(c->plan, "warnings"),
                           json_pack("{s:s}", "message", text));
 }
@@ -83,8 +82,7 @@ static int check_mixin(const struct kit *kit, const struct kit *agent, struct sb
 
 static int check_kits(const struct kit *const *kits, size_t nkits, struct sb_err **err)
 {
-    SB_CLEANUP(json)
-    json_t *names = json_object();
+    SB_CLEANUP(json) json_t *names = json_object();
     if (nkits == 0) {
         return sb_fail(err, SB_EUSAGE, "a plan needs an agent");
     }
@@ -219,8 +217,7 @@ static int add_kit(struct composer *c, const struct kit *kit, json_t *services, 
 static void add_files(struct composer *c, const struct kit *const *kits, size_t nkits,
                       const char *target, const char *base)
 {
-    SB_CLEANUP(json)
-    json_t *by_path = json_object();
+    SB_CLEANUP(json) json_t *by_path = json_object();
     for (size_t k = 0; k < nkits; k++) {
         size_t i;
         const json_t *file;
@@ -229,8 +226,7 @@ static void add_files(struct composer *c, const struct kit *const *kits, size_t 
             if (strcmp(sb_json_str(file, "target"), target)) {
                 continue;
             }
-            SB_CLEANUP(free)
-            char *path = sb_xasprintf("%s/%s", base, sb_json_str(file, "path"));
+            SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", base, sb_json_str(file, "path"));
             json_object_del(by_path, path);
             json_object_set_new(by_path, path,
                                 json_pack("{s:s, s:s, s:s, s:s, s:O, s:O}", "op", "write", "phase",
@@ -286,8 +282,7 @@ static int add_init_files(struct composer *c, const struct kit *kit)
     json_t *item;
     json_array_foreach(list_of(kit, "init_files"), i, item)
     {
-        SB_CLEANUP(free)
-        char *path = replace_workdir(sb_json_str(item, "path"), c->workspace);
+        SB_CLEANUP(free) char *path = replace_workdir(sb_json_str(item, "path"), c->workspace);
         SB_CLEANUP(free)
         char *content = replace_workdir(sb_json_str(item, "content"), c->workspace);
         if (!path || !content) {
@@ -307,8 +302,7 @@ static int add_init_files(struct composer *c, const struct kit *kit)
 static void add_memory_step(struct composer *c, const struct kit *kit, const char *name,
                             const char *content)
 {
-    SB_CLEANUP(free)
-    char *path = sb_xasprintf("%s/%s", c->parent, name);
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", c->parent, name);
     json_array_append_new(c->steps,
                           json_pack("{s:s, s:s, s:s, s:s, s:s}", "op", "memory", "phase", "memory",
                                     "kit", kit_name(kit), "path", path, "content", content));
@@ -319,8 +313,7 @@ static void add_memory_step(struct composer *c, const struct kit *kit, const cha
 static void add_memory(struct composer *c, const struct kit *const *kits, size_t nkits)
 {
     const char *file = text_of(kits[0], "ai_file"), *own = text_of(kits[0], "context");
-    SB_CLEANUP(buf)
-    struct sb_buf index;
+    SB_CLEANUP(buf) struct sb_buf index;
     sb_buf_init(&index, 1 << 20);
     for (size_t k = 1; k < nkits; k++) {
         const char *context = text_of(kits[k], "context");
@@ -336,8 +329,7 @@ static void add_memory(struct composer *c, const struct kit *const *kits, size_t
     if (!file[0] || (!own[0] && index.len == 0)) {
         return;
     }
-    SB_CLEANUP(buf)
-    struct sb_buf text;
+    SB_CLEANUP(buf) struct sb_buf text;
     sb_buf_init(&text, 4 << 20);
     sb_buf_puts(&text, own);
     if (own[0] && own[strlen(own) - 1] != '\n') {
@@ -375,8 +367,7 @@ static int add_steps(struct composer *c, const struct kit *const *kits, size_t n
 static json_t *new_plan(const struct kit *agent)
 {
     json_t *argv = json_object_get(kit_model(agent), "entry");
-    SB_CLEANUP(json)
-    json_t *shell = json_pack("[s, s]", "bash", "-l");
+    SB_CLEANUP(json) json_t *shell = json_pack("[s, s]", "bash", "-l");
     return json_pack(
         "{s:i, s:s, s:[], s:{}, s:[], s:[], s:[], s:[], s:{s:O}, s:[], s:[], s:O, s:[]}", "version",
         1, "agent", kit_name(agent), "kits", "env", "allow", "deny", "credentials", "steps",
@@ -392,7 +383,8 @@ int plan_compose(const struct kit *const *kits, size_t nkits, const struct plan_
         return r;
     }
     SB_CLEANUP(json)
-    json_t *plan = new_plan(kits[0]), *services = json_object(), *domains = json_object();
+    json_t *plan = new_plan(kits[0]),
+           *services = json_object(), *domains = json_object();
     const char *slash = strrchr(context->workspace, '/');
     SB_CLEANUP(free)
     char *parent =

@@ -255,20 +255,15 @@ struct range {
     enum address_class class;
 };
 
-/* RFC 6890 and the registry it made; the first match decides.  Documentation networks (RFC 5737) are
- * left public: nothing of the host's lies there. */
+/* RFC 6890 and the registry it made; the first match decides.  Documentation networks (RFC 5737)
+ * are left public: nothing of the host's lies there. */
 static const struct range v4_ranges[] = {
-    {{127}, 8, ADDRESS_LOOPBACK},
-    {{10}, 8, ADDRESS_PRIVATE},
-    {{172, 16}, 12, ADDRESS_PRIVATE},
-    {{192, 168}, 16, ADDRESS_PRIVATE},
-    {{100, 64}, 10, ADDRESS_PRIVATE},
-    {{169, 254}, 16, ADDRESS_LINK_LOCAL},
-    {{0}, 8, ADDRESS_OTHER},
-    {{192, 0, 0}, 24, ADDRESS_OTHER},
+    {{127}, 8, ADDRESS_LOOPBACK},     {{10}, 8, ADDRESS_PRIVATE},
+    {{172, 16}, 12, ADDRESS_PRIVATE}, {{192, 168}, 16, ADDRESS_PRIVATE},
+    {{100, 64}, 10, ADDRESS_PRIVATE}, {{169, 254}, 16, ADDRESS_LINK_LOCAL},
+    {{0}, 8, ADDRESS_OTHER},          {{192, 0, 0}, 24, ADDRESS_OTHER},
     {{198, 18}, 15, ADDRESS_OTHER}, /* also our synthetic range */
-    {{224}, 4, ADDRESS_OTHER},
-    {{240}, 4, ADDRESS_OTHER},
+    {{224}, 4, ADDRESS_OTHER},        {{240}, 4, ADDRESS_OTHER},
 };
 static const struct range v6_ranges[] = {
     {{0xfc}, 7, ADDRESS_PRIVATE},

@@ -93,8 +93,7 @@ void log_format(struct sb_buf *out, const struct log_record *record)
 
 int log_path(const char *sandbox, char **ret_path, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *dir = NULL;
+    SB_CLEANUP(free) char *dir = NULL;
     if (sandbox[0] == '\0' || sandbox[0] == '.' || strchr(sandbox, '/')) {
         return sb_fail(err, SB_EUSAGE, "'%s' is not a sandbox name", sandbox);
     }
@@ -123,8 +122,7 @@ void log_reader_done(struct log_reader *reader)
 
 static void end_line(struct log_reader *reader, log_record_fn *fn, void *arg)
 {
-    SB_CLEANUP(buf)
-    struct sb_buf line = reader->line;
+    SB_CLEANUP(buf) struct sb_buf line = reader->line;
     sb_buf_init(&reader->line, LOG_LINE_MAX);
     bool damaged = reader->skipping || line.overflow;
     reader->skipping = false;

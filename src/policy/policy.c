@@ -132,8 +132,7 @@ static struct rule **find_slot(const struct policy *policy, const struct key *ke
 static void grow(struct policy *policy)
 {
     size_t old_count = policy->nslots;
-    SB_CLEANUP(free)
-    struct rule **old = policy->slots;
+    SB_CLEANUP(free) struct rule **old = policy->slots;
     policy->nslots *= 2;
     policy->slots = sb_xcalloc(policy->nslots, sizeof(struct rule *));
     for (size_t i = 0; i < old_count; i++) {
@@ -204,8 +203,7 @@ static void set_excerpt(struct sb_err **err, const char *line, size_t offset)
     if (!err || !*err) {
         return;
     }
-    SB_CLEANUP(free)
-    char *excerpt = sb_xstrndup(line, LINE_MAX_BYTES);
+    SB_CLEANUP(free) char *excerpt = sb_xstrndup(line, LINE_MAX_BYTES);
     for (char *p = excerpt; *p; p++) {
         if ((*p < ' ' && *p != '\t' && *p > 0) || *p == 0x7f) {
             *p = '?';

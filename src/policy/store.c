@@ -35,8 +35,7 @@ static const struct preset *preset_find(const char *name)
 /* A name becomes a part of a path here, so it is checked here whoever has checked it before. */
 static int file_path(const char *sandbox, char **ret, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *config = NULL;
+    SB_CLEANUP(free) char *config = NULL;
     int r = sb_path_config(&config, err);
     if (r < 0) {
         return r;
@@ -44,8 +43,7 @@ static int file_path(const char *sandbox, char **ret, struct sb_err **err)
     if (sandbox && (sandbox[0] == '\0' || sandbox[0] == '.' || strchr(sandbox, '/'))) {
         return sb_fail(err, SB_EUSAGE, "'%s' is not a sandbox name", sandbox);
     }
-    SB_CLEANUP(free)
-    char *dir = sb_xasprintf("%s/policy/sandbox", config);
+    SB_CLEANUP(free) char *dir = sb_xasprintf("%s/policy/sandbox", config);
     r = sb_mkdir_p(AT_FDCWD, dir, 0700);
     if (r < 0) {
         return sb_fail_errno(err, -r, "create directory '%s'", dir);
@@ -58,20 +56,17 @@ static int file_path(const char *sandbox, char **ret, struct sb_err **err)
 /* One lock for all rules files; released when the descriptor closes. */
 static int lock_files(int *ret_fd, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *config = NULL;
+    SB_CLEANUP(free) char *config = NULL;
     int r = sb_path_config(&config, err);
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(free)
-    char *path = sb_xasprintf("%s/policy", config);
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/policy", config);
     r = sb_mkdir_p(AT_FDCWD, path, 0700);
     if (r < 0) {
         return sb_fail_errno(err, -r, "create directory '%s'", path);
     }
-    SB_CLEANUP(fd)
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    SB_CLEANUP(fd) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     while (fd >= 0 && flock(fd, LOCK_EX) < 0) {
         if (errno != EINTR) {
             return sb_fail_errno(err, errno, "lock '%s'", path);
@@ -87,8 +82,7 @@ static int lock_files(int *ret_fd, struct sb_err **err)
 /* A missing file is an empty one. */
 static int read_rules_file(const char *path, struct sb_buf *buf, struct sb_err **err)
 {
-    SB_CLEANUP(err)
-    struct sb_err *why = NULL;
+    SB_CLEANUP(err) struct sb_err *why = NULL;
     int r = sb_read_file(AT_FDCWD, path, buf, &why);
     if (r == 0 && buf->len && memchr(buf->data, '\0', buf->len)) {
         return sb_fail(err, SB_EFAIL, "'%s' is not a text file", path);
@@ -166,14 +160,12 @@ static int parse_rules(char *text, const char *path, const char *origin, json_t 
             *ret_preset = preset;
             continue;
         }
-        SB_CLEANUP(free)
-        char *canonical = NULL;
+        SB_CLEANUP(free) char *canonical = NULL;
         int r = policy_canonical_line(line - indent, &canonical, err);
         if (r < 0) {
             if (err && *err) {
                 struct sb_place *place = &(*err)->place;
-                SB_CLEANUP(free)
-                char *excerpt = sb_steal(&place->excerpt);
+                SB_CLEANUP(free) char *excerpt = sb_steal(&place->excerpt);
                 sb_err_set_place(err, path, number, place->column, place->length, excerpt);
             }
             return r;
@@ -186,10 +178,8 @@ static int parse_rules(char *text, const char *path, const char *origin, json_t 
 static int load_file(const char *sandbox, json_t *rules, const struct preset **ret_preset,
                      struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *path = NULL;
-    SB_CLEANUP(buf)
-    struct sb_buf buf;
+    SB_CLEANUP(free) char *path = NULL;
+    SB_CLEANUP(buf) struct sb_buf buf;
     sb_buf_init(&buf, FILE_MAX_BYTES);
     int r = file_path(sandbox, &path, err);
     if (r == 0) {
@@ -198,27 +188,22 @@ static int load_file(const char *sandbox, json_t *rules, const struct preset **r
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(free)
-    char *text = sb_buf_steal(&buf);
+    SB_CLEANUP(free) char *text = sb_buf_steal(&buf);
     return parse_rules(text, path, sandbox ? "sandbox" : "global", rules, ret_preset, err);
 }
 
 static int load_preset(const struct preset *preset, json_t *rules, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *text = sb_xstrdup(preset->text);
-    SB_CLEANUP(free)
-    char *origin = sb_xasprintf("preset:%s", preset->name);
+    SB_CLEANUP(free) char *text = sb_xstrdup(preset->text);
+    SB_CLEANUP(free) char *origin = sb_xasprintf("preset:%s", preset->name);
     return parse_rules(text, origin, origin, rules, NULL, err);
 }
 
 int policy_store_rules(const char *sandbox, json_t *rules, bool *ret_defaulted, struct sb_err **err)
 {
     const struct preset *preset = NULL;
-    SB_CLEANUP(json)
-    json_t *written = json_array();
-    SB_CLEANUP(json)
-    json_t *all = json_array();
+    SB_CLEANUP(json) json_t *written = json_array();
+    SB_CLEANUP(json) json_t *all = json_array();
     int r = load_file(NULL, written, &preset, err);
     if (r == 0 && sandbox) {
         r = load_file(sandbox, written, NULL, err);
@@ -242,8 +227,7 @@ int policy_from_json(const json_t *rules, struct policy **ret, struct sb_err **e
     if (!json_is_array(rules)) {
         return sb_fail(err, SB_EPROTO, "policy rules are not a list");
     }
-    SB_CLEANUP(policy)
-    struct policy *policy = policy_new();
+    SB_CLEANUP(policy) struct policy *policy = policy_new();
     for (size_t i = 0; i < json_array_size(rules); i++) {
         const json_t *rule = json_array_get(rules, i);
         const char *text = json_string_value(json_object_get(rule, "text"));
@@ -266,12 +250,9 @@ typedef int edit_fn(char *in, struct sb_buf *out, void *arg, struct sb_err **err
 
 static int edit_file(const char *sandbox, edit_fn *edit, void *arg, struct sb_err **err)
 {
-    SB_CLEANUP(fd)
-    int lock = -1;
-    SB_CLEANUP(free)
-    char *path = NULL;
-    SB_CLEANUP(buf)
-    struct sb_buf in, out;
+    SB_CLEANUP(fd) int lock = -1;
+    SB_CLEANUP(free) char *path = NULL;
+    SB_CLEANUP(buf) struct sb_buf in, out;
     sb_buf_init(&in, FILE_MAX_BYTES);
     sb_buf_init(&out, FILE_MAX_BYTES);
     int r = lock_files(&lock, err);
@@ -284,8 +265,7 @@ static int edit_file(const char *sandbox, edit_fn *edit, void *arg, struct sb_er
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(free)
-    char *old = sb_buf_steal(&in), *copy = sb_xstrdup(old);
+    SB_CLEANUP(free) char *old = sb_buf_steal(&in), *copy = sb_xstrdup(old);
     r = edit(copy, &out, arg, err);
     if (r < 0) {
         return r;
@@ -293,8 +273,7 @@ static int edit_file(const char *sandbox, edit_fn *edit, void *arg, struct sb_er
     if (out.overflow) {
         return sb_fail(err, SB_ELIMIT, "'%s' would be larger than %d bytes", path, FILE_MAX_BYTES);
     }
-    SB_CLEANUP(free)
-    char *fresh = sb_buf_steal(&out);
+    SB_CLEANUP(free) char *fresh = sb_buf_steal(&out);
     if (strcmp(old, fresh) == 0) {
         return 0;
     }
@@ -321,8 +300,7 @@ static int edit_add(char *in, struct sb_buf *out, void *arg, struct sb_err **err
     bool present = false;
     size_t indent = 0;
     for (char *line; (line = next_line(&in, &indent));) {
-        SB_CLEANUP(free)
-        char *rule = line_rule(line);
+        SB_CLEANUP(free) char *rule = line_rule(line);
         present |= rule && strcmp(rule, text) == 0;
         put_line(out, line, indent);
     }
@@ -335,14 +313,12 @@ static int edit_add(char *in, struct sb_buf *out, void *arg, struct sb_err **err
 int policy_canonical_pattern(bool allow, const char *pattern, char **ret, struct sb_err **err)
 {
     const char *verb = allow ? "allow " : "deny ";
-    SB_CLEANUP(free)
-    char *line = sb_xasprintf("%s%s", verb, pattern);
+    SB_CLEANUP(free) char *line = sb_xasprintf("%s%s", verb, pattern);
     int r = policy_canonical_line(line, ret, err);
     /* The caret belongs under what the person wrote, which is the pattern alone. */
     if (r < 0 && err && *err && (*err)->place.excerpt && (*err)->place.column > strlen(verb)) {
         const struct sb_place place = (*err)->place;
-        SB_CLEANUP(free)
-        char *excerpt = sb_xstrdup(place.excerpt + strlen(verb));
+        SB_CLEANUP(free) char *excerpt = sb_xstrdup(place.excerpt + strlen(verb));
         sb_err_set_place(err, NULL, 1, place.column - strlen(verb), place.length, excerpt);
     }
     return r;
@@ -351,8 +327,7 @@ int policy_canonical_pattern(bool allow, const char *pattern, char **ret, struct
 int policy_store_add(const char *sandbox, bool allow, const char *pattern, char **ret_id,
                      struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *text = NULL;
+    SB_CLEANUP(free) char *text = NULL;
     int r = policy_canonical_pattern(allow, pattern, &text, err);
     if (r < 0) {
         return r;
@@ -391,8 +366,7 @@ static int edit_remove(char *in, struct sb_buf *out, void *arg, struct sb_err **
     struct removal *removal = arg;
     size_t indent = 0;
     for (char *line; (line = next_line(&in, &indent));) {
-        SB_CLEANUP(free)
-        char *rule = line_rule(line);
+        SB_CLEANUP(free) char *rule = line_rule(line);
         if (rule && removal_matches(removal, rule)) {
             removal->removed++;
         } else {
@@ -405,12 +379,9 @@ static int edit_remove(char *in, struct sb_buf *out, void *arg, struct sb_err **
 int policy_store_remove(const char *sandbox, const char *id_or_text, size_t *ret_removed,
                         struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *allow = sb_xasprintf("allow %s", id_or_text);
-    SB_CLEANUP(free)
-    char *deny = sb_xasprintf("deny %s", id_or_text);
-    SB_CLEANUP(free)
-    char *allow_text = line_rule(allow), *deny_text = line_rule(deny);
+    SB_CLEANUP(free) char *allow = sb_xasprintf("allow %s", id_or_text);
+    SB_CLEANUP(free) char *deny = sb_xasprintf("deny %s", id_or_text);
+    SB_CLEANUP(free) char *allow_text = line_rule(allow), *deny_text = line_rule(deny);
     struct removal removal = {.wanted = id_or_text,
                               .origin = sandbox ? "sandbox" : "global",
                               .allow_text = allow_text,
@@ -427,8 +398,7 @@ static int edit_preset(char *in, struct sb_buf *out, void *arg, struct sb_err **
 {
     (void)err;
     const char *name = arg;
-    SB_CLEANUP(buf)
-    struct sb_buf rest;
+    SB_CLEANUP(buf) struct sb_buf rest;
     sb_buf_init(&rest, FILE_MAX_BYTES);
     bool written = false;
     size_t indent = 0;
@@ -454,17 +424,14 @@ int policy_store_set_preset(const char *preset, struct sb_err **err)
     if (!found) {
         return unknown_preset(preset, err);
     }
-    SB_CLEANUP(free)
-    char *name = sb_xstrdup(found->name);
+    SB_CLEANUP(free) char *name = sb_xstrdup(found->name);
     return edit_file(NULL, edit_preset, name, err);
 }
 
 int policy_store_forget(const char *sandbox, struct sb_err **err)
 {
-    SB_CLEANUP(fd)
-    int lock = -1;
-    SB_CLEANUP(free)
-    char *path = NULL;
+    SB_CLEANUP(fd) int lock = -1;
+    SB_CLEANUP(free) char *path = NULL;
     if (!sandbox) {
         return sb_fail(err, SB_EUSAGE, "global rules are not forgotten");
     }

@@ -79,8 +79,7 @@ static bool add_extension(X509 *cert, X509 *issuer, int nid, const char *value)
 /* A certificate with everything but its issuer, extensions and signature. */
 static X509 *cert_new(const char *common_name, EVP_PKEY *key, long days)
 {
-    SB_CLEANUP(x509)
-    X509 *cert = X509_new();
+    SB_CLEANUP(x509) X509 *cert = X509_new();
     if (!cert || !X509_set_version(cert, X509_VERSION_3) || !set_serial(cert) ||
         !X509_gmtime_adj(X509_getm_notBefore(cert), -DAY) ||
         !X509_gmtime_adj(X509_getm_notAfter(cert), days * DAY) || !X509_set_pubkey(cert, key) ||
@@ -94,10 +93,8 @@ static X509 *cert_new(const char *common_name, EVP_PKEY *key, long days)
 static X509 *ca_cert_new(const char *name, EVP_PKEY *key)
 {
     /* RFC 5280 allows 64 characters in a common name. */
-    SB_CLEANUP(free)
-    char *common_name = sb_xasprintf("sbx %.57s CA", name);
-    SB_CLEANUP(x509)
-    X509 *cert = cert_new(common_name, key, CA_DAYS);
+    SB_CLEANUP(free) char *common_name = sb_xasprintf("sbx %.57s CA", name);
+    SB_CLEANUP(x509) X509 *cert = cert_new(common_name, key, CA_DAYS);
     if (!cert || !X509_set_issuer_name(cert, X509_get_subject_name(cert)) ||
         !add_extension(cert, cert, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") ||
         !add_extension(cert, cert, NID_key_usage, "critical,keyCertSign,cRLSign") ||
@@ -111,8 +108,7 @@ static X509 *ca_cert_new(const char *name, EVP_PKEY *key)
 /* The key as PEM; OpenSSL's copy is wiped. */
 static char *key_to_pem(EVP_PKEY *key)
 {
-    SB_CLEANUP(bio)
-    BIO *bio = BIO_new(BIO_s_secmem());
+    SB_CLEANUP(bio) BIO *bio = BIO_new(BIO_s_secmem());
     char *text = NULL;
     if (!bio || !PEM_write_bio_PKCS8PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL)) {
         return NULL;
@@ -123,8 +119,7 @@ static char *key_to_pem(EVP_PKEY *key)
 
 static char *cert_to_pem(X509 *cert)
 {
-    SB_CLEANUP(bio)
-    BIO *bio = BIO_new(BIO_s_mem());
+    SB_CLEANUP(bio) BIO *bio = BIO_new(BIO_s_mem());
     char *text = NULL;
     if (!bio || !PEM_write_bio_X509(bio, cert)) {
         return NULL;
@@ -135,12 +130,9 @@ static char *cert_to_pem(X509 *cert)
 
 int ca_generate(const char *name, char **ret_cert_pem, char **ret_key_pem, struct sb_err **err)
 {
-    SB_CLEANUP(pkey)
-    EVP_PKEY *key = EVP_EC_gen("P-256");
-    SB_CLEANUP(x509)
-    X509 *cert = key ? ca_cert_new(name, key) : NULL;
-    SB_CLEANUP(free)
-    char *cert_pem = cert ? cert_to_pem(cert) : NULL;
+    SB_CLEANUP(pkey) EVP_PKEY *key = EVP_EC_gen("P-256");
+    SB_CLEANUP(x509) X509 *cert = key ? ca_cert_new(name, key) : NULL;
+    SB_CLEANUP(free) char *cert_pem = cert ? cert_to_pem(cert) : NULL;
     char *key_pem = cert_pem ? key_to_pem(key) : NULL;
     if (!key_pem) {
         return ca_fail(err, "cannot make a certificate authority");
@@ -161,12 +153,9 @@ static int no_password(char *buf, int size, int writing, void *arg)
 
 int ca_new(const char *cert_pem, const char *key_pem, struct ca **ret, struct sb_err **err)
 {
-    SB_CLEANUP(ca)
-    struct ca *ca = sb_xcalloc(1, sizeof(*ca));
-    SB_CLEANUP(bio)
-    BIO *cert_bio = BIO_new_mem_buf(cert_pem, -1);
-    SB_CLEANUP(bio)
-    BIO *key_bio = BIO_new_mem_buf(key_pem, -1);
+    SB_CLEANUP(ca) struct ca *ca = sb_xcalloc(1, sizeof(*ca));
+    SB_CLEANUP(bio) BIO *cert_bio = BIO_new_mem_buf(cert_pem, -1);
+    SB_CLEANUP(bio) BIO *key_bio = BIO_new_mem_buf(key_pem, -1);
     ca->cert = cert_bio ? PEM_read_bio_X509(cert_bio, NULL, no_password, NULL) : NULL;
     if (!ca->cert) {
         return ca_fail(err, "cannot read the sandbox's CA certificate");
@@ -239,8 +228,7 @@ static bool add_host(X509 *cert, const char *host)
 
 static X509 *leaf_new(struct ca *ca, const char *host)
 {
-    SB_CLEANUP(x509)
-    X509 *cert = cert_new("sbx proxy", ca->leaf_key, LEAF_DAYS);
+    SB_CLEANUP(x509) X509 *cert = cert_new("sbx proxy", ca->leaf_key, LEAF_DAYS);
     if (!cert || !X509_set_issuer_name(cert, X509_get_subject_name(ca->cert)) ||
         !add_extension(cert, ca->cert, NID_basic_constraints, "critical,CA:FALSE") ||
         !add_extension(cert, ca->cert, NID_key_usage, "critical,digitalSignature") ||
@@ -270,10 +258,8 @@ static int select_alpn(SSL *ssl, const unsigned char **ret, unsigned char *ret_l
 
 static SSL_CTX *leaf_ctx_new(struct ca *ca, const char *host)
 {
-    SB_CLEANUP(x509)
-    X509 *cert = leaf_new(ca, host);
-    SB_CLEANUP(ssl_ctx)
-    SSL_CTX *ctx = cert ? SSL_CTX_new(TLS_server_method()) : NULL;
+    SB_CLEANUP(x509) X509 *cert = leaf_new(ca, host);
+    SB_CLEANUP(ssl_ctx) SSL_CTX *ctx = cert ? SSL_CTX_new(TLS_server_method()) : NULL;
     if (!ctx || !SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) ||
         !SSL_CTX_use_certificate(ctx, cert) || !SSL_CTX_use_PrivateKey(ctx, ca->leaf_key)) {
         return NULL;

@@ -51,8 +51,7 @@ static int read_root(const json_t *root, struct config **ret, struct sb_err **er
     if (sb_json_int(root, "version", 0) != 1) {
         return sb_fail(err, SB_EPROTO, "proxy configuration: expected \"version\": 1");
     }
-    SB_CLEANUP(config)
-    struct config *config = sb_xcalloc(1, sizeof(*config));
+    SB_CLEANUP(config) struct config *config = sb_xcalloc(1, sizeof(*config));
     const char *sandbox = sb_json_str(root, "sandbox");
     config->sandbox = sb_xstrdup(sandbox ? sandbox : "");
     int r = policy_from_json(json_object_get(root, "rules"), &config->policy, err);
@@ -60,8 +59,7 @@ static int read_root(const json_t *root, struct config **ret, struct sb_err **er
         return sb_wrap(err, r, "proxy configuration: 'rules'");
     }
     json_t *inject = json_object_get(root, "inject");
-    SB_CLEANUP(json)
-    json_t *none = inject ? NULL : json_array();
+    SB_CLEANUP(json) json_t *none = inject ? NULL : json_array();
     config->inject = inject_set_from_json(inject ? inject : none);
     if (!config->inject) {
         return sb_fail(err, SB_EPROTO, "proxy configuration: 'inject' is malformed");

@@ -182,8 +182,7 @@ int conn_refuse(struct conn *conn, const char *reason)
     char *why = reason         ? sb_xasprintf("reason: %s", reason)
                 : record->rule ? sb_xasprintf("rule: %s (%s)", record->rule, record->origin)
                                : sb_xstrdup("no rule allows it");
-    SB_CLEANUP(free)
-    char *advice = advise(conn, reason);
+    SB_CLEANUP(free) char *advice = advise(conn, reason);
     SB_CLEANUP(free)
     char *text = sb_xasprintf("sbx: %s:%u is blocked for this sandbox\n%s\n%s", record->host,
                               record->port, why, advice);
@@ -297,12 +296,10 @@ static int reached(struct conn *conn, int fd)
         conn_exchange_begin(conn);
         return STEP_AGAIN;
     }
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     if (tls_start_client(conn->proxy->tls, conn->host.text, conn->host.is_address,
                          &conn->server.stream, &err) < 0) {
-        SB_CLEANUP(free)
-        char *text = sb_xasprintf("sbx: %s\n", err->message);
+        SB_CLEANUP(free) char *text = sb_xasprintf("sbx: %s\n", err->message);
         return conn_answer(conn, 502, "Bad Gateway", text);
     }
     conn->state = CONN_UP_TLS;

@@ -64,8 +64,7 @@ static bool sni_agrees(const struct conn *conn, const char *sni, bool has_name,
 
 static int terminate_tls(struct conn *conn, const char *name)
 {
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     int r = tls_start_server(conn->proxy->tls, conn->proxy->config, name, &conn->client.stream,
                              conn->client.in.data, conn->client.in.len, &err);
     if (r < 0) {

@@ -9,8 +9,7 @@ enum { HTTP_PORT = 80, HTTPS_PORT = 443 };
 
 static int bad_request(struct conn *conn, const char *why)
 {
-    SB_CLEANUP(free)
-    char *text = sb_xasprintf("sbx: request refused: %s\n", why);
+    SB_CLEANUP(free) char *text = sb_xasprintf("sbx: request refused: %s\n", why);
     return conn_answer(conn, 400, "Bad Request", text);
 }
 

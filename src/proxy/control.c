@@ -38,8 +38,7 @@ static int store_fd(struct proxy *proxy, const char *name, int fd)
 
 int control_take_listeners(int sock, struct proxy *proxy, struct sb_err **err)
 {
-    SB_CLEANUP(msg)
-    struct sb_msg msg = {0};
+    SB_CLEANUP(msg) struct sb_msg msg = {0};
     int r = sb_msg_recv(sock, &msg, err);
     if (r <= 0) {
         return r < 0 ? r : sb_fail(err, SB_EPROTO, "the supervisor closed its socket");
@@ -76,10 +75,8 @@ static bool same_text(const char *a, const char *b)
 static json_t *replace_config(struct sb_msg *msg)
 {
     struct proxy *proxy = control.proxy;
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
-    SB_CLEANUP(config)
-    struct config *config = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
+    SB_CLEANUP(config) struct config *config = NULL;
     if (msg->nfds != 1) {
         return failure("config: expected one descriptor");
     }
@@ -107,8 +104,7 @@ static json_t *replace_config(struct sb_msg *msg)
 
 static json_t *make_ca(void)
 {
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     char *cert = NULL, *key = NULL;
     const struct config *config = control.proxy->config;
     if (ca_generate(config ? config->sandbox : "sandbox", &cert, &key, &err) < 0) {
@@ -162,8 +158,7 @@ static json_t *handle(struct sb_msg *msg)
 static void on_message(void *arg, uint32_t events)
 {
     (void)arg, (void)events;
-    SB_CLEANUP(msg)
-    struct sb_msg msg = {0};
+    SB_CLEANUP(msg) struct sb_msg msg = {0};
     int r = sb_msg_recv(control.sock, &msg, NULL);
     if (r == -EAGAIN || r == SB_EPROTO) {
         return;
@@ -172,8 +167,7 @@ static void on_message(void *arg, uint32_t events)
         sb_loop_stop(control.proxy->loop);
         return;
     }
-    SB_CLEANUP(json)
-    json_t *reply = handle(&msg);
+    SB_CLEANUP(json) json_t *reply = handle(&msg);
     if (reply && sb_msg_send(control.sock, reply, NULL, 0, NULL) < 0) {
         sb_loop_stop(control.proxy->loop);
     }

@@ -159,8 +159,7 @@ struct inject_set *inject_set_from_json(const json_t *inject_array)
     if (!json_is_array(inject_array) || json_array_size(inject_array) > RULES_MAX) {
         return NULL;
     }
-    SB_CLEANUP(inject_set)
-    struct inject_set *set = sb_xcalloc(1, sizeof(*set));
+    SB_CLEANUP(inject_set) struct inject_set *set = sb_xcalloc(1, sizeof(*set));
     set->rules = sb_xcalloc(json_array_size(inject_array) + 1, sizeof(*set->rules));
     for (size_t i = 0; i < json_array_size(inject_array); i++) {
         set->n = i + 1; /* a rule that fails half-way is released, too */

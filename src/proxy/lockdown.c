@@ -124,8 +124,7 @@ static int forbid_files(struct sb_err **err)
                                                                       : abi < 3 ? 14
                                                                                 : 15)) -
                                                               1};
-    SB_CLEANUP(fd)
-    int fd = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
+    SB_CLEANUP(fd) int fd = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
     if (fd < 0 || syscall(SYS_landlock_restrict_self, fd, 0) < 0) {
         return sb_fail_errno(err, errno, "Landlock");
     }

@@ -59,8 +59,7 @@ int main(int argc, char **argv)
     sb_json_wipe_freed();
     signal(SIGPIPE, SIG_IGN);
     raise_descriptor_limit();
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     if (run(allow_probe, &err) < 0) {
         sb_err_print(err);
         return sb_err_exit_code(err);

@@ -20,10 +20,8 @@ struct cgroup {
 
 static bool write_value(const char *dir, const char *file, const char *value)
 {
-    SB_CLEANUP(free)
-    char *path = sb_xasprintf("%s/%s", dir, file);
-    SB_CLEANUP(fd)
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", dir, file);
+    SB_CLEANUP(fd) int fd = open(path, O_WRONLY | O_CLOEXEC);
     return fd >= 0 && sb_write_all(fd, value, strlen(value)) == 0;
 }
 
@@ -38,8 +36,7 @@ static bool write_number(const char *dir, const char *file, uint64_t value)
  */
 static char *own_group(const char *controller)
 {
-    SB_CLEANUP(buf)
-    struct sb_buf text;
+    SB_CLEANUP(buf) struct sb_buf text;
     sb_buf_init(&text, 1 << 16);
     if (sb_read_file(AT_FDCWD, "/proc/self/cgroup", &text, NULL) < 0) {
         return NULL;
@@ -75,16 +72,14 @@ static bool make_group(struct cgroup *cgroup, char *dir)
 static bool create_v1(struct cgroup *cgroup, const char *name, const char *controller,
                       const char *probe)
 {
-    SB_CLEANUP(free)
-    char *own = own_group(controller);
+    SB_CLEANUP(free) char *own = own_group(controller);
     if (!own) {
         return false;
     }
     SB_CLEANUP(free)
     char *parent =
         sb_xasprintf("/sys/fs/cgroup/%s%s", controller, strcmp(own, "/") == 0 ? "" : own);
-    SB_CLEANUP(free)
-    char *file = sb_xasprintf("%s/sbx-%s/%s", parent, name, probe);
+    SB_CLEANUP(free) char *file = sb_xasprintf("%s/sbx-%s/%s", parent, name, probe);
     if (!make_group(cgroup, sb_xasprintf("%s/sbx-%s", parent, name))) {
         return false;
     }
@@ -112,8 +107,7 @@ static bool setup_v1(struct cgroup *cgroup, const char *name)
 
 static bool setup_v2(struct cgroup *cgroup, const char *name)
 {
-    SB_CLEANUP(free)
-    char *own = own_group("");
+    SB_CLEANUP(free) char *own = own_group("");
     if (!own || access("/sys/fs/cgroup/cgroup.controllers", F_OK) < 0) {
         return false;
     }
@@ -125,8 +119,7 @@ static bool setup_v2(struct cgroup *cgroup, const char *name)
     } else {
         *slash = '\0';
     }
-    SB_CLEANUP(free)
-    char *parent = sb_xasprintf("/sys/fs/cgroup%s", own);
+    SB_CLEANUP(free) char *parent = sb_xasprintf("/sys/fs/cgroup%s", own);
     write_value(parent, "cgroup.subtree_control", "+memory +pids +cpu");
     if (!make_group(cgroup, sb_xasprintf("%s/sbx-%s", parent, name))) {
         return false;

@@ -36,8 +36,7 @@ int sandbox_save(const char *name, const json_t *config, struct sb_err **err)
 
 int sandbox_connect(const char *name, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *runtime = NULL;
+    SB_CLEANUP(free) char *runtime = NULL;
     int r = sandbox_runtime_dir(name, &runtime, err);
     if (r < 0) {
         return r;
@@ -52,8 +51,7 @@ int sandbox_connect(const char *name, struct sb_err **err)
 /* Reads one reply; a refusal becomes our error. */
 static int read_reply(int sock, struct sb_msg *ret, struct sb_err **err)
 {
-    SB_CLEANUP(msg)
-    struct sb_msg reply = {0};
+    SB_CLEANUP(msg) struct sb_msg reply = {0};
     int r = sb_msg_recv(sock, &reply, err);
     if (r <= 0) {
         return r < 0 ? r : sb_fail(err, SB_EFAIL, "the sandbox's supervisor ended unexpectedly");
@@ -78,8 +76,7 @@ static int read_reply(int sock, struct sb_msg *ret, struct sb_err **err)
 int sandbox_ask(const char *name, const json_t *request, const int *fds, size_t nfds,
                 struct sb_msg *ret, struct sb_err **err)
 {
-    SB_CLEANUP(fd)
-    int sock = sandbox_connect(name, err);
+    SB_CLEANUP(fd) int sock = sandbox_connect(name, err);
     if (sock == -ENOENT) {
         sb_fail(err, SB_EFAIL, "sandbox '%s' is not running", name);
         sb_hint(err, "start it with 'sbx start %s'", name);
@@ -113,16 +110,13 @@ static _Noreturn void exec_supervisor(const char *path, const char *name, int st
 /* One start at a time per sandbox: the second waits and finds it running. */
 static int lock_start(const char *name, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *dir = NULL;
+    SB_CLEANUP(free) char *dir = NULL;
     int r = sandbox_dir(name, &dir, err);
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(free)
-    char *path = sb_xasprintf("%s/start.lock", dir);
-    SB_CLEANUP(fd)
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/start.lock", dir);
+    SB_CLEANUP(fd) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0 || flock(fd, LOCK_EX) < 0) {
         return sb_fail_errno(err, errno, "lock '%s'", path);
     }
@@ -131,10 +125,8 @@ static int lock_start(const char *name, struct sb_err **err)
 
 static int spawn_supervisor(const char *name, int *ret_starter, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *path = NULL;
-    SB_CLEANUP(free)
-    char *log_path = NULL;
+    SB_CLEANUP(free) char *path = NULL;
+    SB_CLEANUP(free) char *log_path = NULL;
     int r = sandbox_helper_path("sbx-supervisor", &path, err);
     r = r < 0 ? r : sandbox_log_path(name, ".supervisor.log", &log_path, err);
     if (r < 0) {
@@ -169,19 +161,16 @@ static int starter_fd = -1;
 
 int sandbox_start(const char *name, bool *ret_started, struct sb_err **err)
 {
-    SB_CLEANUP(fd)
-    int lock = lock_start(name, err);
+    SB_CLEANUP(fd) int lock = lock_start(name, err);
     if (lock < 0) {
         return lock;
     }
-    SB_CLEANUP(fd)
-    int running = sandbox_connect(name, NULL);
+    SB_CLEANUP(fd) int running = sandbox_connect(name, NULL);
     if (running >= 0) {
         *ret_started = false;
         return 0;
     }
-    SB_CLEANUP(fd)
-    int starter = -1;
+    SB_CLEANUP(fd) int starter = -1;
     int r = spawn_supervisor(name, &starter, err);
     r = r < 0 ? r : read_reply(starter, NULL, err);
     if (r < 0) {
@@ -203,8 +192,7 @@ int sandbox_mark_ready(const char *name, json_t *config, struct sb_err **err)
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(json)
-    json_t *request = json_pack("{s:s}", "op", "ready");
+    SB_CLEANUP(json) json_t *request = json_pack("{s:s}", "op", "ready");
     r = sandbox_ask(name, request, NULL, 0, NULL, err);
     if (r == 0 && starter_fd >= 0) {
         close(sb_steal_fd(&starter_fd));
@@ -216,24 +204,21 @@ int sandbox_mark_ready(const char *name, json_t *config, struct sb_err **err)
 
 static int stop_with_grace(const char *name, int grace_ms, struct sb_err **err)
 {
-    SB_CLEANUP(fd)
-    int sock = sandbox_connect(name, err);
+    SB_CLEANUP(fd) int sock = sandbox_connect(name, err);
     if (sock == -ENOENT) {
         return 0;
     }
     if (sock < 0) {
         return sock;
     }
-    SB_CLEANUP(json)
-    json_t *request = json_pack("{s:s,s:i}", "op", "stop", "grace_ms", grace_ms);
+    SB_CLEANUP(json) json_t *request = json_pack("{s:s,s:i}", "op", "stop", "grace_ms", grace_ms);
     int r = sb_msg_send(sock, request, NULL, 0, err);
     if (r < 0) {
         return r;
     }
     /* Its reply comes when everything has ended; then it goes and the socket closes. */
     r = read_reply(sock, NULL, err);
-    SB_CLEANUP(msg)
-    struct sb_msg end = {0};
+    SB_CLEANUP(msg) struct sb_msg end = {0};
     return r < 0 ? r : (sb_msg_recv(sock, &end, NULL), 0);
 }
 
@@ -257,10 +242,8 @@ static int remove_layers(const char *dir, struct sb_err **err)
 
 int sandbox_remove(const char *name, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *dir = NULL;
-    SB_CLEANUP(free)
-    char *runtime = NULL;
+    SB_CLEANUP(free) char *dir = NULL;
+    SB_CLEANUP(free) char *runtime = NULL;
     int r = stop_with_grace(name, 0, err);
     r = r < 0 ? r : sandbox_dir(name, &dir, err);
     r = r < 0 ? r : sandbox_runtime_dir(name, &runtime, err);
@@ -276,8 +259,7 @@ int sandbox_remove(const char *name, struct sb_err **err)
 int sandbox_each(int (*fn)(const char *name, void *arg, struct sb_err **err), void *arg,
                  struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *base = NULL;
+    SB_CLEANUP(free) char *base = NULL;
     int r = sb_path_state_sub("sandboxes", &base, err);
     if (r < 0) {
         return r;
@@ -297,13 +279,11 @@ int sandbox_each(int (*fn)(const char *name, void *arg, struct sb_err **err), vo
 static int reload_one(const char *name, void *arg, struct sb_err **err)
 {
     (void)arg;
-    SB_CLEANUP(fd)
-    int sock = sandbox_connect(name, NULL);
+    SB_CLEANUP(fd) int sock = sandbox_connect(name, NULL);
     if (sock < 0) {
         return 0; /* stopped: it reads everything when it starts */
     }
-    SB_CLEANUP(json)
-    json_t *request = json_pack("{s:s}", "op", "reload");
+    SB_CLEANUP(json) json_t *request = json_pack("{s:s}", "op", "reload");
     int r = sb_msg_send(sock, request, NULL, 0, err);
     r = r < 0 ? r : read_reply(sock, NULL, err);
     return r < 0 ? sb_wrap(err, r, "tell the running sandbox '%s'", name) : 0;
@@ -349,8 +329,7 @@ static int list_one(const char *name, void *arg, struct sb_err **err)
 
 int sandbox_list(json_t **ret, struct sb_err **err)
 {
-    SB_CLEANUP(json)
-    json_t *list = json_array();
+    SB_CLEANUP(json) json_t *list = json_array();
     int r = sandbox_each(list_one, list, err);
     if (r == 0) {
         *ret = sb_steal(&list);
@@ -361,13 +340,11 @@ int sandbox_list(json_t **ret, struct sb_err **err)
 static int take_slot(const char *name, void *arg, struct sb_err **err)
 {
     (void)err;
-    SB_CLEANUP(json)
-    json_t *config = NULL;
+    SB_CLEANUP(json) json_t *config = NULL;
     if (state_load(name, &config, NULL) == 0) {
         json_int_t slot = sb_json_int(config, "slot", -1);
         if (slot >= 0) {
-            SB_CLEANUP(free)
-            char *key = sb_xasprintf("%lld", (long long)slot);
+            SB_CLEANUP(free) char *key = sb_xasprintf("%lld", (long long)slot);
             json_object_set_new(arg, key, json_true());
         }
     }
@@ -377,8 +354,7 @@ static int take_slot(const char *name, void *arg, struct sb_err **err)
 int sandbox_free_slot(unsigned *ret_slot, struct sb_err **err)
 {
     enum { SLOTS = 16384 };
-    SB_CLEANUP(json)
-    json_t *taken = json_object();
+    SB_CLEANUP(json) json_t *taken = json_object();
     int r = sandbox_each(take_slot, taken, err);
     for (unsigned slot = 0; r == 0 && slot < SLOTS; slot++) {
         char key[16];

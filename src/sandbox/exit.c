@@ -27,8 +27,7 @@ static _Noreturn void exec_proxy(const char *path, int channel)
 
 int exit_proxy_spawn(struct exit_proxy *ret, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *path = NULL;
+    SB_CLEANUP(free) char *path = NULL;
     int r = sandbox_helper_path("sbx-proxy", &path, err);
     if (r < 0) {
         return r;
@@ -55,8 +54,7 @@ int exit_proxy_spawn(struct exit_proxy *ret, struct sb_err **err)
 /* Waits for its {"ok":…}. */
 static int await_reply(const struct exit_proxy *proxy, struct sb_msg *ret, struct sb_err **err)
 {
-    SB_CLEANUP(msg)
-    struct sb_msg msg = {0};
+    SB_CLEANUP(msg) struct sb_msg msg = {0};
     int r = sb_msg_recv(proxy->socket, &msg, err);
     if (r == -EAGAIN) {
         return sb_fail(err, SB_ESTART, "the proxy did not answer within %d s", PROXY_WAIT_S);
@@ -78,8 +76,7 @@ static int await_reply(const struct exit_proxy *proxy, struct sb_msg *ret, struc
 int exit_proxy_listen(const struct exit_proxy *proxy, const int listeners[NET_LISTENERS],
                       int log_fd, struct sb_err **err)
 {
-    SB_CLEANUP(json)
-    json_t *names = json_array();
+    SB_CLEANUP(json) json_t *names = json_array();
     int fds[NET_LISTENERS + 1];
     size_t count = 0;
     for (size_t i = 0; i < NET_LISTENERS; i++) {
@@ -90,8 +87,7 @@ int exit_proxy_listen(const struct exit_proxy *proxy, const int listeners[NET_LI
     }
     json_array_append_new(names, json_string("log"));
     fds[count++] = log_fd;
-    SB_CLEANUP(json)
-    json_t *message = json_pack("{s:s,s:O}", "op", "listen", "fds", names);
+    SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:O}", "op", "listen", "fds", names);
     return sb_msg_send(proxy->socket, message, fds, count, err);
 }
 
@@ -102,25 +98,21 @@ int exit_proxy_configure(const struct exit_proxy *proxy, const json_t *config, s
         return sb_fail(err, SB_EFAIL, "cannot write the proxy's configuration");
     }
     size_t len = strlen(text);
-    SB_CLEANUP(fd)
-    int memfd = sb_memfd("sbx-config", text, len);
+    SB_CLEANUP(fd) int memfd = sb_memfd("sbx-config", text, len);
     explicit_bzero(text, len);
     free(text);
     if (memfd < 0) {
         return sb_fail_errno(err, -memfd, "make the proxy's configuration");
     }
-    SB_CLEANUP(json)
-    json_t *message = json_pack("{s:s}", "op", "config");
+    SB_CLEANUP(json) json_t *message = json_pack("{s:s}", "op", "config");
     int r = sb_msg_send(proxy->socket, message, &memfd, 1, err);
     return r < 0 ? r : await_reply(proxy, NULL, err);
 }
 
 int exit_proxy_make_ca(const struct exit_proxy *proxy, json_t **ret, struct sb_err **err)
 {
-    SB_CLEANUP(json)
-    json_t *message = json_pack("{s:s}", "op", "ca");
-    SB_CLEANUP(msg)
-    struct sb_msg reply = {0};
+    SB_CLEANUP(json) json_t *message = json_pack("{s:s}", "op", "ca");
+    SB_CLEANUP(msg) struct sb_msg reply = {0};
     int r = sb_msg_send(proxy->socket, message, NULL, 0, err);
     r = r < 0 ? r : await_reply(proxy, &reply, err);
     if (r < 0) {
@@ -150,10 +142,8 @@ static void add_kit_rules(json_t *rules, const json_t *plan, const char *key)
     for (size_t i = 0; i < json_array_size(entries); i++) {
         const json_t *entry = json_array_get(entries, i);
         const char *kit = sb_json_str(entry, "kit");
-        SB_CLEANUP(free)
-        char *text = sb_xasprintf("%s %s", key, sb_json_str(entry, "rule"));
-        SB_CLEANUP(free)
-        char *origin = sb_xasprintf("kit:%s", kit ? kit : "?");
+        SB_CLEANUP(free) char *text = sb_xasprintf("%s %s", key, sb_json_str(entry, "rule"));
+        SB_CLEANUP(free) char *origin = sb_xasprintf("kit:%s", kit ? kit : "?");
         json_array_append_new(rules, json_pack("{s:s,s:s}", "text", text, "origin", origin));
     }
 }
@@ -162,8 +152,7 @@ static void add_kit_rules(json_t *rules, const json_t *plan, const char *key)
 static json_t *host_pins(void)
 {
     json_t *pins = json_object();
-    SB_CLEANUP(buf)
-    struct sb_buf text;
+    SB_CLEANUP(buf) struct sb_buf text;
     sb_buf_init(&text, 1 << 20);
     if (sb_read_file(AT_FDCWD, "/etc/hosts", &text, NULL) < 0) {
         return pins;
@@ -191,12 +180,9 @@ int exit_compose(const char *name, const json_t *config, const json_t *ca, json_
                  json_t **ret_sentinels, struct sb_err **err)
 {
     const json_t *plan = json_object_get(config, "plan");
-    SB_CLEANUP(json)
-    json_t *rules = json_array();
-    SB_CLEANUP(json)
-    json_t *inject = NULL;
-    SB_CLEANUP(json)
-    json_t *sentinels = NULL;
+    SB_CLEANUP(json) json_t *rules = json_array();
+    SB_CLEANUP(json) json_t *inject = NULL;
+    SB_CLEANUP(json) json_t *sentinels = NULL;
     int r = policy_store_rules(name, rules, NULL, err);
     r = r < 0 ? r : secret_resolve(name, plan, &inject, &sentinels, err);
     if (r < 0) {
@@ -204,8 +190,7 @@ int exit_compose(const char *name, const json_t *config, const json_t *ca, json_
     }
     add_kit_rules(rules, plan, "allow");
     add_kit_rules(rules, plan, "deny");
-    SB_CLEANUP(json)
-    json_t *hosts = host_pins();
+    SB_CLEANUP(json) json_t *hosts = host_pins();
     *ret_config = json_pack("{s:i,s:s,s:O,s:O,s:O}", "version", 1, "sandbox", name, "rules", rules,
                             "inject", inject, "hosts", hosts);
     if (ca) {

@@ -20,8 +20,7 @@ struct subid {
 
 static bool subid_find(const char *file, struct subid *ret)
 {
-    SB_CLEANUP(buf)
-    struct sb_buf text;
+    SB_CLEANUP(buf) struct sb_buf text;
     sb_buf_init(&text, 1 << 20);
     if (sb_read_file(AT_FDCWD, file, &text, NULL) < 0) {
         return false;
@@ -86,10 +85,8 @@ pid_t idmap_clone(const struct idmap *map, pid_t (*fn)(void *arg), void *arg)
 
 static int write_proc(pid_t pid, const char *file, const char *text)
 {
-    SB_CLEANUP(free)
-    char *path = sb_xasprintf("/proc/%d/%s", pid, file);
-    SB_CLEANUP(fd)
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    SB_CLEANUP(free) char *path = sb_xasprintf("/proc/%d/%s", pid, file);
+    SB_CLEANUP(fd) int fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text)) {
         return -errno;
     }
@@ -198,8 +195,7 @@ static int userns_of_maps(const char *uid_map, const char *gid_map, struct sb_er
     }
     int r = write_maps(pid, uid_map, gid_map, false, err);
     if (r == 0) {
-        SB_CLEANUP(free)
-        char *path = sb_xasprintf("/proc/%d/ns/user", pid);
+        SB_CLEANUP(free) char *path = sb_xasprintf("/proc/%d/ns/user", pid);
         r = open(path, O_RDONLY | O_CLOEXEC);
         r = r < 0 ? sb_fail_errno(err, errno, "open %s", path) : r;
     }
@@ -275,8 +271,7 @@ static int remove_path(void *arg)
 
 int idmap_remove_tree(const struct idmap *map, const char *path, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *copy = sb_xstrdup(path);
+    SB_CLEANUP(free) char *copy = sb_xstrdup(path);
     int r = idmap_run_as(map, remove_path, copy, err);
     /* The top directory lies in one of ours. */
     int last = sb_remove_tree(AT_FDCWD, path);

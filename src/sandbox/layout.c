@@ -28,8 +28,7 @@ bool sandbox_name_valid(const char *name)
 
 int sandbox_dir(const char *name, char **ret_path, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *base = NULL;
+    SB_CLEANUP(free) char *base = NULL;
     int r = sb_path_state_sub("sandboxes", &base, err);
     if (r < 0) {
         return r;
@@ -40,8 +39,7 @@ int sandbox_dir(const char *name, char **ret_path, struct sb_err **err)
 
 int sandbox_runtime_dir(const char *name, char **ret_path, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *base = NULL;
+    SB_CLEANUP(free) char *base = NULL;
     int r = sb_path_runtime(&base, err);
     if (r < 0) {
         return r;
@@ -52,8 +50,7 @@ int sandbox_runtime_dir(const char *name, char **ret_path, struct sb_err **err)
 
 int sandbox_log_path(const char *name, const char *suffix, char **ret_path, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *base = NULL;
+    SB_CLEANUP(free) char *base = NULL;
     int r = sb_path_state_sub("log", &base, err);
     if (r < 0) {
         return r;
@@ -90,13 +87,11 @@ int sandbox_helper_path(const char *program, char **ret_path, struct sb_err **er
 
 int sandbox_control_connect(const char *runtime_dir)
 {
-    SB_CLEANUP(fd)
-    int dir = open(runtime_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    SB_CLEANUP(fd) int dir = open(runtime_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0) {
         return -errno;
     }
-    SB_CLEANUP(fd)
-    int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    SB_CLEANUP(fd) int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (sock < 0) {
         return -errno;
     }

@@ -323,8 +323,7 @@ static int setup_capture(struct sb_err **err)
 
 static int listen_on(int family, int type, uint16_t port)
 {
-    SB_CLEANUP(fd)
-    int fd = socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    SB_CLEANUP(fd) int fd = socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
         return -errno;
     }

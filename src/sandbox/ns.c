@@ -85,8 +85,7 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
         return r;
     }
     cgroup_apply_rlimits(spec->cgroup);
-    SB_CLEANUP(json)
-    json_t *names = json_array();
+    SB_CLEANUP(json) json_t *names = json_array();
     int fds[NET_LISTENERS];
     size_t count = 0;
     for (size_t i = 0; i < NET_LISTENERS; i++) {
@@ -95,8 +94,7 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
             fds[count++] = listeners[i];
         }
     }
-    SB_CLEANUP(json)
-    json_t *message = json_pack("{s:s,s:O}", "event", "listeners", "which", names);
+    SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:O}", "event", "listeners", "which", names);
     r = sb_msg_send(channel, message, fds, count, err);
     r = r < 0 ? r : confine_filter_load(filter, err);
     return r < 0 ? r : exec_init(spec, channel, err);
@@ -141,8 +139,7 @@ static int userns_refused(int errnum, struct sb_err **err)
 
 static int receive_listeners(int channel, struct ns_sandbox *sandbox, struct sb_err **err)
 {
-    SB_CLEANUP(msg)
-    struct sb_msg msg = {0};
+    SB_CLEANUP(msg) struct sb_msg msg = {0};
     int r = sb_msg_recv(channel, &msg, err);
     if (r <= 0) {
         return r < 0 ? r : sb_fail(err, SB_ESTART, "the sandbox's first process ended too early");

@@ -68,8 +68,7 @@ static int clone_tree(const char *path, uint64_t attrs, int userns, int *ret_tre
     /* An ordinary user may not take a mount apart from what is mounted on it (mount_namespaces(7)).
      */
     unsigned recursive = userns < 0 ? AT_RECURSIVE : 0;
-    SB_CLEANUP(fd)
-    int tree = open_tree_fd(path, recursive);
+    SB_CLEANUP(fd) int tree = open_tree_fd(path, recursive);
     if (tree < 0) {
         return sb_fail_errno(err, -tree, "clone the mount of '%s'", path);
     }
@@ -93,8 +92,7 @@ static int clone_tree(const char *path, uint64_t attrs, int userns, int *ret_tre
 static int clone_workspace(const struct rootfs *rootfs, struct rootfs_workspace *workspace,
                            struct sb_err **err)
 {
-    SB_CLEANUP(fd)
-    int userns = -1;
+    SB_CLEANUP(fd) int userns = -1;
     struct stat st;
     if (stat(workspace->path, &st) < 0) {
         return sb_fail_errno(err, errno, "workspace '%s'", workspace->path);
@@ -112,8 +110,7 @@ static int clone_workspace(const struct rootfs *rootfs, struct rootfs_workspace 
 
 int rootfs_clone_trees(struct rootfs *rootfs, struct sb_err **err)
 {
-    SB_CLEANUP(fd)
-    int userns = -1;
+    SB_CLEANUP(fd) int userns = -1;
     bool root = rootfs->map.mode == IDMAP_ROOT;
     if (root) {
         userns = idmap_system_userns(&rootfs->map, err);
@@ -180,15 +177,12 @@ static int stage_layers(const struct rootfs *rootfs)
 static int mount_overlay(const char *name, const char *lower, const char *target,
                          const char *const *upper_dirs)
 {
-    SB_CLEANUP(free)
-    char *upper = sb_xasprintf(STAGE "/state/%s.upper", name);
-    SB_CLEANUP(free)
-    char *work = sb_xasprintf(STAGE "/state/%s.work", name);
+    SB_CLEANUP(free) char *upper = sb_xasprintf(STAGE "/state/%s.upper", name);
+    SB_CLEANUP(free) char *work = sb_xasprintf(STAGE "/state/%s.work", name);
     int r = make_dir(upper, 0755);
     r = r < 0 ? r : make_dir(work, 0700);
     for (; r == 0 && upper_dirs && *upper_dirs; upper_dirs++) {
-        SB_CLEANUP(free)
-        char *path = sb_xasprintf("%s/%s", upper, *upper_dirs);
+        SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", upper, *upper_dirs);
         r = make_dir(path, 0755);
     }
     if (r < 0) {
@@ -224,10 +218,8 @@ static int mount_system(const struct rootfs *rootfs)
 
 static int bind_device(const char *name)
 {
-    SB_CLEANUP(free)
-    char *from = sb_xasprintf("/dev/%s", name);
-    SB_CLEANUP(free)
-    char *to = sb_xasprintf(NEWROOT "/dev/%s", name);
+    SB_CLEANUP(free) char *from = sb_xasprintf("/dev/%s", name);
+    SB_CLEANUP(free) char *to = sb_xasprintf(NEWROOT "/dev/%s", name);
     int fd = open(to, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0) {
         return -errno;
@@ -319,8 +311,7 @@ static int mount_workspaces(const struct rootfs *rootfs, struct sb_err **err)
 
 static int write_names(const char *hostname)
 {
-    SB_CLEANUP(free)
-    char *line = sb_xasprintf("%s\n", hostname);
+    SB_CLEANUP(free) char *line = sb_xasprintf("%s\n", hostname);
     SB_CLEANUP(free)
     char *hosts = sb_xasprintf("127.0.0.1 localhost %s\n::1 localhost ip6-localhost\n", hostname);
     int r = sb_write_file_atomic(AT_FDCWD, "/etc/hostname", line, strlen(line), 0644, NULL);

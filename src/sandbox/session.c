@@ -85,10 +85,8 @@ static json_t *exec_request(const struct sandbox_exec *exec)
 static int request_session(const char *name, struct session *s, const int *fds, size_t nfds,
                            struct sb_err **err)
 {
-    SB_CLEANUP(json)
-    json_t *request = exec_request(s->exec);
-    SB_CLEANUP(msg)
-    struct sb_msg reply = {0};
+    SB_CLEANUP(json) json_t *request = exec_request(s->exec);
+    SB_CLEANUP(msg) struct sb_msg reply = {0};
     int r = sandbox_ask(name, request, fds, nfds, &reply, err);
     if (r < 0) {
         return r;
@@ -135,8 +133,7 @@ static int failed_status(const json_t *event, struct sb_err **err)
 /* Returns 1 when the session has ended. `err` is set when the command could not be run. */
 static int on_channel(struct session *s, struct sb_err **err)
 {
-    SB_CLEANUP(msg)
-    struct sb_msg msg = {0};
+    SB_CLEANUP(msg) struct sb_msg msg = {0};
     int r = sb_msg_recv(s->channel, &msg, NULL);
     const char *event = r > 0 ? sb_json_str(msg.json, "event") : NULL;
     if (!event) {
@@ -348,8 +345,7 @@ int sandbox_run(const char *name, const struct sandbox_exec *exec, int *ret_stat
 int sandbox_write_file(const char *name, const char *path, const void *data, size_t len,
                        unsigned mode, unsigned uid, bool only_if_missing, struct sb_err **err)
 {
-    SB_CLEANUP(fd)
-    int content = sb_memfd("sbx-file", data, len);
+    SB_CLEANUP(fd) int content = sb_memfd("sbx-file", data, len);
     if (content < 0) {
         return sb_fail_errno(err, -content, "hold the content of '%s'", path);
     }
@@ -357,13 +353,10 @@ int sandbox_write_file(const char *name, const char *path, const void *data, siz
     json_t *request =
         json_pack("{s:s,s:s,s:i,s:i,s:i,s:b}", "op", "write", "path", path, "mode", (int)mode,
                   "uid", (int)uid, "gid", (int)uid, "only_if_missing", only_if_missing);
-    SB_CLEANUP(msg)
-    struct sb_msg opened = {0};
+    SB_CLEANUP(msg) struct sb_msg opened = {0};
     int r = sandbox_ask(name, request, &content, 1, &opened, err);
-    SB_CLEANUP(fd)
-    int channel = r < 0 ? -1 : sb_msg_steal_fd(&opened, 0);
-    SB_CLEANUP(msg)
-    struct sb_msg reply = {0};
+    SB_CLEANUP(fd) int channel = r < 0 ? -1 : sb_msg_steal_fd(&opened, 0);
+    SB_CLEANUP(msg) struct sb_msg reply = {0};
     r = r < 0 ? r : sb_msg_recv(channel, &reply, err);
     if (r > 0 && json_is_true(json_object_get(reply.json, "ok"))) {
         return 0;

@@ -11,21 +11,18 @@ enum { STATE_MAX = 16 << 20 };
 
 int state_load(const char *name, json_t **ret, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *dir = NULL;
+    SB_CLEANUP(free) char *dir = NULL;
     int r = sandbox_dir(name, &dir, err);
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(free)
-    char *path = sb_xasprintf("%s/sandbox.json", dir);
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/sandbox.json", dir);
     if (access(path, F_OK) < 0) {
         sb_fail(err, SB_ENOTFOUND, "there is no sandbox named '%s'", name);
         sb_hint(err, "'sbx ls' lists sandboxes, 'sbx create shell .' makes one");
         return SB_ENOTFOUND;
     }
-    SB_CLEANUP(buf)
-    struct sb_buf text;
+    SB_CLEANUP(buf) struct sb_buf text;
     sb_buf_init(&text, STATE_MAX);
     r = sb_read_file(AT_FDCWD, path, &text, err);
     if (r < 0) {
@@ -46,8 +43,7 @@ int state_load(const char *name, json_t **ret, struct sb_err **err)
 
 int state_save(const char *name, const json_t *config, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *dir = NULL;
+    SB_CLEANUP(free) char *dir = NULL;
     int r = sandbox_dir(name, &dir, err);
     if (r < 0) {
         return r;
@@ -56,9 +52,7 @@ int state_save(const char *name, const json_t *config, struct sb_err **err)
     if (r < 0) {
         return sb_fail_errno(err, -r, "create '%s'", dir);
     }
-    SB_CLEANUP(free)
-    char *path = sb_xasprintf("%s/sandbox.json", dir);
-    SB_CLEANUP(free)
-    char *text = json_dumps(config, JSON_INDENT(1));
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/sandbox.json", dir);
+    SB_CLEANUP(free) char *text = json_dumps(config, JSON_INDENT(1));
     return sb_write_file_atomic(AT_FDCWD, path, text, strlen(text), 0600, err);
 }

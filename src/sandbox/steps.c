@@ -99,8 +99,7 @@ static const char **step_argv(const json_t *step)
 
 static int run_command(struct runner *runner, const json_t *step, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    const char **argv = step_argv(step);
+    SB_CLEANUP(free) const char **argv = step_argv(step);
     const char *what = sb_json_str(step, "command");
     bool install = what != NULL;
     bool background = json_is_true(json_object_get(step, "background"));
@@ -126,8 +125,7 @@ static int run_command(struct runner *runner, const json_t *step, struct sb_err 
 static int write_host_file(struct runner *runner, const json_t *step, struct sb_err **err)
 {
     const char *path = sb_json_str(step, "path");
-    SB_CLEANUP(buf)
-    struct sb_buf data;
+    SB_CLEANUP(buf) struct sb_buf data;
     sb_buf_init(&data, FILE_MAX);
     int r = sb_read_file(AT_FDCWD, sb_json_str(step, "host_path"), &data, err);
     return r < 0 ? r
@@ -166,8 +164,7 @@ static int run_step(struct runner *runner, const json_t *step, struct sb_err **e
 static int run_steps(const char *name, const json_t *config, bool startup, bool quiet,
                      struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *log_path = NULL;
+    SB_CLEANUP(free) char *log_path = NULL;
     int r = sandbox_log_path(name, ".kit.log", &log_path, err);
     if (r < 0) {
         return r;
@@ -204,16 +201,14 @@ int steps_startup(const char *name, const json_t *config, bool quiet, struct sb_
 
 int sandbox_up(const char *name, bool quiet, bool *ret_started, struct sb_err **err)
 {
-    SB_CLEANUP(json)
-    json_t *config = NULL;
+    SB_CLEANUP(json) json_t *config = NULL;
     int r = sandbox_load(name, &config, err);
     if (r < 0) {
         return r;
     }
     const char *state = sb_json_str(config, "state");
     if (!state || strcmp(state, "ready") != 0) {
-        SB_CLEANUP(fd)
-        int busy = sandbox_connect(name, NULL);
+        SB_CLEANUP(fd) int busy = sandbox_connect(name, NULL);
         sb_fail(err, SB_ESTART, "sandbox '%s' %s", name,
                 busy >= 0 ? "is being created by another command"
                           : "was never finished: its creation was interrupted");

@@ -69,8 +69,7 @@ static int take_lock(struct supervisor *s, struct sb_err **err)
     if (r < 0) {
         return sb_fail_errno(err, -r, "create '%s'", s->runtime);
     }
-    SB_CLEANUP(free)
-    char *path = sb_xasprintf("%s/lock", s->runtime);
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/lock", s->runtime);
     s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (s->lock_fd < 0 || flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0) {
         return errno == EWOULDBLOCK ? sb_fail(err, SB_EEXIST, "sandbox '%s' runs already", s->name)
@@ -81,8 +80,7 @@ static int take_lock(struct supervisor *s, struct sb_err **err)
 
 static int open_log(struct supervisor *s, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *path = NULL;
+    SB_CLEANUP(free) char *path = NULL;
     int r = sandbox_log_path(s->name, ".jsonl", &path, err);
     if (r < 0) {
         return r;
@@ -147,14 +145,12 @@ static int prepare_rootfs(struct supervisor *s, int init_fd, struct sb_err **err
 
 static int start_namespaces(struct supervisor *s, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *path = NULL;
+    SB_CLEANUP(free) char *path = NULL;
     int r = sandbox_helper_path("sbx-init", &path, err);
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(fd)
-    int init_fd = open(path, O_RDONLY | O_CLOEXEC);
+    SB_CLEANUP(fd) int init_fd = open(path, O_RDONLY | O_CLOEXEC);
     if (init_fd < 0) {
         return sb_fail_errno(err, errno, "open '%s'", path);
     }
@@ -190,19 +186,16 @@ static int write_inside(struct supervisor *s, const char *path, const void *data
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) < 0) {
         return sb_fail_errno(err, errno, "socketpair");
     }
-    SB_CLEANUP(fd)
-    int near = channel[0];
+    SB_CLEANUP(fd) int near = channel[0];
     sb_msg_limit_wait(near, INIT_WAIT_S);
-    SB_CLEANUP(fd)
-    int content = sb_memfd("sbx-file", data, len);
+    SB_CLEANUP(fd) int content = sb_memfd("sbx-file", data, len);
     SB_CLEANUP(json)
     json_t *message = json_pack("{s:s,s:s,s:i,s:i,s:i,s:b}", "op", "write", "path", path, "mode",
                                 0644, "uid", 0, "gid", 0, "only_if_missing", 0);
     int fds[] = {channel[1], content};
     int r = content < 0 ? content : sb_msg_send(s->ns.channel, message, fds, 2, err);
     close(channel[1]);
-    SB_CLEANUP(msg)
-    struct sb_msg reply = {0};
+    SB_CLEANUP(msg) struct sb_msg reply = {0};
     r = r < 0 ? r : sb_msg_recv(near, &reply, err);
     if (r > 0 && json_is_true(json_object_get(reply.json, "ok"))) {
         return 0;
@@ -215,8 +208,7 @@ static int write_inside(struct supervisor *s, const char *path, const void *data
 static int install_ca(struct supervisor *s, struct sb_err **err)
 {
     const char *pem = sb_json_str(s->ca, "cert_pem");
-    SB_CLEANUP(buf)
-    struct sb_buf bundle;
+    SB_CLEANUP(buf) struct sb_buf bundle;
     sb_buf_init(&bundle, 8 << 20);
     int r = sb_read_file(AT_FDCWD, ENVIRONMENT_CA_BUNDLE, &bundle, NULL);
     if (r < 0) {
@@ -229,8 +221,7 @@ static int install_ca(struct supervisor *s, struct sb_err **err)
 
 static int ensure_ca(struct supervisor *s, bool *ret_made, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *path = sb_xasprintf("%s/ca.json", s->directory);
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/ca.json", s->directory);
     *ret_made = false;
     if (s->ca) {
         return 0;
@@ -254,8 +245,7 @@ static int ensure_ca(struct supervisor *s, bool *ret_made, struct sb_err **err)
 /* Tells the proxy what holds now: at start, on reload, and when a new proxy replaces a dead one. */
 static int configure_proxy(struct supervisor *s, struct sb_err **err)
 {
-    SB_CLEANUP(json)
-    json_t *config = NULL;
+    SB_CLEANUP(json) json_t *config = NULL;
     json_t *sentinels = NULL;
     int r = exit_compose(s->name, s->config, s->ca, &config, &sentinels, err);
     if (r < 0) {
@@ -300,8 +290,7 @@ static void on_proxy_end(void *arg, uint32_t events)
     (void)events;
     sb_loop_unwatch(s->loop, s->proxy_watch);
     exit_proxy_kill(&s->proxy);
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     if (replace_proxy(s, &err) < 0) {
         sb_err_print(err);
         sb_loop_stop(s->loop);
@@ -335,8 +324,7 @@ static void reply_error(int fd, const struct sb_err *err)
 
 static void reply_ok(int fd, const int *fds, size_t nfds)
 {
-    SB_CLEANUP(json)
-    json_t *reply = json_pack("{s:b}", "ok", 1);
+    SB_CLEANUP(json) json_t *reply = json_pack("{s:b}", "ok", 1);
     sb_msg_send(fd, reply, fds, nfds, NULL);
 }
 
@@ -391,8 +379,7 @@ static int op_session(struct supervisor *s, struct client *client, struct sb_msg
     bool exec = strcmp(sb_json_str(request->json, "op"), "exec") == 0;
     SB_CLEANUP(json)
     json_t *message = exec ? exec_message(s, request->json) : json_incref(request->json);
-    SB_CLEANUP(fd)
-    int channel = -1;
+    SB_CLEANUP(fd) int channel = -1;
     int r = forward_to_init(s, message, request, &channel, err);
     if (r == 0) {
         reply_ok(client->fd, &channel, 1);
@@ -406,10 +393,10 @@ static int op_status(struct supervisor *s, struct client *client, struct sb_msg 
     (void)request;
     (void)err;
     SB_CLEANUP(json)
-    json_t *reply = json_pack("{s:b,s:i,s:i,s:i,s:s,s:s,s:o}", "ok", 1, "pid", getpid(), "init_pid",
-                              s->ns.pid, "proxy_pid", s->proxy.pid, "limits",
-                              cgroup_kind(s->cgroup), "ids", idmap_mode_name(s->rootfs.map.mode),
-                              "ports", publish_list(s->publish));
+    json_t *reply =
+        json_pack("{s:b,s:i,s:i,s:i,s:s,s:s,s:o}", "ok", 1, "pid", getpid(), "init_pid", s->ns.pid,
+                  "proxy_pid", s->proxy.pid, "limits", cgroup_kind(s->cgroup), "ids",
+                  idmap_mode_name(s->rootfs.map.mode), "ports", publish_list(s->publish));
     return sb_msg_send(client->fd, reply, NULL, 0, NULL);
 }
 
@@ -434,8 +421,7 @@ static int op_stop(struct supervisor *s, struct client *client, struct sb_msg *r
         kill(s->ns.pid, SIGKILL);
         return 0;
     }
-    SB_CLEANUP(json)
-    json_t *message = json_pack("{s:s,s:I}", "op", "stop", "grace_ms", grace);
+    SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:I}", "op", "stop", "grace_ms", grace);
     return sb_msg_send(s->ns.channel, message, NULL, 0, err);
 }
 
@@ -460,8 +446,7 @@ static const struct {
 static void serve(struct client *client, struct sb_msg *request)
 {
     const char *op = sb_json_str(request->json, "op");
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     int r = SB_EPROTO;
     for (size_t i = 0; op && i < SB_ARRAY_LEN(operations); i++) {
         if (strcmp(op, operations[i].name) == 0) {
@@ -478,8 +463,7 @@ static void on_client(void *arg, uint32_t events)
 {
     struct client *client = arg;
     (void)events;
-    SB_CLEANUP(msg)
-    struct sb_msg request = {0};
+    SB_CLEANUP(msg) struct sb_msg request = {0};
     int r = sb_msg_recv(client->fd, &request, NULL);
     if (r == -EAGAIN) {
         return;
@@ -512,8 +496,7 @@ static void on_control(void *arg, uint32_t events)
 
 static int listen_control(struct supervisor *s, struct sb_err **err)
 {
-    SB_CLEANUP(fd)
-    int dir = open(s->runtime, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    SB_CLEANUP(fd) int dir = open(s->runtime, O_PATH | O_DIRECTORY | O_CLOEXEC);
     s->control_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/control", dir);
@@ -553,8 +536,7 @@ static void tear_down(struct supervisor *s)
     exit_proxy_kill(&s->proxy);
     cgroup_destroy(s->cgroup);
     if (s->lock_fd >= 0 && s->control_fd >= 0) {
-        SB_CLEANUP(free)
-        char *control = sb_xasprintf("%s/control", s->runtime);
+        SB_CLEANUP(free) char *control = sb_xasprintf("%s/control", s->runtime);
         unlink(control);
     }
     for (struct client *client = s->clients; client; client = client->next) {
@@ -568,8 +550,7 @@ static void tear_down(struct supervisor *s)
 
 static int await_init(struct supervisor *s, struct sb_err **err)
 {
-    SB_CLEANUP(msg)
-    struct sb_msg msg = {0};
+    SB_CLEANUP(msg) struct sb_msg msg = {0};
     /* Process 1 lives with what it guards: its silence must not become ours. */
     sb_msg_limit_wait(s->ns.channel, INIT_WAIT_S);
     int r = sb_msg_recv(s->ns.channel, &msg, err);

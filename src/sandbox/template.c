@@ -128,10 +128,8 @@ static uint64_t fingerprint(const char *init)
 
 int template_path(enum idmap_mode mode, char **ret_path, bool *ret_exists, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *base = NULL;
-    SB_CLEANUP(free)
-    char *init = NULL;
+    SB_CLEANUP(free) char *base = NULL;
+    SB_CLEANUP(free) char *init = NULL;
     int r = sb_path_state_sub("templates", &base, err);
     r = r < 0 ? r : sandbox_helper_path("sbx-init", &init, err);
     if (r < 0) {
@@ -147,8 +145,7 @@ int template_path(enum idmap_mode mode, char **ret_path, bool *ret_exists, struc
 
 static int copy_file(int from_dir, int to_dir, const char *name, const struct stat *st)
 {
-    SB_CLEANUP(fd)
-    int from = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    SB_CLEANUP(fd) int from = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (from < 0) {
         return errno == EACCES ? 0 : -errno;
     }
@@ -191,8 +188,7 @@ static int copy_dir(int from_dir, int to_dir, const char *name, int depth)
         closedir(dir);
         return -errno;
     }
-    SB_CLEANUP(fd)
-    int to = openat(to_dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    SB_CLEANUP(fd) int to = openat(to_dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int r = to < 0 ? -errno : 0;
     for (struct dirent *e; r == 0 && (e = readdir(dir));) {
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
@@ -229,10 +225,8 @@ static int copy_entry(int from_dir, int to_dir, const char *name, int depth)
 
 static int copy_etc(int root)
 {
-    SB_CLEANUP(fd)
-    int from = open("/etc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    SB_CLEANUP(fd)
-    int to = openat(root, "etc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    SB_CLEANUP(fd) int from = open("/etc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    SB_CLEANUP(fd) int to = openat(root, "etc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (from < 0 || to < 0) {
         return -errno;
     }
@@ -247,8 +241,7 @@ static int copy_etc(int root)
 
 static int put_file(int root, const char *path, const char *text, mode_t mode)
 {
-    SB_CLEANUP(fd)
-    int fd = openat(root, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+    SB_CLEANUP(fd) int fd = openat(root, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
     if (fd < 0) {
         return -errno;
     }
@@ -259,10 +252,8 @@ static int put_file(int root, const char *path, const char *text, mode_t mode)
 /* The host's system users (programs look them up by name) without its people, then agent. */
 static int put_accounts(int root, const char *host_file, const char *path, const char *agent_line)
 {
-    SB_CLEANUP(buf)
-    struct sb_buf in;
-    SB_CLEANUP(buf)
-    struct sb_buf out;
+    SB_CLEANUP(buf) struct sb_buf in;
+    SB_CLEANUP(buf) struct sb_buf out;
     sb_buf_init(&in, 1 << 20);
     sb_buf_init(&out, 1 << 20);
     if (sb_read_file(AT_FDCWD, host_file, &in, NULL) == 0) {
@@ -359,8 +350,7 @@ static int make_directories(int root)
 static int make_links(int root)
 {
     static const char *const names[] = {"bin", "sbin", "lib", "lib32", "lib64", "libx32"};
-    SB_CLEANUP(fd)
-    int host = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    SB_CLEANUP(fd) int host = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     for (size_t i = 0; i < SB_ARRAY_LEN(names); i++) {
         struct stat st;
         if (fstatat(host, names[i], &st, AT_SYMLINK_NOFOLLOW) < 0) {
@@ -380,10 +370,8 @@ static int make_links(int root)
 static int put_home(int root)
 {
     static const char *const files[] = {".bashrc", ".profile"};
-    SB_CLEANUP(fd)
-    int skel = open("/etc/skel", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    SB_CLEANUP(fd)
-    int home = openat(root, "home/agent", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    SB_CLEANUP(fd) int skel = open("/etc/skel", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    SB_CLEANUP(fd) int home = openat(root, "home/agent", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     for (size_t i = 0; skel >= 0 && i < SB_ARRAY_LEN(files); i++) {
         if (copy_entry(skel, home, files[i], 0) < 0 ||
             fchownat(home, files[i], IDMAP_AGENT, IDMAP_AGENT, AT_SYMLINK_NOFOLLOW) < 0) {
@@ -426,11 +414,9 @@ static int fill(int root, int init_fd, enum idmap_mode mode)
 int template_build(const char *path, int init_fd, enum idmap_mode mode, struct sb_err **err)
 {
     mode_t mask = umask(0);
-    SB_CLEANUP(free)
-    char *temp = sb_xasprintf("%s.new.%d", path, getpid());
+    SB_CLEANUP(free) char *temp = sb_xasprintf("%s.new.%d", path, getpid());
     sb_remove_tree(AT_FDCWD, temp);
-    SB_CLEANUP(fd)
-    int root = -1;
+    SB_CLEANUP(fd) int root = -1;
     int r = mkdir(temp, 0755) < 0 ? -errno : 0;
     if (r == 0) {
         root = open(temp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -458,8 +444,7 @@ struct build_request {
 static int build_request(void *arg)
 {
     const struct build_request *request = arg;
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     int r = template_build(request->path, request->init_fd, request->mode, &err);
     if (r < 0) {
         sb_err_print(err); /* into the supervisor's log */

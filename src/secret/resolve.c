@@ -137,11 +137,9 @@ static void credential_value(const struct resolver *resolver, const json_t *cred
         *ret = json_stringn(json_string_value(stored), json_string_length(stored));
         return;
     }
-    SB_CLEANUP(wipe)
-    struct sb_buf value;
+    SB_CLEANUP(wipe) struct sb_buf value;
     sb_buf_init(&value, SECRET_VALUE_MAX);
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     int r = host_value(credential, &value, &err);
     if (r < 0) {
         *ret_warning = sb_xstrdup(err->message);
@@ -159,17 +157,14 @@ static void add_credential(struct resolver *resolver, const json_t *credential)
 {
     const char *service = text_or(credential, "service", "");
     const char *kit = text_or(credential, "kit", "");
-    SB_CLEANUP(json)
-    json_t *value = NULL;
-    SB_CLEANUP(free)
-    char *warning = NULL;
+    SB_CLEANUP(json) json_t *value = NULL;
+    SB_CLEANUP(free) char *warning = NULL;
     credential_value(resolver, credential, &value, &warning);
     size_t i;
     const json_t *rule;
     json_array_foreach(json_object_get(credential, "inject"), i, rule)
     {
-        SB_CLEANUP(free)
-        char *id = sb_xasprintf("%s/%s#%zu", kit, service, i + 1);
+        SB_CLEANUP(free) char *id = sb_xasprintf("%s/%s#%zu", kit, service, i + 1);
         json_t *entry = json_pack(
             "{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:n, s:O}", "id", id, "service", service,
             "kit", kit, "domain", text_or(rule, "domain", ""), "header",
@@ -214,10 +209,8 @@ static void add_placeholder(struct resolver *resolver, const json_t *custom, siz
     if (supplies_any(custom, credentials)) {
         return; /* the credential's rule overwrites the header, whatever stands in it */
     }
-    SB_CLEANUP(free)
-    char *service = sb_xasprintf("custom:%s", variable);
-    SB_CLEANUP(free)
-    char *id = sb_xasprintf("%s#%zu", service, i + 1);
+    SB_CLEANUP(free) char *service = sb_xasprintf("custom:%s", variable);
+    SB_CLEANUP(free) char *id = sb_xasprintf("%s#%zu", service, i + 1);
     json_array_append_new(resolver->inject,
                           json_pack("{s:s, s:s, s:s, s:O, s:s, s:s, s:s, s:s, s:O, s:O}", "id", id,
                                     "service", service, "kit", "", "domain",
@@ -245,8 +238,7 @@ static int load_stores(struct resolver *resolver, const char *sandbox, struct sb
 int secret_resolve(const char *sandbox, const json_t *plan, json_t **ret_inject, json_t **ret_env,
                    struct sb_err **err)
 {
-    SB_CLEANUP(resolver)
-    struct resolver resolver = {0};
+    SB_CLEANUP(resolver) struct resolver resolver = {0};
     int r = load_stores(&resolver, sandbox, err);
     if (r < 0) {
         return r;

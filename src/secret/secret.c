@@ -96,8 +96,7 @@ static int expand_placeholder(const char *pattern, char **ret, struct sb_err **e
     for (size_t i = 0; i < sizeof(random); i++) {
         snprintf(digits + 2 * i, 3, "%02x", random[i]);
     }
-    SB_CLEANUP(buf)
-    struct sb_buf out;
+    SB_CLEANUP(buf) struct sb_buf out;
     sb_buf_init(&out, PLACEHOLDER_MAX);
     for (const char *p = pattern; *p && !out.overflow;) {
         if (strncmp(p, "{rand}", 6) == 0) {
@@ -157,8 +156,7 @@ int secret_set_custom(const char *sandbox, const struct secret_custom *custom, c
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(free)
-    char *placeholder = NULL;
+    SB_CLEANUP(free) char *placeholder = NULL;
     r = expand_placeholder(custom->placeholder ? custom->placeholder : "sbx-cs-{rand}",
                            &placeholder, err);
     if (r < 0) {
@@ -209,8 +207,7 @@ static void list_scope(const char *scope, const json_t *content, json_t *out)
 
 static int list_one(const char *sandbox, json_t *out, struct sb_err **err)
 {
-    SB_CLEANUP(json)
-    json_t *content = NULL;
+    SB_CLEANUP(json) json_t *content = NULL;
     int r = secret_store_load(sandbox, &content, err);
     if (r == 0) {
         list_scope(sandbox ? sandbox : SECRET_SCOPE_GLOBAL, content, out);
@@ -220,11 +217,9 @@ static int list_one(const char *sandbox, json_t *out, struct sb_err **err)
 
 int secret_list(const char *sandbox, json_t **ret, struct sb_err **err)
 {
-    SB_CLEANUP(json)
-    json_t *out = json_array();
+    SB_CLEANUP(json) json_t *out = json_array();
     int r = list_one(sandbox, out, err);
-    SB_CLEANUP(json)
-    json_t *names = NULL;
+    SB_CLEANUP(json) json_t *names = NULL;
     if (r == 0 && !sandbox) {
         r = secret_store_sandboxes(&names, err);
     }

@@ -62,8 +62,7 @@ static int parse_json(const char *path, const struct sb_buf *text, struct sb_buf
     const json_t *node = root;
     for (const char *p = path;; p++) {
         size_t n = strcspn(p, ".");
-        SB_CLEANUP(free)
-        char *field = sb_xstrndup(p, n);
+        SB_CLEANUP(free) char *field = sb_xstrndup(p, n);
         if (!json_is_object(node)) {
             return sb_fail(err, SB_EFAIL, "cannot navigate to field '%s': not an object", field);
         }
@@ -146,18 +145,15 @@ static int read_file(const json_t *file, struct sb_buf *ret_value, struct sb_err
     if (!path || !*path) {
         return 0;
     }
-    SB_CLEANUP(free)
-    char *full = NULL;
+    SB_CLEANUP(free) char *full = NULL;
     int r = host_path(path, &full, err);
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(wipe)
-    struct sb_buf text, value;
+    SB_CLEANUP(wipe) struct sb_buf text, value;
     sb_buf_init(&text, SECRET_FILE_MAX);
     sb_buf_init(&value, SECRET_FILE_MAX);
-    SB_CLEANUP(err)
-    struct sb_err *cause = NULL;
+    SB_CLEANUP(err) struct sb_err *cause = NULL;
     r = sb_read_file(AT_FDCWD, full, &text, &cause);
     if (r == -ENOENT || r == -ENOTDIR) {
         return 0;

@@ -33,8 +33,7 @@ const char *secret_value_problem(const char *value, size_t len)
     if (memchr(value, '\0', len) || memchr(value, '\r', len) || memchr(value, '\n', len)) {
         return "it holds a line break or a NUL byte, which no header can carry";
     }
-    SB_CLEANUP(json)
-    json_t *text = json_stringn(value, len);
+    SB_CLEANUP(json) json_t *text = json_stringn(value, len);
     return text ? NULL : "it is not UTF-8 text";
 }
 
@@ -63,20 +62,17 @@ static int file_name(const char *sandbox, char **ret, struct sb_err **err)
 /* The folder's descriptor, or a negative code. */
 static int open_folder(struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *config = NULL;
+    SB_CLEANUP(free) char *config = NULL;
     int r = sb_path_config(&config, err);
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(free)
-    char *path = sb_xasprintf("%s/secrets", config);
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/secrets", config);
     r = sb_mkdir_p(AT_FDCWD, path, 0700);
     if (r < 0) {
         return sb_fail_errno(err, -r, "create directory '%s'", path);
     }
-    SB_CLEANUP(fd)
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    SB_CLEANUP(fd) int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0) {
         return sb_fail_errno(err, errno, "open directory '%s'", path);
@@ -89,8 +85,7 @@ static int open_folder(struct sb_err **err)
 
 static int load_at(int folder, const char *name, json_t **ret, struct sb_err **err)
 {
-    SB_CLEANUP(wipe)
-    struct sb_buf buf;
+    SB_CLEANUP(wipe) struct sb_buf buf;
     sb_buf_init(&buf, SECRET_STORE_MAX);
     struct sb_err *cause = NULL;
     int r = sb_read_file(folder, name, &buf, &cause);
@@ -144,8 +139,7 @@ static int save_at(int folder, const char *name, const json_t *content, struct s
 /* Holds the lock until the descriptor is closed. */
 static int lock_folder(int folder, struct sb_err **err)
 {
-    SB_CLEANUP(fd)
-    int fd = openat(folder, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    SB_CLEANUP(fd) int fd = openat(folder, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) {
         return sb_fail_errno(err, errno, "secret store: open 'lock'");
     }
@@ -159,38 +153,32 @@ static int lock_folder(int folder, struct sb_err **err)
 
 int secret_store_load(const char *sandbox, json_t **ret, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *name = NULL;
+    SB_CLEANUP(free) char *name = NULL;
     int r = file_name(sandbox, &name, err);
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(fd)
-    int folder = open_folder(err);
+    SB_CLEANUP(fd) int folder = open_folder(err);
     return folder < 0 ? folder : load_at(folder, name, ret, err);
 }
 
 int secret_store_change(const char *sandbox, secret_store_change_fn *change, void *arg,
                         struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *name = NULL;
+    SB_CLEANUP(free) char *name = NULL;
     int r = file_name(sandbox, &name, err);
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(fd)
-    int folder = open_folder(err);
+    SB_CLEANUP(fd) int folder = open_folder(err);
     if (folder < 0) {
         return folder;
     }
-    SB_CLEANUP(fd)
-    int lock = lock_folder(folder, err);
+    SB_CLEANUP(fd) int lock = lock_folder(folder, err);
     if (lock < 0) {
         return lock;
     }
-    SB_CLEANUP(json)
-    json_t *content = NULL;
+    SB_CLEANUP(json) json_t *content = NULL;
     r = load_at(folder, name, &content, err);
     if (r == 0) {
         r = change(content, arg, err);
@@ -200,19 +188,16 @@ int secret_store_change(const char *sandbox, secret_store_change_fn *change, voi
 
 int secret_store_remove(const char *sandbox, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *name = NULL;
+    SB_CLEANUP(free) char *name = NULL;
     int r = file_name(sandbox, &name, err);
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(fd)
-    int folder = open_folder(err);
+    SB_CLEANUP(fd) int folder = open_folder(err);
     if (folder < 0) {
         return folder;
     }
-    SB_CLEANUP(fd)
-    int lock = lock_folder(folder, err);
+    SB_CLEANUP(fd) int lock = lock_folder(folder, err);
     if (lock < 0) {
         return lock;
     }

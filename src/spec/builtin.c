@@ -22,8 +22,7 @@ int kit_load_builtin(const char *name, struct kit **ret, struct sb_err **err)
 {
     for (size_t i = 0; i < SB_ARRAY_LEN(builtin); i++) {
         if (!strcmp(builtin[i].name, name)) {
-            SB_CLEANUP(free)
-            char *file = sb_xasprintf("builtin:%s/spec.yaml", name);
+            SB_CLEANUP(free) char *file = sb_xasprintf("builtin:%s/spec.yaml", name);
             return kit_parse(file, builtin[i].text, strlen(builtin[i].text), ret, err);
         }
     }

@@ -124,8 +124,7 @@ static int fold_sources(struct fold *fold, struct sb_err **err)
                               "secrets[%zu] \"%.80s\" is not a valid shell identifier", i,
                               name->text);
         }
-        SB_CLEANUP(free)
-        char *service = service_of_env(name->text);
+        SB_CLEANUP(free) char *service = service_of_env(name->text);
         if (json_object_get(fold->entries, service)) {
             return ytree_fail(fold->kit->tree, name, err,
                               "secret \"%s\" conflicts with existing credential source \"%s\"",
@@ -159,8 +158,7 @@ static void sort_inject(json_t *entry)
 {
     const json_t *list = json_object_get(entry, "inject");
     size_t n = json_array_size(list);
-    SB_CLEANUP(free)
-    json_t **items = sb_xcalloc(n + 1, sizeof(json_t *));
+    SB_CLEANUP(free) json_t **items = sb_xcalloc(n + 1, sizeof(json_t *));
     json_t *sorted = json_array();
     for (size_t i = 0; i < n; i++) {
         items[i] = json_array_get(list, i);
@@ -236,8 +234,7 @@ static void fold_managed(struct fold *fold)
     const struct ynode *sources = ynode_get(ynode_get(fold->kit->top, "credentials"), "sources");
     for (size_t i = 0; managed && i < managed->count; i++) {
         const struct ynode *name = managed->items[i];
-        SB_CLEANUP(free)
-        char *service = NULL;
+        SB_CLEANUP(free) char *service = NULL;
         for (size_t s = 0; sources && !service && s < sources->count; s++) {
             const struct ynode *names = ynode_get(sources->items[s], "env");
             for (size_t n = 0; names && !service && n < names->count; n++) {
@@ -410,8 +407,7 @@ static void emit(struct fold *fold)
 
 int kit_normalize_credentials(struct kit *kit, struct sb_err **err)
 {
-    SB_CLEANUP(json)
-    json_t *entries = json_object(), *listed = json_object();
+    SB_CLEANUP(json) json_t *entries = json_object(), *listed = json_object();
     struct fold fold = {kit, entries, listed, json_array()};
     json_object_set_new(kit->model, "credentials", fold.out);
     const struct ynode *list = ynode_get(kit->top, "credentials");

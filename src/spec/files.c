@@ -46,8 +46,7 @@ static int add_file(struct walk *w, const char *real, const char *relative, cons
 static int walk_entry(struct walk *w, const char *path, const char *relative, size_t depth)
 {
     struct stat st;
-    SB_CLEANUP(free)
-    char *real = realpath(path, NULL);
+    SB_CLEANUP(free) char *real = realpath(path, NULL);
     if (!real) {
         return sb_fail_errno(w->err, errno, "kit file %s", path);
     }
@@ -85,8 +84,7 @@ static int walk_dir(struct walk *w, const char *dir, const char *relative, size_
     for (int i = 0; i < n; i++) {
         const char *name = entries[i]->d_name;
         if (r == 0 && strcmp(name, ".") && strcmp(name, "..")) {
-            SB_CLEANUP(free)
-            char *path = sb_xasprintf("%s/%s", dir, name);
+            SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", dir, name);
             SB_CLEANUP(free)
             char *below = sb_xasprintf("%s%s%s", relative, relative[0] ? "/" : "", name);
             r = walk_entry(w, path, below, depth);
@@ -103,8 +101,7 @@ int kit_enumerate_files(struct kit *kit, const char *dir, struct sb_err **err)
     for (size_t i = 0; i < SB_ARRAY_LEN(targets); i++) {
         struct walk w = {kit, dir, targets[i], err};
         struct stat st;
-        SB_CLEANUP(free)
-        char *top = sb_xasprintf("%s/files/%s", dir, targets[i]);
+        SB_CLEANUP(free) char *top = sb_xasprintf("%s/files/%s", dir, targets[i]);
         if (lstat(top, &st) < 0 && (errno == ENOENT || errno == ENOTDIR)) {
             continue;
         }

@@ -27,8 +27,7 @@ void kit_warn(struct kit *kit, const struct ynode *node, const char *format, ...
     if (json_array_size(kit->warnings) >= WARNINGS_MAX) {
         return;
     }
-    SB_CLEANUP(free)
-    char *message = NULL, *excerpt = ytree_excerpt(kit->tree, node->line);
+    SB_CLEANUP(free) char *message = NULL, *excerpt = ytree_excerpt(kit->tree, node->line);
     va_list args;
     va_start(args, format);
     if (vasprintf(&message, format, args) < 0) {
@@ -67,8 +66,7 @@ static int check_version(const struct kit *kit, struct sb_err **err)
 
 int kit_parse(const char *file, const char *text, size_t len, struct kit **ret, struct sb_err **err)
 {
-    SB_CLEANUP(kit)
-    struct kit *kit = sb_xcalloc(1, sizeof(*kit));
+    SB_CLEANUP(kit) struct kit *kit = sb_xcalloc(1, sizeof(*kit));
     kit->file = sb_xstrdup(file);
     kit->warnings = json_array();
     kit->files = json_array();
@@ -90,11 +88,9 @@ int kit_parse(const char *file, const char *text, size_t len, struct kit **ret, 
 /* DIR/spec.yaml, and only when there is none DIR/spec.yml. */
 static int read_spec(const char *dir, struct sb_buf *text, char **ret_file, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *file = sb_xasprintf("%s/spec.yaml", dir);
+    SB_CLEANUP(free) char *file = sb_xasprintf("%s/spec.yaml", dir);
     if (access(file, F_OK) < 0) {
-        SB_CLEANUP(free)
-        char *second = sb_xasprintf("%s/spec.yml", dir);
+        SB_CLEANUP(free) char *second = sb_xasprintf("%s/spec.yml", dir);
         if (access(second, F_OK) < 0) {
             sb_fail(err, SB_ENOTFOUND, "%s: no spec.yaml (or spec.yml) in this directory", dir);
             sb_hint(err, "a kit is a directory that holds a spec.yaml");
@@ -122,21 +118,17 @@ int kit_load_dir(const char *dir, struct kit **ret, struct sb_err **err)
         sb_hint(err, "name the directory that holds the kit's spec.yaml");
         return SB_EUSAGE;
     }
-    SB_CLEANUP(free)
-    char *real = realpath(dir, NULL), *file = NULL;
+    SB_CLEANUP(free) char *real = realpath(dir, NULL), *file = NULL;
     if (!real) {
         return sb_fail_errno(err, errno, "kit \"%s\"", dir);
     }
-    SB_CLEANUP(json)
-    json_t *utf8 = json_string(dir);
+    SB_CLEANUP(json) json_t *utf8 = json_string(dir);
     if (!utf8) {
         return sb_fail(err, SB_EUSAGE, "the path of a kit must be valid UTF-8");
     }
-    SB_CLEANUP(buf)
-    struct sb_buf text;
+    SB_CLEANUP(buf) struct sb_buf text;
     sb_buf_init(&text, YTREE_MAX_BYTES);
-    SB_CLEANUP(kit)
-    struct kit *kit = NULL;
+    SB_CLEANUP(kit) struct kit *kit = NULL;
     int r = read_spec(dir, &text, &file, err);
     r = r < 0 ? r : kit_parse(file, text.data ? text.data : "", text.len, &kit, err);
     r = r < 0 ? r : kit_enumerate_files(kit, real, err);
@@ -173,8 +165,7 @@ const json_t *kit_files(const struct kit *kit)
 
 void kit_set_place(const struct kit *kit, size_t line, const char *text, struct sb_err **err)
 {
-    SB_CLEANUP(free)
-    char *excerpt = ytree_excerpt(kit->tree, line);
+    SB_CLEANUP(free) char *excerpt = ytree_excerpt(kit->tree, line);
     const char *at = excerpt ? strstr(excerpt, text) : NULL;
     sb_err_set_place(err, kit->file, line, at ? (size_t)(at - excerpt) + 1 : 0,
                      at ? strlen(text) : 0, excerpt);

@@ -171,8 +171,7 @@ static void append_volume_map(json_t *volumes, const struct ynode *map, const ch
     if (!map || map->kind != YNODE_MAP) {
         return;
     }
-    SB_CLEANUP(json)
-    json_t *sorted = json_object();
+    SB_CLEANUP(json) json_t *sorted = json_object();
     for (size_t i = 0; i < map->count; i++) {
         set_text(sorted, map->keys[i]->text, map->items[i]->text);
     }
@@ -211,8 +210,7 @@ static void add_sandbox(struct kit *kit)
     const struct ynode *block = kit->block, *entry = ynode_get(block, "entrypoint");
     const struct ynode *resources = ynode_get(block ? block : kit->top, "resources");
     json_t *argv = text_list(ynode_get(entry, "run"));
-    SB_CLEANUP(json)
-    json_t *args = text_list(ynode_get(entry, "args"));
+    SB_CLEANUP(json) json_t *args = text_list(ynode_get(entry, "args"));
     json_array_extend(argv, args);
     json_object_set_new(kit->model, "entry", argv);
     set_text(kit->model, "image", ynode_str(block, "image"));

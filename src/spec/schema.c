@@ -289,8 +289,7 @@ static void hint_keys(const struct field *fields, const char *word, struct sb_er
 {
     const char *nearest = NULL;
     size_t best = strlen(word) / 3 + 1;
-    SB_CLEANUP(buf)
-    struct sb_buf list;
+    SB_CLEANUP(buf) struct sb_buf list;
     sb_buf_init(&list, 1024);
     for (const struct field *f = fields; f->key; f++) {
         size_t distance = word_distance(word, f->key);
@@ -318,8 +317,7 @@ static int check_map(const struct spot *at, const struct field *fields, const st
             f++;
         }
         struct spot below = {at->kit, at, node->keys[i]->text, 0, at->lenient};
-        SB_CLEANUP(buf)
-        struct sb_buf path;
+        SB_CLEANUP(buf) struct sb_buf path;
         sb_buf_init(&path, 1024);
         if (f->key) {
             int r = check(&below, f, node->items[i], err);
@@ -372,8 +370,7 @@ static int wrong_type(const struct spot *at, const struct ynode *node, const cha
                       struct sb_err **err)
 {
     static const char *const names[] = {"nothing", "text", "a list", "a mapping"};
-    SB_CLEANUP(buf)
-    struct sb_buf path;
+    SB_CLEANUP(buf) struct sb_buf path;
     sb_buf_init(&path, 1024);
     spot_path(at, &path);
     return ytree_fail(at->kit->tree, node, err, "%s: must be %s, not %s",
@@ -396,8 +393,7 @@ static int check_scalar(const struct spot *at, enum type type, const struct ynod
     if (node->kind != YNODE_SCALAR) {
         return wrong_type(at, node, wanted[type], err);
     }
-    SB_CLEANUP(buf)
-    struct sb_buf path;
+    SB_CLEANUP(buf) struct sb_buf path;
     sb_buf_init(&path, 1024);
     spot_path(at, &path);
     return ytree_fail(at->kit->tree, node, err, "%s: must be %s, not \"%.40s\"", path.data,

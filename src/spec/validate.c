@@ -260,8 +260,7 @@ static int validate_requires(const struct kit *kit, struct sb_err **err)
 static int validate_set(const struct kit *kit, const char *key, bool dotted, struct sb_err **err)
 {
     const struct ynode *list = ynode_get(kit->top, key);
-    SB_CLEANUP(json)
-    json_t *seen = json_object();
+    SB_CLEANUP(json) json_t *seen = json_object();
     for (size_t i = 0; list && i < list->count; i++) {
         const struct ynode *item = list->items[i];
         if (!item->text[0]) {
@@ -343,8 +342,7 @@ static int validate_init_file(const struct kit *kit, const struct ynode *file, s
         sb_hint(err, "begin it with / or with ${WORKDIR}/");
         return SB_ESPEC;
     }
-    SB_CLEANUP(free)
-    char *closed = sb_xasprintf("%s/", path);
+    SB_CLEANUP(free) char *closed = sb_xasprintf("%s/", path);
     if (strstr(closed, "/../")) {
         return ytree_fail(kit->tree, ynode_get(file, "path"), err,
                           "commands: initFiles[%zu].path must not contain \"..\" (got \"%.80s\")",

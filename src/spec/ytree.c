@@ -100,8 +100,7 @@ char *ytree_excerpt(const struct ytree *tree, size_t line)
 static int fail_at(const struct ytree *tree, size_t line, size_t column, size_t length,
                    struct sb_err **err, const char *message)
 {
-    SB_CLEANUP(free)
-    char *excerpt = ytree_excerpt(tree, line);
+    SB_CLEANUP(free) char *excerpt = ytree_excerpt(tree, line);
     int r = sb_fail(err, SB_ESPEC, "%s", message);
     sb_err_set_place(err, tree->file, line, column, length, excerpt);
     return r;
@@ -110,8 +109,7 @@ static int fail_at(const struct ytree *tree, size_t line, size_t column, size_t 
 int ytree_fail(const struct ytree *tree, const struct ynode *node, struct sb_err **err,
                const char *format, ...)
 {
-    SB_CLEANUP(free)
-    char *message = NULL;
+    SB_CLEANUP(free) char *message = NULL;
     va_list args;
     va_start(args, format);
     if (vasprintf(&message, format, args) < 0) {
@@ -134,9 +132,9 @@ static int next_event(struct composer *c, yaml_event_t *ret_event)
     }
     const char *problem = c->parser.problem ? c->parser.problem : "unreadable text";
     SB_CLEANUP(free)
-    char *message = c->parser.context
-                        ? sb_xasprintf("not valid YAML: %s, %s", c->parser.context, problem)
-                        : sb_xasprintf("not valid YAML: %s", problem);
+    char *message =
+        c->parser.context ? sb_xasprintf("not valid YAML: %s, %s", c->parser.context, problem)
+                          : sb_xasprintf("not valid YAML: %s", problem);
     yaml_mark_t mark = c->parser.problem_mark;
     if (c->parser.error == YAML_READER_ERROR) {
         /* The reader knows only a byte offset, not a mark. */
@@ -207,8 +205,7 @@ static int check_tag(struct composer *c, const yaml_event_t *event, const yaml_c
             }
         }
     }
-    SB_CLEANUP(free)
-    char *message = sb_xasprintf("YAML tag \"%.80s\" is not supported", tag);
+    SB_CLEANUP(free) char *message = sb_xasprintf("YAML tag \"%.80s\" is not supported", tag);
     return fail_mark(c, &event->start_mark, message);
 }
 
@@ -249,8 +246,7 @@ static int compose_alias(struct composer *c, const yaml_event_t *event, size_t d
         *ret = node;
         return 0;
     }
-    SB_CLEANUP(free)
-    char *message = sb_xasprintf("unknown alias \"*%.80s\"", name);
+    SB_CLEANUP(free) char *message = sb_xasprintf("unknown alias \"*%.80s\"", name);
     return fail_mark(c, &event->start_mark, message);
 }
 
@@ -375,8 +371,7 @@ static int compose_map(struct composer *c, const yaml_event_t *start, size_t dep
                        struct ynode **ret)
 {
     struct ynode *map = new_node(c, start, YNODE_MAP), *merge = NULL;
-    SB_CLEANUP(json)
-    json_t *seen = json_object();
+    SB_CLEANUP(json) json_t *seen = json_object();
     for (;;) {
         yaml_event_t event;
         struct ynode *key = NULL, *value = NULL;
@@ -472,8 +467,7 @@ int ytree_parse(const char *file, const char *text, size_t len, struct ytree **r
         text += 3; /* a byte order mark */
         len -= 3;
     }
-    SB_CLEANUP(ytree)
-    struct ytree *tree = sb_xcalloc(1, sizeof(*tree));
+    SB_CLEANUP(ytree) struct ytree *tree = sb_xcalloc(1, sizeof(*tree));
     tree->file = sb_xstrdup(file);
     tree->text = sb_xcalloc(len + 1, 1);
     memcpy(tree->text, text, len);

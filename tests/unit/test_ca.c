@@ -50,8 +50,7 @@ static void test_authority(void **state)
     assert_int_equal(X509_check_ca(cert), 1);
     assert_true(ASN1_STRING_length(X509_get0_serialNumber(cert)) >= 12);
     X509_free(cert);
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     struct ca *other = NULL;
     assert_true(ca_new(cert_pem, cert_pem, &other, &err) < 0);
     assert_null(other);
@@ -74,8 +73,7 @@ static void test_leaf(void **state)
     assert_int_equal(ca_leaf(ca, "2001:db8::1", &v6, NULL), 0);
     assert_int_equal(X509_check_ip_asc(SSL_CTX_get0_certificate(v6), "2001:db8::1", 0), 1);
     for (int i = 0; i < CA_CACHE_MAX + 8; i++) { /* ours is pushed out; our reference stays good */
-        SB_CLEANUP(free)
-        char *host = sb_xasprintf("h%d.example.com", i);
+        SB_CLEANUP(free) char *host = sb_xasprintf("h%d.example.com", i);
         SSL_CTX *one = NULL;
         assert_int_equal(ca_leaf(ca, host, &one, NULL), 0);
         SSL_CTX_free(one);

@@ -148,8 +148,7 @@ static void test_help_runs_nothing(void **state)
 
 static void expect_hint(const char *word, const char *hint)
 {
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     const char *const words[] = {word};
     const struct cli_command *command = NULL;
     size_t used = 0;

@@ -36,8 +36,7 @@ static void test_canonical_form(void **state)
     };
     for (size_t i = 0; i < SB_ARRAY_LEN(cases); i++) {
         struct host host;
-        SB_CLEANUP(err)
-        struct sb_err *err = NULL;
+        SB_CLEANUP(err) struct sb_err *err = NULL;
         if (host_parse(cases[i][0], strlen(cases[i][0]), &host, &err) < 0) {
             fail_msg("'%s' refused: %s", cases[i][0], err->message);
         }
@@ -124,8 +123,7 @@ static void test_authority(void **state)
     for (size_t i = 0; i < SB_ARRAY_LEN(bad); i++) {
         assert_true(host_parse_authority(bad[i], strlen(bad[i]), 443, &host, &port, NULL) < 0);
     }
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     assert_true(host_parse_authority("a.com:99999", 11, 1, &host, &port, &err) < 0);
     assert_int_equal(err->place.column, 7);
 }

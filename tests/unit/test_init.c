@@ -26,8 +26,7 @@ static const char group[] = "root:x:0:\n"
 static void test_name(void **state)
 {
     (void)state;
-    SB_CLEANUP(account)
-    struct account a = {0};
+    SB_CLEANUP(account) struct account a = {0};
     assert_int_equal(account_parse(passwd, group, "agent", &a, NULL), 0);
     assert_int_equal(a.uid, 1000);
     assert_int_equal(a.gid, 1001);
@@ -55,8 +54,7 @@ static void test_forms(void **state)
         {"last", "last", "/l", 7, 7},
     };
     for (size_t i = 0; i < SB_ARRAY_LEN(cases); i++) {
-        SB_CLEANUP(account)
-        struct account a = {0};
+        SB_CLEANUP(account) struct account a = {0};
         assert_int_equal(account_parse(passwd, group, cases[i].text, &a, NULL), 0);
         assert_string_equal(a.name, cases[i].name);
         assert_string_equal(a.home, cases[i].home);
@@ -84,8 +82,7 @@ static void test_refused(void **state)
 static void test_empty_files(void **state)
 {
     (void)state;
-    SB_CLEANUP(account)
-    struct account a = {0};
+    SB_CLEANUP(account) struct account a = {0};
     assert_int_equal(account_parse("", "", "0", &a, NULL), 0);
     assert_string_equal(a.home, "/root");
     assert_int_equal(a.ngroups, 1);
@@ -99,8 +96,7 @@ static void test_groups_are_bounded(void **state)
     for (int i = 0; i < 200; i++) {
         len += (size_t)snprintf(text + len, sizeof(text) - len, "g%d:x:%d:root\n", i, 100 + i);
     }
-    SB_CLEANUP(account)
-    struct account a = {0};
+    SB_CLEANUP(account) struct account a = {0};
     assert_int_equal(account_parse(passwd, text, "root", &a, NULL), 0);
     assert_int_equal(a.ngroups, ACCOUNT_GROUPS);
 }

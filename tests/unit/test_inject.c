@@ -54,11 +54,9 @@ static char *apply(const struct inject_set *set, const char *host_text, const ch
 
 static void expect(const char *rule, const char *host, const char *request, const char *want)
 {
-    SB_CLEANUP(inject_set)
-    struct inject_set *set = make_set(rule);
+    SB_CLEANUP(inject_set) struct inject_set *set = make_set(rule);
     assert_non_null(set);
-    SB_CLEANUP(free)
-    char *got = apply(set, host, request);
+    SB_CLEANUP(free) char *got = apply(set, host, request);
     assert_string_equal(got, want);
 }
 
@@ -119,14 +117,12 @@ static void test_unbound(void **state)
     struct host host = host_of("api.example.com");
     for (size_t i = 0; i < SB_ARRAY_LEN(rules); i++) {
         expect(rules[i], "api.example.com", "GET / HTTP/1.1\r\n" API "\r\n", "unbound");
-        SB_CLEANUP(inject_set)
-        struct inject_set *set = make_set(rules[i]);
+        SB_CLEANUP(inject_set) struct inject_set *set = make_set(rules[i]);
         assert_false(inject_wants(set, &host, 443));
     }
     assert_null(make_set("\"mode\":\"sometimes\""));
     assert_null(make_set("\"secret\":5"));
-    SB_CLEANUP(inject_set)
-    struct inject_set *set = make_set(BEARER);
+    SB_CLEANUP(inject_set) struct inject_set *set = make_set(BEARER);
     struct host other = host_of("example.com");
     assert_true(inject_wants(set, &host, 443));
     assert_false(inject_wants(set, &other, 443));

@@ -15,8 +15,7 @@ static const struct plan_context context = {.workspace = "/src/app"};
 
 static int compose(const char *a, const char *b, json_t **ret, struct sb_err **err)
 {
-    SB_CLEANUP(kit)
-    struct kit *shell = NULL, *one = NULL, *two = NULL;
+    SB_CLEANUP(kit) struct kit *shell = NULL, *one = NULL, *two = NULL;
     assert_int_equal(kit_load_builtin("shell", &shell, NULL), 0);
     assert_int_equal(kit_parse("a.yaml", a, strlen(a), &one, NULL), 0);
     assert_int_equal(kit_parse("b.yaml", b, strlen(b), &two, NULL), 0);
@@ -29,8 +28,7 @@ static int compose(const char *a, const char *b, json_t **ret, struct sb_err **e
 static void test_merge(void **state)
 {
     (void)state;
-    SB_CLEANUP(json)
-    json_t *plan = NULL;
+    SB_CLEANUP(json) json_t *plan = NULL;
     assert_int_equal(
         compose(KIT("a", "environment: {variables: {X: one, Y: y}}\nmemory: About a.\n"
                          "commands: {install: [{command: first}], startup: [{command: [s]}]}\n"),
@@ -71,8 +69,7 @@ static void test_conflicts(void **state)
          "kit 'b' names the image 'x/y': images are not supported yet"},
     };
     for (size_t i = 0; i < SB_ARRAY_LEN(rows); i++) {
-        SB_CLEANUP(err)
-        struct sb_err *err = NULL;
+        SB_CLEANUP(err) struct sb_err *err = NULL;
         json_t *plan = NULL;
         assert_true(compose(rows[i].a, rows[i].b, &plan, &err) < 0);
         assert_null(plan);

@@ -21,8 +21,7 @@ static struct host host_of(const char *text)
 
 static void add(struct policy *policy, const char *line, const char *origin)
 {
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     if (policy_add(policy, line, origin, NULL, &err) < 0) {
         fail_msg("'%s': %s", line, err->message);
     }
@@ -41,8 +40,7 @@ static bool matches(const char *pattern, const char *name, uint16_t port)
     struct host host = host_of(name);
     char line[256];
     snprintf(line, sizeof(line), "allow %s", pattern);
-    SB_CLEANUP(policy)
-    struct policy *policy = policy_new();
+    SB_CLEANUP(policy) struct policy *policy = policy_new();
     add(policy, line, "global");
     bool allowed = decide(policy, name, port).allow;
     assert_int_equal(allowed, policy_pattern_matches(pattern, &host, port));
@@ -111,10 +109,8 @@ static void test_refused_patterns(void **state)
         {"allow 127.1", 7},
     };
     for (size_t i = 0; i < SB_ARRAY_LEN(cases); i++) {
-        SB_CLEANUP(policy)
-        struct policy *policy = policy_new();
-        SB_CLEANUP(err)
-        struct sb_err *err = NULL;
+        SB_CLEANUP(policy) struct policy *policy = policy_new();
+        SB_CLEANUP(err) struct sb_err *err = NULL;
         if (policy_add(policy, cases[i].line, "global", NULL, &err) == 0) {
             fail_msg("'%s' accepted", cases[i].line);
         }
@@ -130,8 +126,7 @@ static void test_hint_names_the_host(void **state)
 {
     (void)state;
     char *text = NULL;
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     assert_true(policy_canonical_line("allow https://api.example.com/v1", &text, &err) < 0);
     assert_string_equal(err->hint, "write api.example.com, not https://api.example.com");
 }
@@ -139,8 +134,7 @@ static void test_hint_names_the_host(void **state)
 static void test_deny_wins(void **state)
 {
     (void)state;
-    SB_CLEANUP(policy)
-    struct policy *policy = policy_new();
+    SB_CLEANUP(policy) struct policy *policy = policy_new();
     add(policy, "allow a.com:443", "global");
     add(policy, "deny **.a.com:443", "kit:x");
     add(policy, "deny a.com:22", "global");
@@ -150,8 +144,7 @@ static void test_deny_wins(void **state)
     assert_false(decide(policy, "a.com", 22).allow);
     add(policy, "deny **", "sandbox");
     assert_false(decide(policy, "a.com", 443).allow);
-    SB_CLEANUP(policy)
-    struct policy *none = policy_new();
+    SB_CLEANUP(policy) struct policy *none = policy_new();
     assert_null(decide(none, "a.com", 1).rule);
 }
 
@@ -165,8 +158,7 @@ static bool leads_to(const struct policy *policy, const char *name, const char *
 static void test_addresses(void **state)
 {
     (void)state;
-    SB_CLEANUP(policy)
-    struct policy *policy = policy_new();
+    SB_CLEANUP(policy) struct policy *policy = policy_new();
     add(policy, "allow wide.example", "kit:x");
     add(policy, "allow mine.example", "global");
     add(policy, "allow mine.example", "kit:x");
@@ -210,8 +202,7 @@ static void test_agrees_with_plain_loop(void **state)
     (void)state;
     unsigned seed = 7;
     for (int round = 0; round < 3000; round++) {
-        SB_CLEANUP(policy)
-        struct policy *policy = policy_new();
+        SB_CLEANUP(policy) struct policy *policy = policy_new();
         char patterns[6][64];
         bool allow[6];
         size_t count = (size_t)(rand_r(&seed) % 6) + 1;
@@ -238,8 +229,7 @@ static void test_agrees_with_plain_loop(void **state)
 static void test_many_rules(void **state)
 {
     (void)state;
-    SB_CLEANUP(policy)
-    struct policy *policy = policy_new();
+    SB_CLEANUP(policy) struct policy *policy = policy_new();
     char line[64];
     for (int i = 0; i < 100000; i++) {
         snprintf(line, sizeof(line), "allow h%d.example.com:443", i);

@@ -38,12 +38,10 @@ static void test_fields(void **state)
 {
     (void)state;
     struct log_record record = sample();
-    SB_CLEANUP(buf)
-    struct sb_buf out;
+    SB_CLEANUP(buf) struct sb_buf out;
     sb_buf_init(&out, LOG_LINE_MAX);
     log_format(&out, &record);
-    SB_CLEANUP(json)
-    json_t *json = json_loadb(out.data, out.len, JSON_REJECT_DUPLICATES, NULL);
+    SB_CLEANUP(json) json_t *json = json_loadb(out.data, out.len, JSON_REJECT_DUPLICATES, NULL);
     assert_non_null(json);
     assert_int_equal(sb_json_int(json, "v", 0), 1);
     assert_string_equal(sb_json_str(json, "t"), "2026-01-29T10:15:25.123Z");
@@ -69,8 +67,7 @@ static void test_hostile_bytes(void **state)
     record.target = record.method = record.rule = record.origin = record.sandbox = long_text;
     record.rule_id = record.reason = record.path = record.scheme = long_text;
     record.service = record.credential = long_text;
-    SB_CLEANUP(buf)
-    struct sb_buf out;
+    SB_CLEANUP(buf) struct sb_buf out;
     sb_buf_init(&out, LOG_LINE_MAX);
     log_format(&out, &record);
     assert_false(out.overflow);
@@ -78,8 +75,7 @@ static void test_hostile_bytes(void **state)
     for (size_t i = 0; i + 1 < out.len; i++) {
         assert_true(out.data[i] >= ' ' && out.data[i] <= '~');
     }
-    SB_CLEANUP(json)
-    json_t *json = json_loadb(out.data, out.len, 0, NULL);
+    SB_CLEANUP(json) json_t *json = json_loadb(out.data, out.len, 0, NULL);
     assert_non_null(json);
     assert_memory_equal(sb_json_str(json, "host"), all, 127); /* ASCII comes back as it went in */
 }
@@ -96,11 +92,9 @@ static void test_reader(void **state)
     (void)state;
     int ends[2];
     assert_int_equal(pipe(ends), 0);
-    SB_CLEANUP(log_reader)
-    struct log_reader reader;
+    SB_CLEANUP(log_reader) struct log_reader reader;
     log_reader_init(&reader, ends[0]);
-    SB_CLEANUP(free)
-    char *noise = sb_xcalloc(1, 40001);
+    SB_CLEANUP(free) char *noise = sb_xcalloc(1, 40001);
     memset(noise, 'x', 40000);
     static const char start[] = "{\"a\":1}\nnot json\n[1]\n", end[] = "\n{\"b\":2}\n{\"cut";
     assert_int_equal(sb_write_all(ends[1], start, strlen(start)), 0);
@@ -117,8 +111,7 @@ static void test_reader(void **state)
 static void test_summary(void **state)
 {
     (void)state;
-    SB_CLEANUP(log_summary)
-    struct log_summary summary;
+    SB_CLEANUP(log_summary) struct log_summary summary;
     log_summary_init(&summary);
     static const char *const lines[] = {
         "{\"t\":\"2026-01-01T00:00:01Z\",\"sandbox\":\"s\",\"host\":\"a\",\"port\":1,\"decision\":"
@@ -129,8 +122,7 @@ static void test_summary(void **state)
         "{\"t\":5,\"host\":[]}",
     };
     for (size_t i = 0; i < SB_ARRAY_LEN(lines); i++) {
-        SB_CLEANUP(json)
-        json_t *record = json_loads(lines[i], 0, NULL);
+        SB_CLEANUP(json) json_t *record = json_loads(lines[i], 0, NULL);
         log_summary_add(&summary, record, lines[i]);
     }
     log_summary_sort(&summary);

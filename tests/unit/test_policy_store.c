@@ -37,20 +37,16 @@ static char *rules_path(const char *name)
 
 static void put_file(const char *name, const char *text)
 {
-    SB_CLEANUP(free)
-    char *path = rules_path(name);
-    SB_CLEANUP(free)
-    char *dir = rules_path("sandbox");
+    SB_CLEANUP(free) char *path = rules_path(name);
+    SB_CLEANUP(free) char *dir = rules_path("sandbox");
     assert_int_equal(sb_mkdir_p(AT_FDCWD, dir, 0700), 0);
     assert_int_equal(sb_write_file_atomic(AT_FDCWD, path, text, strlen(text), 0600, NULL), 0);
 }
 
 static char *get_file(const char *name)
 {
-    SB_CLEANUP(free)
-    char *path = rules_path(name);
-    SB_CLEANUP(buf)
-    struct sb_buf buf;
+    SB_CLEANUP(free) char *path = rules_path(name);
+    SB_CLEANUP(buf) struct sb_buf buf;
     sb_buf_init(&buf, 1 << 20);
     assert_int_equal(sb_read_file(AT_FDCWD, path, &buf, NULL), 0);
     return sb_buf_steal(&buf);
@@ -61,12 +57,9 @@ static void test_presets(void **state)
     (void)state;
     static const char *const names[] = {"allow-all", "balanced", "deny-all"};
     for (size_t i = 0; i < SB_ARRAY_LEN(names); i++) {
-        SB_CLEANUP(json)
-        json_t *rules = json_array();
-        SB_CLEANUP(policy)
-        struct policy *policy = NULL;
-        SB_CLEANUP(err)
-        struct sb_err *err = NULL;
+        SB_CLEANUP(json) json_t *rules = json_array();
+        SB_CLEANUP(policy) struct policy *policy = NULL;
+        SB_CLEANUP(err) struct sb_err *err = NULL;
         bool defaulted = true;
         assert_int_equal(policy_store_set_preset(names[i], NULL), 0);
         if (policy_store_rules(NULL, rules, &defaulted, &err) < 0) {
@@ -83,10 +76,8 @@ static void test_edits_keep_the_rest(void **state)
 {
     (void)state;
     put_file("global.rules", "# mine\n  allow a.com  # no comment here\n");
-    SB_CLEANUP(json)
-    json_t *rules = json_array();
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(json) json_t *rules = json_array();
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     assert_true(policy_store_rules(NULL, rules, NULL, &err) < 0);
     assert_non_null(strstr(err->place.file, "global.rules"));
     assert_int_equal(err->place.line, 2);
@@ -94,14 +85,12 @@ static void test_edits_keep_the_rest(void **state)
     assert_int_equal(json_array_size(rules), 0);
 
     put_file("global.rules", "# mine\n\n  allow A.com\npreset balanced\ndeny b.com");
-    SB_CLEANUP(free)
-    char *id = NULL, *again = NULL;
+    SB_CLEANUP(free) char *id = NULL, *again = NULL;
     assert_int_equal(policy_store_add(NULL, true, "C.com:443", &id, NULL), 0);
     assert_int_equal(policy_store_add(NULL, true, "c.com:443", &again, NULL), 0);
     assert_string_equal(id, again);
     assert_int_equal(policy_store_set_preset("deny-all", NULL), 0);
-    SB_CLEANUP(free)
-    char *text = get_file("global.rules");
+    SB_CLEANUP(free) char *text = get_file("global.rules");
     assert_string_equal(text,
                         "# mine\n\n  allow A.com\npreset deny-all\ndeny b.com\nallow c.com:443\n");
 
@@ -112,8 +101,7 @@ static void test_edits_keep_the_rest(void **state)
     assert_int_equal(removed, 1);
     assert_int_equal(policy_store_remove(NULL, "nothing.com", &removed, NULL), 0);
     assert_int_equal(removed, 0);
-    SB_CLEANUP(free)
-    char *after = get_file("global.rules");
+    SB_CLEANUP(free) char *after = get_file("global.rules");
     assert_string_equal(after, "# mine\n\npreset deny-all\ndeny b.com\n");
 }
 
@@ -122,8 +110,7 @@ static void test_sandbox_rules(void **state)
     (void)state;
     put_file("global.rules", "preset deny-all\nallow g.com\n");
     assert_int_equal(policy_store_add("global", true, "s.com", NULL, NULL), 0);
-    SB_CLEANUP(json)
-    json_t *rules = json_array();
+    SB_CLEANUP(json) json_t *rules = json_array();
     assert_int_equal(policy_store_rules("global", rules, NULL, NULL), 0);
     assert_int_equal(json_array_size(rules), 2);
     assert_string_equal(sb_json_str(json_array_get(rules, 0), "origin"), "global");
@@ -161,8 +148,7 @@ static void test_writers_lose_nothing(void **state)
         assert_true(wait(&status) > 0);
         assert_int_equal(status, 0);
     }
-    SB_CLEANUP(json)
-    json_t *rules = json_array();
+    SB_CLEANUP(json) json_t *rules = json_array();
     assert_int_equal(policy_store_rules(NULL, rules, NULL, NULL), 0);
     assert_int_equal(json_array_size(rules), WRITERS * EACH);
 }
@@ -170,8 +156,7 @@ static void test_writers_lose_nothing(void **state)
 static void test_pattern_errors_point_into_the_pattern(void **state)
 {
     (void)state;
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     assert_int_equal(policy_store_add(NULL, true, "a.*.com", NULL, &err), SB_EUSAGE);
     assert_int_equal(err->place.column, 3);
     assert_string_equal(err->place.excerpt, "a.*.com");

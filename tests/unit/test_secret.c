@@ -46,8 +46,7 @@ static void set(const char *sandbox, const char *service, const char *value)
 
 static void put_file(const char *name, const char *text)
 {
-    SB_CLEANUP(free)
-    char *path = sb_xasprintf("%s/%s", home, name);
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", home, name);
     assert_int_equal(sb_write_file_atomic(AT_FDCWD, path, text, strlen(text), 0600, NULL), 0);
 }
 
@@ -63,12 +62,9 @@ static json_t *plan_with(const char *priority)
 /* The value that the first rule of the plan gets for sandbox "box", or "(none)". */
 static void expect(const char *priority, const char *value, const char *warning)
 {
-    SB_CLEANUP(json)
-    json_t *plan = plan_with(priority);
-    SB_CLEANUP(json)
-    json_t *inject = NULL;
-    SB_CLEANUP(json)
-    json_t *env = NULL;
+    SB_CLEANUP(json) json_t *plan = plan_with(priority);
+    SB_CLEANUP(json) json_t *inject = NULL;
+    SB_CLEANUP(json) json_t *env = NULL;
     assert_int_equal(secret_resolve("box", plan, &inject, &env, NULL), 0);
     const json_t *first = json_array_get(inject, 0);
     const char *got = sb_json_str(first, "secret"), *warned = sb_json_str(first, "warning");
@@ -87,15 +83,11 @@ static void test_precedence(void **state)
     expect("env-first", "from-env", NULL);
     expect("file-first", "from-file", NULL);
     struct secret_custom custom = {.host = "api.demo.test", .env = "DEMO_KEY"};
-    SB_CLEANUP(free)
-    char *placeholder = NULL;
+    SB_CLEANUP(free) char *placeholder = NULL;
     assert_int_equal(secret_set_custom(NULL, &custom, "x", 1, &placeholder, NULL), 0);
-    SB_CLEANUP(json)
-    json_t *plan = plan_with("env-first");
-    SB_CLEANUP(json)
-    json_t *inject = NULL;
-    SB_CLEANUP(json)
-    json_t *env = NULL;
+    SB_CLEANUP(json) json_t *plan = plan_with("env-first");
+    SB_CLEANUP(json) json_t *inject = NULL;
+    SB_CLEANUP(json) json_t *env = NULL;
     assert_int_equal(secret_resolve("box", plan, &inject, &env, NULL), 0);
     assert_int_equal(json_array_size(inject), 2); /* no placeholder rule of its own */
     assert_string_equal(sb_json_str(json_array_get(inject, 0), "secret"), "x");
@@ -147,13 +139,11 @@ static void test_parsers(void **state)
         {"yaml:a", "{}", NULL, "unsupported parser: yaml:a"},
     };
     for (size_t i = 0; i < SB_ARRAY_LEN(cases); i++) {
-        SB_CLEANUP(buf)
-        struct sb_buf text = {0}, value = {0};
+        SB_CLEANUP(buf) struct sb_buf text = {0}, value = {0};
         sb_buf_init(&text, 1000);
         sb_buf_init(&value, 1000);
         sb_buf_puts(&text, cases[i].text);
-        SB_CLEANUP(err)
-        struct sb_err *err = NULL;
+        SB_CLEANUP(err) struct sb_err *err = NULL;
         int r = secret_parse_text(cases[i].parser, &text, &value, &err);
         assert_true(cases[i].value ? r == 0 : r < 0);
         if (cases[i].value) {
@@ -168,8 +158,7 @@ static void test_parsers(void **state)
 static void test_values_refused(void **state)
 {
     (void)state;
-    SB_CLEANUP(free)
-    char *big = sb_xcalloc(70000, 1);
+    SB_CLEANUP(free) char *big = sb_xcalloc(70000, 1);
     memset(big, 'x', 69999);
     static const char nul[] = "gho_\0x";
     const struct {
@@ -177,8 +166,7 @@ static void test_values_refused(void **state)
         size_t len;
     } cases[] = {{"", 0}, {"gho_\nx", 6}, {"gho_\r", 5}, {nul, 6}, {"gho_\xff", 5}, {big, 65537}};
     for (size_t i = 0; i < SB_ARRAY_LEN(cases); i++) {
-        SB_CLEANUP(err)
-        struct sb_err *err = NULL;
+        SB_CLEANUP(err) struct sb_err *err = NULL;
         assert_int_equal(secret_set(NULL, "demo", cases[i].value, cases[i].len, &err), SB_EUSAGE);
         assert_null(strstr(err->message, "gho_"));
     }
@@ -191,20 +179,15 @@ static void test_custom(void **state)
 {
     (void)state;
     struct secret_custom custom = {"api.demo.test:8443", "TOKEN", "sk-{rand}"};
-    SB_CLEANUP(free)
-    char *placeholder = NULL;
+    SB_CLEANUP(free) char *placeholder = NULL;
     assert_int_equal(secret_set_custom("box", &custom, VALUE, strlen(VALUE), &placeholder, NULL),
                      0);
     assert_int_equal(strlen(placeholder), 3 + 32);
-    SB_CLEANUP(free)
-    char *unused = NULL;
+    SB_CLEANUP(free) char *unused = NULL;
     assert_int_equal(secret_set_custom(NULL, &custom, "global", 6, &unused, NULL), 0);
-    SB_CLEANUP(json)
-    json_t *plan = json_object();
-    SB_CLEANUP(json)
-    json_t *inject = NULL;
-    SB_CLEANUP(json)
-    json_t *env = NULL;
+    SB_CLEANUP(json) json_t *plan = json_object();
+    SB_CLEANUP(json) json_t *inject = NULL;
+    SB_CLEANUP(json) json_t *env = NULL;
     assert_int_equal(secret_resolve("box", plan, &inject, &env, NULL), 0);
     assert_int_equal(json_array_size(inject), 1);
     const json_t *rule = json_array_get(inject, 0);
@@ -226,8 +209,7 @@ static void test_list_masks(void **state)
     (void)state;
     set(NULL, "github", VALUE);
     set("global", "short", "12345678901");
-    SB_CLEANUP(json)
-    json_t *list = NULL;
+    SB_CLEANUP(json) json_t *list = NULL;
     assert_int_equal(secret_list(NULL, &list, NULL), 0);
     assert_int_equal(json_array_size(list), 2);
     assert_string_equal(sb_json_str(json_array_get(list, 0), "masked"), "gho_****");
@@ -240,20 +222,16 @@ static void test_modes_and_damage(void **state)
 {
     (void)state;
     set(NULL, "github", VALUE);
-    SB_CLEANUP(free)
-    char *dir = sb_xasprintf("%s/config/secrets", home);
-    SB_CLEANUP(free)
-    char *file = sb_xasprintf("%s/global.json", dir);
+    SB_CLEANUP(free) char *dir = sb_xasprintf("%s/config/secrets", home);
+    SB_CLEANUP(free) char *file = sb_xasprintf("%s/global.json", dir);
     struct stat st;
     assert_int_equal(stat(dir, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0700);
     assert_int_equal(stat(file, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0600);
     put_file("config/secrets/global.json", "{\"services\": " VALUE);
-    SB_CLEANUP(json)
-    json_t *list = NULL;
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(json) json_t *list = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     assert_int_equal(secret_list(NULL, &list, &err), SB_EFAIL);
     assert_non_null(strstr(err->message, "damaged"));
     assert_null(strstr(err->message, "gho_"));
@@ -266,10 +244,8 @@ static void test_known_service_variables(void **state)
     SB_CLEANUP(json)
     json_t *plan = json_pack("{s:[{s:s,s:s,s:[{s:s}]}]}", "credentials", "service", "github", "kit",
                              "k", "inject", "domain", "api.github.com");
-    SB_CLEANUP(json)
-    json_t *inject = NULL;
-    SB_CLEANUP(json)
-    json_t *env = NULL;
+    SB_CLEANUP(json) json_t *inject = NULL;
+    SB_CLEANUP(json) json_t *env = NULL;
     assert_int_equal(secret_resolve("box", plan, &inject, &env, NULL), 0);
     assert_string_equal(sb_json_str(json_array_get(inject, 0), "secret"), VALUE);
 }
@@ -294,8 +270,7 @@ static void test_writers_at_once(void **state)
         assert_true(wait(&status) > 0);
         assert_int_equal(status, 0);
     }
-    SB_CLEANUP(json)
-    json_t *list = NULL;
+    SB_CLEANUP(json) json_t *list = NULL;
     assert_int_equal(secret_list(NULL, &list, NULL), 0);
     assert_int_equal(json_array_size(list), WRITERS * EACH);
 }

@@ -19,8 +19,7 @@ static size_t make_hello(const char *name, uint8_t *out, size_t cap)
     BIO *wire = BIO_new(BIO_s_mem());
     SSL_set_bio(ssl, BIO_new(BIO_s_mem()), wire);
     if (name) {
-        SB_CLEANUP(free)
-        char *copy = sb_xstrdup(name); /* OpenSSL's macro casts const away */
+        SB_CLEANUP(free) char *copy = sb_xstrdup(name); /* OpenSSL's macro casts const away */
         assert_int_equal(SSL_set_tlsext_host_name(ssl, copy), 1);
     }
     assert_int_equal(SSL_connect(ssl), -1);

@@ -98,8 +98,7 @@ static void test_rejections(void **state)
     (void)state;
     for (size_t i = 0; i < SB_ARRAY_LEN(rejected); i++) {
         const struct row *row = &rejected[i];
-        SB_CLEANUP(err)
-        struct sb_err *err = NULL;
+        SB_CLEANUP(err) struct sb_err *err = NULL;
         struct kit *kit = NULL;
         int r = parse(row->text, &kit, &err);
         if (r >= 0 || !strstr(err->message, row->message) || err->place.line != row->line ||
@@ -114,8 +113,7 @@ static void test_rejections(void **state)
 static void test_hint(void **state)
 {
     (void)state;
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
     struct kit *kit = NULL;
     assert_int_equal(parse(HEAD "network: {allowedDomain: []}\n", &kit, &err), SB_ESPEC);
     assert_string_equal(err->hint, "did you mean \"allowedDomains\"?");
@@ -125,10 +123,8 @@ static void test_hint(void **state)
 static void test_hostile_yaml(void **state)
 {
     (void)state;
-    SB_CLEANUP(buf)
-    struct sb_buf bomb, deep;
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL, *second = NULL;
+    SB_CLEANUP(buf) struct sb_buf bomb, deep;
+    SB_CLEANUP(err) struct sb_err *err = NULL, *second = NULL;
     struct kit *kit = NULL;
     sb_buf_init(&bomb, 1 << 20);
     sb_buf_init(&deep, 1 << 20);
@@ -152,8 +148,7 @@ static void test_hostile_yaml(void **state)
 static void test_folding(void **state)
 {
     (void)state;
-    SB_CLEANUP(kit)
-    struct kit *kit = NULL;
+    SB_CLEANUP(kit) struct kit *kit = NULL;
     assert_int_equal(parse("\xef\xbb\xbf" HEAD
                            "network:\n  serviceDomains: {b.example: s, a.example: s}\n"
                            "  serviceAuth: {s: {headerName: X-Key, valueFormat: 'K %s'}}\n"
@@ -175,8 +170,7 @@ static void test_folding(void **state)
 static void test_merge_and_leniency(void **state)
 {
     (void)state;
-    SB_CLEANUP(kit)
-    struct kit *kit = NULL;
+    SB_CLEANUP(kit) struct kit *kit = NULL;
     assert_int_equal(parse(HEAD "commands:\n  install:\n    - &i {command: a, user: 1000}\n"
                                 "    - {<<: *i, command: b}\n"
                                 "credentials: {sources: {}, typo: 1}\n",
@@ -195,12 +189,9 @@ static void test_escaping_link(void **state)
     (void)state;
     char dir[] = "/tmp/sbx-test-kit-XXXXXX";
     assert_non_null(mkdtemp(dir));
-    SB_CLEANUP(err)
-    struct sb_err *err = NULL;
-    SB_CLEANUP(kit)
-    struct kit *kit = NULL;
-    SB_CLEANUP(fd)
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    SB_CLEANUP(err) struct sb_err *err = NULL;
+    SB_CLEANUP(kit) struct kit *kit = NULL;
+    SB_CLEANUP(fd) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_int_equal(sb_write_file_atomic(fd, "spec.yaml", HEAD, strlen(HEAD), 0600, NULL), 0);
     assert_int_equal(mkdirat(fd, "files", 0700), 0);
     assert_int_equal(mkdirat(fd, "files/home", 0700), 0);
@@ -221,8 +212,7 @@ static void test_corpus(void **state)
 {
     (void)state;
     const char *corpus = getenv("SBX_CORPUS");
-    SB_CLEANUP(buf)
-    struct sb_buf index;
+    SB_CLEANUP(buf) struct sb_buf index;
     sb_buf_init(&index, 1 << 20);
     SB_CLEANUP(free)
     char *path = sb_xasprintf("%s/index.tsv", corpus ? corpus : "../shared/corpus");
@@ -241,15 +231,12 @@ static void test_corpus(void **state)
         if (!expect || strcmp(version, "1")) {
             continue;
         }
-        SB_CLEANUP(buf)
-        struct sb_buf text;
+        SB_CLEANUP(buf) struct sb_buf text;
         sb_buf_init(&text, 1 << 20);
         SB_CLEANUP(free)
         char *file = sb_xasprintf("%s/%s", corpus ? corpus : "../shared/corpus", name);
-        SB_CLEANUP(kit)
-        struct kit *kit = NULL;
-        SB_CLEANUP(err)
-        struct sb_err *err = NULL;
+        SB_CLEANUP(kit) struct kit *kit = NULL;
+        SB_CLEANUP(err) struct sb_err *err = NULL;
         assert_int_equal(sb_read_file(AT_FDCWD, file, &text, NULL), 0);
         int r = kit_parse(name, text.data, text.len, &kit, &err);
         seen++;
