@@ -383,8 +383,7 @@ int plan_compose(const struct kit *const *kits, size_t nkits, const struct plan_
         return r;
     }
     SB_CLEANUP(json)
-    json_t *plan = new_plan(kits[0]),
-           *services = json_object(), *domains = json_object();
+    json_t *plan = new_plan(kits[0]), *services = json_object(), *domains = json_object();
     const char *slash = strrchr(context->workspace, '/');
     SB_CLEANUP(free)
     char *parent =

@@ -132,9 +132,9 @@ static int next_event(struct composer *c, yaml_event_t *ret_event)
     }
     const char *problem = c->parser.problem ? c->parser.problem : "unreadable text";
     SB_CLEANUP(free)
-    char *message =
-        c->parser.context ? sb_xasprintf("not valid YAML: %s, %s", c->parser.context, problem)
-                          : sb_xasprintf("not valid YAML: %s", problem);
+    char *message = c->parser.context
+                        ? sb_xasprintf("not valid YAML: %s, %s", c->parser.context, problem)
+                        : sb_xasprintf("not valid YAML: %s", problem);
     yaml_mark_t mark = c->parser.problem_mark;
     if (c->parser.error == YAML_READER_ERROR) {
         /* The reader knows only a byte offset, not a mark. */
