@@ -295,23 +295,18 @@ static int set_limits(const struct cli_args *args, json_t *config, struct sb_err
 
 static int make_config(const struct request *request, json_t **ret, struct sb_err **err)
 {
-    unsigned slot;
-    int r = sandbox_free_slot(&slot, err);
-    if (r < 0) {
-        return r;
-    }
     char created[32];
     time_t now = time(NULL);
     struct tm tm;
     gmtime_r(&now, &tm);
     strftime(created, sizeof(created), "%Y-%m-%dT%H:%M:%SZ", &tm);
     SB_CLEANUP(json)
-    json_t *config = json_pack("{s:i,s:s,s:s,s:s,s:s,s:s,s:O,s:O,s:O,s:O,s:i}", "version", 1,
-                               "name", request->name, "agent", request->agent, "state", "creating",
-                               "created", created, "workspace", workspace_of(request), "mounts",
-                               request->mounts, "env", request->env, "plan", request->plan,
-                               "publish", request->publish, "slot", (int)slot);
-    r = set_limits(request->args, config, err);
+    json_t *config =
+        json_pack("{s:i,s:s,s:s,s:s,s:s,s:s,s:O,s:O,s:O,s:O}", "version", 1, "name", request->name,
+                  "agent", request->agent, "state", "creating", "created", created, "workspace",
+                  workspace_of(request), "mounts", request->mounts, "env", request->env, "plan",
+                  request->plan, "publish", request->publish);
+    int r = set_limits(request->args, config, err);
     if (r == 0) {
         *ret = sb_steal(&config);
     }
@@ -340,33 +335,12 @@ static void tell_single_id(void)
     }
 }
 
-/* Takes the name: the one who makes the directory has it. */
-static int claim(const struct request *request, struct sb_err **err)
-{
-    SB_CLEANUP(free) char *dir = NULL;
-    int r = sandbox_dir(request->name, &dir, err);
-    if (r < 0) {
-        return r;
-    }
-    if (mkdir(dir, 0700) == 0) {
-        return 0;
-    }
-    if (errno != EEXIST) {
-        return sb_fail_errno(err, errno, "create '%s'", dir);
-    }
-    sb_fail(err, SB_EEXIST, "there is already a sandbox named '%s'", request->name);
-    sb_hint(err, "'sbx run %s' goes back to it, 'sbx rm %s' removes it, --name gives another name",
-            request->name, request->name);
-    return SB_EEXIST;
-}
-
 static int build(const struct request *request, json_t *config, struct sb_err **err)
 {
     bool quiet = cli_bool(request->args, "quiet");
     bool started;
     tell_single_id();
-    int r = sandbox_save(request->name, config, err);
-    r = r < 0 ? r : sandbox_start(request->name, &started, err);
+    int r = sandbox_start(request->name, &started, err);
     r = r < 0 ? r : steps_create(request->name, config, quiet, err);
     r = r < 0 ? r : sandbox_mark_ready(request->name, config, err);
     return r < 0 ? r : steps_startup(request->name, config, quiet, err);
@@ -379,7 +353,8 @@ static int create(struct request *request, struct sb_err **err)
     r = r < 0 ? r : cli_publish_words(request->args, request->plan, &request->publish, err);
     SB_CLEANUP(json) json_t *config = NULL;
     r = r < 0 ? r : make_config(request, &config, err);
-    r = r < 0 ? r : claim(request, err);
+    SB_CLEANUP(fd) int claim = -1;
+    r = r < 0 ? r : sandbox_claim(request->name, config, &claim, err);
     if (r < 0) {
         return r;
     }

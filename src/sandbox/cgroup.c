@@ -55,13 +55,10 @@ static char *own_group(const char *controller)
     return NULL;
 }
 
-/* Makes DIR, after killing and removing what a crashed run left there. */
+/* Makes DIR, which nobody else has; takes the string. */
 static bool make_group(struct cgroup *cgroup, char *dir)
 {
-    if (rmdir(dir) < 0 && errno == EBUSY) {
-        write_value(dir, "cgroup.kill", "1");
-    }
-    if (mkdir(dir, 0755) < 0 && errno != EEXIST) {
+    if (mkdir(dir, 0755) < 0) {
         free(dir);
         return false;
     }
@@ -153,21 +150,62 @@ static void remove_groups(struct cgroup *cgroup)
     }
 }
 
-struct cgroup *cgroup_create(const char *name, const struct limits *limits)
+static void write_record(const struct cgroup *cgroup, const char *record)
 {
+    SB_CLEANUP(buf) struct sb_buf text;
+    sb_buf_init(&text, 64 * 1024);
+    for (size_t i = 0; i < cgroup->npaths; i++) {
+        sb_buf_printf(&text, "%s\n", cgroup->paths[i]);
+    }
+    sb_write_file_atomic(AT_FDCWD, record, text.data ? text.data : "", text.len, 0600, NULL);
+}
+
+/* Its processes were killed with their supervisor, but may not have ended yet. */
+static void remove_abandoned(const char *dir)
+{
+    enum { TRIES = 200, NAP_NS = 5000000 };
+    write_value(dir, "cgroup.kill", "1");
+    for (int i = 0; i < TRIES && rmdir(dir) < 0 && errno == EBUSY; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
+    }
+}
+
+void cgroup_remove_recorded(const char *record)
+{
+    SB_CLEANUP(buf) struct sb_buf text;
+    sb_buf_init(&text, 64 * 1024);
+    if (sb_read_file(AT_FDCWD, record, &text, NULL) < 0) {
+        return;
+    }
+    char *rest = text.data;
+    for (char *line; (line = strsep(&rest, "\n"));) {
+        if (*line) {
+            remove_abandoned(line);
+        }
+    }
+    unlink(record);
+}
+
+struct cgroup *cgroup_create(const char *name, const struct limits *limits, const char *record)
+{
+    cgroup_remove_recorded(record);
     struct cgroup *cgroup = sb_xcalloc(1, sizeof(*cgroup));
     cgroup->limits = *limits;
-    if (setup_v2(cgroup, name)) {
+    /* Users and installations have sandboxes of the same name: the process id tells groups apart.
+     */
+    SB_CLEANUP(free) char *unique = sb_xasprintf("%s-%d", name, getpid());
+    if (setup_v2(cgroup, unique)) {
         cgroup->kind = "cgroup v2";
-        return cgroup;
+    } else {
+        remove_groups(cgroup);
+        if (setup_v1(cgroup, unique)) {
+            cgroup->kind = "cgroup v1";
+        } else {
+            remove_groups(cgroup);
+            cgroup->kind = "rlimits";
+        }
     }
-    remove_groups(cgroup);
-    if (setup_v1(cgroup, name)) {
-        cgroup->kind = "cgroup v1";
-        return cgroup;
-    }
-    remove_groups(cgroup);
-    cgroup->kind = "rlimits";
+    write_record(cgroup, record);
     return cgroup;
 }
 

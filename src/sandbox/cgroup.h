@@ -16,9 +16,12 @@ struct limits {
 
 struct cgroup;
 
-/* Makes the groups of sandbox `name`; removes what a crashed supervisor left.  Never fails for want
- * of cgroups: cgroup_kind() then says "rlimits". */
-struct cgroup *cgroup_create(const char *name, const struct limits *limits);
+/* Makes groups for sandbox `name`, and notes their paths in the file `record`, so that whoever
+ * comes after a killed supervisor can remove them; removes those that the record names already.
+ * Never fails for want of cgroups: cgroup_kind() then says "rlimits". */
+struct cgroup *cgroup_create(const char *name, const struct limits *limits, const char *record);
+/* Removes the groups that a killed supervisor left behind, by its record; no record is no work. */
+void cgroup_remove_recorded(const char *record);
 const char *cgroup_kind(const struct cgroup *cgroup); /* "cgroup v2", "cgroup v1", "rlimits" */
 /* Moves a process in (before it runs anything of the sandbox). */
 int cgroup_enter(struct cgroup *cgroup, pid_t pid);

@@ -15,6 +15,7 @@
 #include "base/msg.h"
 #include "base/paths.h"
 #include "policy/store.h"
+#include "sandbox/cgroup.h"
 #include "sandbox/layout.h"
 #include "sandbox/rootfs.h"
 #include "sandbox/state.h"
@@ -247,7 +248,11 @@ int sandbox_remove(const char *name, struct sb_err **err)
     int r = stop_with_grace(name, 0, err);
     r = r < 0 ? r : sandbox_dir(name, &dir, err);
     r = r < 0 ? r : sandbox_runtime_dir(name, &runtime, err);
-    r = r < 0 ? r : remove_layers(dir, err);
+    if (r == 0) {
+        SB_CLEANUP(free) char *record = sb_xasprintf("%s/cgroups", dir);
+        cgroup_remove_recorded(record);
+        r = remove_layers(dir, err);
+    }
     if (r < 0) {
         return r;
     }
@@ -314,7 +319,8 @@ static int list_one(const char *name, void *arg, struct sb_err **err)
     SB_CLEANUP(json) json_t *status = ask_status(name);
     const char *state = sb_json_str(config, "state");
     bool ready = state && strcmp(state, "ready") == 0;
-    const char *word = status ? (ready ? "running" : "creating") : (ready ? "stopped" : "broken");
+    const char *word = ready ? (status ? "running" : "stopped")
+                             : (sandbox_is_claimed(name) ? "creating" : "broken");
     const char *agent = sb_json_str(config, "agent");
     const char *workspace = sb_json_str(config, "workspace");
     const char *created = sb_json_str(config, "created");
@@ -351,7 +357,7 @@ static int take_slot(const char *name, void *arg, struct sb_err **err)
     return 0;
 }
 
-int sandbox_free_slot(unsigned *ret_slot, struct sb_err **err)
+static int free_slot(unsigned *ret_slot, struct sb_err **err)
 {
     enum { SLOTS = 16384 };
     SB_CLEANUP(json) json_t *taken = json_object();
@@ -365,4 +371,73 @@ int sandbox_free_slot(unsigned *ret_slot, struct sb_err **err)
         }
     }
     return r < 0 ? r : sb_fail(err, SB_ELIMIT, "there are too many sandboxes: remove some");
+}
+
+static int lock_file(const char *path, int operation)
+{
+    SB_CLEANUP(fd) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    return fd < 0 || flock(fd, operation) < 0 ? -errno : sb_steal_fd(&fd);
+}
+
+/* The one who makes the directory has the name. */
+static int make_claim(const char *name, const char *dir, int *ret_claim, struct sb_err **err)
+{
+    if (mkdir(dir, 0700) < 0) {
+        if (errno != EEXIST) {
+            return sb_fail_errno(err, errno, "create '%s'", dir);
+        }
+        sb_fail(err, SB_EEXIST, "there is already a sandbox named '%s'", name);
+        sb_hint(err,
+                "'sbx run %s' goes back to it, 'sbx rm %s' removes it, --name gives another name",
+                name, name);
+        return SB_EEXIST;
+    }
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/claim", dir);
+    int fd = lock_file(path, LOCK_EX);
+    if (fd < 0) {
+        rmdir(dir);
+        return sb_fail_errno(err, -fd, "lock '%s'", path);
+    }
+    *ret_claim = fd;
+    return 0;
+}
+
+int sandbox_claim(const char *name, json_t *config, int *ret_claim, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *dir = NULL;
+    SB_CLEANUP(free) char *state = NULL;
+    int r = sandbox_dir(name, &dir, err);
+    r = r < 0 ? r : sb_path_state(&state, err);
+    if (r < 0) {
+        return r;
+    }
+    /* Two creations at once must not choose the same ids. */
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/slots.lock", state);
+    SB_CLEANUP(fd) int lock = lock_file(path, LOCK_EX);
+    unsigned slot = 0;
+    r = lock < 0 ? sb_fail_errno(err, -lock, "lock '%s'", path) : free_slot(&slot, err);
+    SB_CLEANUP(fd) int claim = -1;
+    r = r < 0 ? r : make_claim(name, dir, &claim, err);
+    if (r < 0) {
+        return r;
+    }
+    json_object_set_new(config, "slot", json_integer(slot));
+    r = state_save(name, config, err);
+    if (r < 0) {
+        sb_remove_tree(AT_FDCWD, dir);
+        return r;
+    }
+    *ret_claim = sb_steal_fd(&claim);
+    return 0;
+}
+
+bool sandbox_is_claimed(const char *name)
+{
+    SB_CLEANUP(free) char *dir = NULL;
+    if (sandbox_dir(name, &dir, NULL) < 0) {
+        return false;
+    }
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/claim", dir);
+    SB_CLEANUP(fd) int fd = open(path, O_RDWR | O_CLOEXEC);
+    return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
 }

@@ -25,8 +25,12 @@ int sandbox_remove(const char *name, struct sb_err **err);
 /* Marks a sandbox whose plan has been carried out as complete: from now on it outlives this
  * process. */
 int sandbox_mark_ready(const char *name, json_t *config, struct sb_err **err);
-/* An id range that no other sandbox has (sandbox/idmap.h). */
-int sandbox_free_slot(unsigned *ret_slot, struct sb_err **err);
+/* Takes the name for a sandbox to be made, and writes its sandbox.json (state "creating", an id
+ * range that no other has).  *ret_claim, a descriptor, is kept open until it is made: while it is,
+ * others see that somebody works on it.  SB_EEXIST when the name is taken. */
+int sandbox_claim(const char *name, json_t *config, int *ret_claim, struct sb_err **err);
+/* Whether the command that claimed it is still at work. */
+bool sandbox_is_claimed(const char *name);
 /* One request to its supervisor; `ret` (may be NULL) is the reply when it was not a refusal. */
 int sandbox_ask(const char *name, const json_t *request, const int *fds, size_t nfds,
                 struct sb_msg *ret, struct sb_err **err);

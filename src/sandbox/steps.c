@@ -208,12 +208,11 @@ int sandbox_up(const char *name, bool quiet, bool *ret_started, struct sb_err **
     }
     const char *state = sb_json_str(config, "state");
     if (!state || strcmp(state, "ready") != 0) {
-        SB_CLEANUP(fd) int busy = sandbox_connect(name, NULL);
+        bool busy = sandbox_is_claimed(name);
         sb_fail(err, SB_ESTART, "sandbox '%s' %s", name,
-                busy >= 0 ? "is being created by another command"
-                          : "was never finished: its creation was interrupted");
-        sb_hint(err,
-                busy >= 0 ? "wait for it" : "remove it with 'sbx rm -f %s' and create it again",
+                busy ? "is being created by another command"
+                     : "was never finished: its creation was interrupted");
+        sb_hint(err, busy ? "wait for it" : "remove it with 'sbx rm -f %s' and create it again",
                 name);
         return SB_ESTART;
     }

@@ -159,7 +159,8 @@ static int start_namespaces(struct supervisor *s, struct sb_err **err)
         return r;
     }
     struct limits limits = config_limits(s->config);
-    s->cgroup = cgroup_create(s->name, &limits);
+    SB_CLEANUP(free) char *record = sb_xasprintf("%s/cgroups", s->directory);
+    s->cgroup = cgroup_create(s->name, &limits, record);
     struct ns_spec spec = {
         .name = s->name, .rootfs = &s->rootfs, .cgroup = s->cgroup, .init_fd = init_fd};
     return ns_start(&spec, &s->ns, err);
@@ -431,8 +432,11 @@ static int op_ready(struct supervisor *s, struct client *client, struct sb_msg *
 {
     (void)request;
     (void)err;
-    sb_loop_unwatch(s->loop, s->starter_watch);
-    s->starter_watch = 0;
+    if (s->starter_watch) {
+        sb_loop_unwatch(s->loop, s->starter_watch);
+        s->starter_watch = 0;
+        close(STARTER);
+    }
     reply_ok(client->fd, NULL, 0);
     return 0;
 }
