@@ -11,8 +11,11 @@
 
 enum { MAX_GROUPS = 3, PERIOD_US = 100000 };
 
+static const char V1[] = "cgroup v1", V2[] = "cgroup v2";
+
 struct cgroup {
     char *paths[MAX_GROUPS]; /* directories that we made */
+    int fds[MAX_GROUPS];     /* v1: the group's `tasks`; v2: the group */
     size_t npaths;
     const char *kind;
     struct limits limits;
@@ -62,6 +65,7 @@ static bool make_group(struct cgroup *cgroup, char *dir)
         free(dir);
         return false;
     }
+    cgroup->fds[cgroup->npaths] = -1;
     cgroup->paths[cgroup->npaths++] = dir;
     return true;
 }
@@ -144,10 +148,24 @@ static bool setup_v2(struct cgroup *cgroup, const char *name)
 static void remove_groups(struct cgroup *cgroup)
 {
     while (cgroup->npaths) {
-        char *path = cgroup->paths[--cgroup->npaths];
+        sb_cleanup_fd(&cgroup->fds[--cgroup->npaths]);
+        char *path = cgroup->paths[cgroup->npaths];
         rmdir(path);
         free(path);
     }
+}
+
+/* For the first process, to which the paths mean nothing any more. */
+static bool open_groups(struct cgroup *cgroup, const char *file, int flags)
+{
+    for (size_t i = 0; i < cgroup->npaths; i++) {
+        SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", cgroup->paths[i], file);
+        cgroup->fds[i] = open(path, flags | O_CLOEXEC);
+        if (cgroup->fds[i] < 0) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static void write_record(const struct cgroup *cgroup, const char *record)
@@ -194,12 +212,12 @@ struct cgroup *cgroup_create(const char *name, const struct limits *limits, cons
     /* Users and installations have sandboxes of the same name: the process id tells groups apart.
      */
     SB_CLEANUP(free) char *unique = sb_xasprintf("%s-%d", name, getpid());
-    if (setup_v2(cgroup, unique)) {
-        cgroup->kind = "cgroup v2";
+    if (setup_v2(cgroup, unique) && open_groups(cgroup, "", O_RDONLY | O_DIRECTORY)) {
+        cgroup->kind = V2;
     } else {
         remove_groups(cgroup);
-        if (setup_v1(cgroup, unique)) {
-            cgroup->kind = "cgroup v1";
+        if (setup_v1(cgroup, unique) && open_groups(cgroup, "tasks", O_WRONLY)) {
+            cgroup->kind = V1;
         } else {
             remove_groups(cgroup);
             cgroup->kind = "rlimits";
@@ -214,22 +232,13 @@ const char *cgroup_kind(const struct cgroup *cgroup)
     return cgroup->kind;
 }
 
-int cgroup_enter(struct cgroup *cgroup, pid_t pid)
+int cgroup_clone_fd(const struct cgroup *cgroup)
 {
-    for (size_t i = 0; i < cgroup->npaths; i++) {
-        if (!write_number(cgroup->paths[i], "cgroup.procs", (uint64_t)pid)) {
-            return -errno;
-        }
-    }
-    return 0;
+    return strcmp(cgroup->kind, V2) == 0 ? cgroup->fds[0] : -1;
 }
 
-void cgroup_apply_rlimits(const struct cgroup *cgroup)
+static void apply_rlimits(const struct limits *limits)
 {
-    if (cgroup->npaths) {
-        return;
-    }
-    const struct limits *limits = &cgroup->limits;
     if (limits->pids) {
         /* Counted per user namespace and uid, so neighbours do not share it. */
         struct rlimit nproc = {limits->pids, limits->pids};
@@ -239,6 +248,23 @@ void cgroup_apply_rlimits(const struct cgroup *cgroup)
         struct rlimit as = {limits->memory_bytes, limits->memory_bytes};
         setrlimit(RLIMIT_AS, &as);
     }
+}
+
+int cgroup_join(const struct cgroup *cgroup, struct sb_err **err)
+{
+    if (cgroup->npaths == 0) {
+        apply_rlimits(&cgroup->limits);
+        return 0;
+    }
+    /* "0" in `tasks` moves the calling thread alone, and so spares the kernel the wait for all
+     * processors that a move of any other process costs (10 ms and more). */
+    for (size_t i = 0; strcmp(cgroup->kind, V1) == 0 && i < cgroup->npaths; i++) {
+        if (write(cgroup->fds[i], "0", 1) != 1) {
+            return sb_fail_errno(err, errno, "put the sandbox into its cgroup '%s'",
+                                 cgroup->paths[i]);
+        }
+    }
+    return 0;
 }
 
 void cgroup_destroy(struct cgroup *cgroup)

@@ -19,14 +19,24 @@
 
 enum { INIT_CHANNEL = 3 }; /* where sbx-init expects its socket */
 
-static pid_t clone_namespaces(void *ret_pidfd)
+struct clone_request {
+    int cgroup_fd; /* -1: into ours */
+    int pidfd;
+};
+
+static pid_t clone_namespaces(void *arg)
 {
+    struct clone_request *request = arg;
     struct clone_args args = {
         .flags = CLONE_PIDFD | CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET |
-                 CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP,
-        .pidfd = (uint64_t)(uintptr_t)ret_pidfd,
+                 CLONE_NEWUTS | CLONE_NEWIPC,
+        .pidfd = (uint64_t)(uintptr_t)&request->pidfd,
         .exit_signal = SIGCHLD,
     };
+    if (request->cgroup_fd >= 0) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)request->cgroup_fd;
+    }
     return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 }
 
@@ -64,7 +74,12 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
 {
     struct rootfs *rootfs = spec->rootfs;
     int listeners[NET_LISTENERS];
-    int r = take_ids(rootfs->map.mode, err);
+    /* The namespace after the join, so that its top is our group. */
+    int r = cgroup_join(spec->cgroup, err);
+    if (r == 0 && unshare(CLONE_NEWCGROUP) < 0) {
+        r = sb_fail_errno(err, errno, "make a cgroup namespace");
+    }
+    r = r < 0 ? r : take_ids(rootfs->map.mode, err);
     /* Again: a change of ids clears it (prctl(2)). */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (r == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
@@ -84,7 +99,6 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
     if (r < 0) {
         return r;
     }
-    cgroup_apply_rlimits(spec->cgroup);
     SB_CLEANUP(json) json_t *names = json_array();
     int fds[NET_LISTENERS];
     size_t count = 0;
@@ -170,10 +184,6 @@ static int admit(const struct ns_spec *spec, pid_t pid, int gate, struct sb_err 
     if (r < 0) {
         return r;
     }
-    r = cgroup_enter(spec->cgroup, pid);
-    if (r < 0) {
-        return sb_fail_errno(err, -r, "put the sandbox into its cgroup");
-    }
     return write(gate, "", 1) == 1 ? 0 : sb_fail_errno(err, errno, "start the sandbox");
 }
 
@@ -195,7 +205,9 @@ int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err *
         pipe2(gate, O_CLOEXEC) < 0) {
         return sb_fail_errno(err, errno, "make the sandbox's channel");
     }
-    sandbox.pid = idmap_clone(&spec->rootfs->map, clone_namespaces, &sandbox.pidfd);
+    struct clone_request request = {.cgroup_fd = cgroup_clone_fd(spec->cgroup), .pidfd = -1};
+    sandbox.pid = idmap_clone(&spec->rootfs->map, clone_namespaces, &request);
+    sandbox.pidfd = request.pidfd;
     if (sandbox.pid == 0) {
         close(channel[0]);
         close(gate[1]);
