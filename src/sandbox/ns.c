@@ -93,8 +93,6 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
     if (r == 0 && sethostname(spec->name, strlen(spec->name)) < 0) {
         r = sb_fail_errno(err, errno, "set the host name");
     }
-    struct confine_filter *filter = NULL;
-    r = r < 0 ? r : confine_filter_new(&filter, err);
     r = r < 0 ? r : confine_capabilities(err);
     if (r < 0) {
         return r;
@@ -110,7 +108,7 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
     }
     SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:O}", "event", "listeners", "which", names);
     r = sb_msg_send(channel, message, fds, count, err);
-    r = r < 0 ? r : confine_filter_load(filter, err);
+    r = r < 0 ? r : confine_calls(err);
     return r < 0 ? r : exec_init(spec, channel, err);
 }
 
