@@ -139,20 +139,16 @@ static int spawn_supervisor(const char *name, int *ret_starter, struct sb_err **
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
         return sb_fail_errno(err, errno, "socketpair");
     }
-    /* Twice, so that it is no child of ours: a long-running command must not collect zombies. */
+    /* It outlives us; should it end first, it is a zombie for as long as this command takes. */
     pid_t pid = fork();
     if (pid == 0) {
-        if (fork() == 0) {
-            exec_supervisor(path, name, pair[1], log);
-        }
-        _exit(0);
+        exec_supervisor(path, name, pair[1], log);
     }
     close(pair[1]);
     if (pid < 0) {
         close(pair[0]);
         return sb_fail_errno(err, errno, "fork");
     }
-    waitpid(pid, NULL, 0);
     *ret_starter = pair[0];
     return 0;
 }
@@ -203,7 +199,8 @@ int sandbox_mark_ready(const char *name, json_t *config, struct sb_err **err)
 
 /* ---- stop, remove, reload ---- */
 
-static int stop_with_grace(const char *name, int grace_ms, struct sb_err **err)
+/* Ends all of the sandbox.  *ret_sock closes when the supervisor has gone too; -1: it did not run. */
+static int end_processes(const char *name, int grace_ms, int *ret_sock, struct sb_err **err)
 {
     SB_CLEANUP(fd) int sock = sandbox_connect(name, err);
     if (sock == -ENOENT) {
@@ -214,19 +211,28 @@ static int stop_with_grace(const char *name, int grace_ms, struct sb_err **err)
     }
     SB_CLEANUP(json) json_t *request = json_pack("{s:s,s:i}", "op", "stop", "grace_ms", grace_ms);
     int r = sb_msg_send(sock, request, NULL, 0, err);
-    if (r < 0) {
-        return r;
+    r = r < 0 ? r : read_reply(sock, NULL, err);
+    if (r == 0) {
+        *ret_sock = sb_steal_fd(&sock);
     }
-    /* Its reply comes when everything has ended; then it goes and the socket closes. */
-    r = read_reply(sock, NULL, err);
+    return r;
+}
+
+static void await_supervisor_end(int sock)
+{
     SB_CLEANUP(msg) struct sb_msg end = {0};
-    return r < 0 ? r : (sb_msg_recv(sock, &end, NULL), 0);
+    if (sock >= 0) {
+        sb_msg_recv(sock, &end, NULL);
+    }
 }
 
 int sandbox_stop(const char *name, struct sb_err **err)
 {
     enum { GRACE_MS = 5000 };
-    return stop_with_grace(name, GRACE_MS, err);
+    SB_CLEANUP(fd) int sock = -1;
+    int r = end_processes(name, GRACE_MS, &sock, err);
+    await_supervisor_end(sock);
+    return r;
 }
 
 /* The layers hold files with the sandbox's ids.  Real root can remove them; an ordinary user needs
@@ -245,7 +251,8 @@ int sandbox_remove(const char *name, struct sb_err **err)
 {
     SB_CLEANUP(free) char *dir = NULL;
     SB_CLEANUP(free) char *runtime = NULL;
-    int r = stop_with_grace(name, 0, err);
+    SB_CLEANUP(fd) int sock = -1;
+    int r = end_processes(name, 0, &sock, err);
     r = r < 0 ? r : sandbox_dir(name, &dir, err);
     r = r < 0 ? r : sandbox_runtime_dir(name, &runtime, err);
     if (r == 0) {
@@ -253,6 +260,7 @@ int sandbox_remove(const char *name, struct sb_err **err)
         cgroup_remove_recorded(record);
         r = remove_layers(dir, err);
     }
+    await_supervisor_end(sock);
     if (r < 0) {
         return r;
     }

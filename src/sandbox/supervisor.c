@@ -569,6 +569,19 @@ static int await_init(struct supervisor *s, struct sb_err **err)
     return 0;
 }
 
+/* The proxy learns its rules while process 1 starts; of two failures that of process 1 is the one to
+ * tell. */
+static int configure_and_await_init(struct supervisor *s, struct sb_err **err)
+{
+    SB_CLEANUP(err) struct sb_err *proxy_err = NULL;
+    int configured = configure_proxy(s, &proxy_err);
+    int r = await_init(s, err);
+    if (r == 0 && configured < 0 && err) {
+        *err = sb_steal(&proxy_err);
+    }
+    return r < 0 ? r : configured;
+}
+
 static int publish_ports(struct supervisor *s, struct sb_err **err)
 {
     struct publish_peers peers = {.init = s->ns.channel, .proxy = &s->proxy.socket};
@@ -586,8 +599,7 @@ static int start(struct supervisor *s, struct sb_err **err)
     r = r < 0 ? r : exit_proxy_spawn(&s->proxy, err);
     r = r < 0 ? r : start_namespaces(s, err);
     r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, s->log_fd, err);
-    r = r < 0 ? r : await_init(s, err);
-    r = r < 0 ? r : configure_proxy(s, err);
+    r = r < 0 ? r : configure_and_await_init(s, err);
     r = r < 0 ? r : sb_loop_new(&s->loop, err);
     r = r < 0 ? r : publish_ports(s, err);
     r = r < 0 ? r : listen_control(s, err);
