@@ -37,14 +37,15 @@ static int run(bool allow_probe, struct sb_err **err)
     sb_buf_init(&proxy->log_pending, (size_t)4 * LOG_LINE_MAX);
     fcntl(SUPERVISOR_FD, F_SETFD, FD_CLOEXEC);
     int r = sb_loop_new(&proxy->loop, err);
-    r = r < 0 ? r : control_take_listeners(SUPERVISOR_FD, proxy, err);
     r = r < 0 ? r : resolver_new(proxy->loop, &proxy->resolver, err);
     if (r < 0) {
         return r;
     }
     proxy->names = names_new();
     proxy->tls = tls_new();
+    /* All of this while the supervisor makes the namespaces; then the listeners come. */
     r = lockdown(err);
+    r = r < 0 ? r : control_take_listeners(SUPERVISOR_FD, proxy, err);
     r = r < 0 ? r : control_start(SUPERVISOR_FD, proxy, allow_probe, err);
     return r < 0 ? r : sb_loop_run(proxy->loop, err);
 }
