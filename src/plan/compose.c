@@ -37,7 +37,7 @@ static void warn(struct composer *c, const struct kit *kit, const char *message)
 static int check_agent(const struct kit *kit, struct sb_err **err)
 {
     const char *image = text_of(kit, "image");
-    if (strcmp(kit_kind(kit), "sandbox")) {
+    if (strcmp(kit_kind(kit), "sandbox") != 0) {
         sb_fail(err, SB_EUSAGE, "kit '%s' is a mixin and cannot be the agent", kit_name(kit));
         sb_hint(err, "stack it on an agent: --kit PATH shell");
         return SB_EUSAGE;
@@ -49,7 +49,7 @@ static int check_agent(const struct kit *kit, struct sb_err **err)
         return SB_ESPEC;
     }
     /* "host" is the reserved word for the machine's own userland. */
-    if (strcmp(image, "host")) {
+    if (strcmp(image, "host") != 0) {
         return sb_fail(err, SB_ESPEC,
                        "kit '%s' names the image '%s': images are not supported yet; use a mixin "
                        "on the built-in agent 'shell'",
@@ -61,7 +61,7 @@ static int check_agent(const struct kit *kit, struct sb_err **err)
 static int check_mixin(const struct kit *kit, const struct kit *agent, struct sb_err **err)
 {
     const char *wanted = text_of(kit, "requires_agent");
-    if (strcmp(kit_kind(kit), "mixin")) {
+    if (strcmp(kit_kind(kit), "mixin") != 0) {
         const char *image = text_of(kit, "image");
         sb_fail(err, SB_ESPEC,
                 "kit '%s' names the image '%s': images are not supported yet; use a mixin on the "
@@ -73,7 +73,7 @@ static int check_mixin(const struct kit *kit, const struct kit *agent, struct sb
         return sb_fail(err, SB_ESPEC, "kit '%s' extends '%s': extends is not supported yet",
                        kit_name(kit), text_of(kit, "extends"));
     }
-    if (wanted[0] && strcmp(wanted, kit_name(agent))) {
+    if (wanted[0] && strcmp(wanted, kit_name(agent)) != 0) {
         return sb_fail(err, SB_ESPEC, "kit '%s' requires the agent '%s', but the agent is '%s'",
                        kit_name(kit), wanted, kit_name(agent));
     }
@@ -187,7 +187,7 @@ static void add_settings(struct composer *c, const struct kit *kit)
         const char *path = sb_json_str(volume, "path");
         json_array_foreach(volumes, at, old)
         {
-            if (!strcmp(sb_json_str(old, "path"), path)) {
+            if (strcmp(sb_json_str(old, "path"), path) == 0) {
                 break;
             }
         }
@@ -223,7 +223,7 @@ static void add_files(struct composer *c, const struct kit *const *kits, size_t 
         const json_t *file;
         json_array_foreach(kit_files(kits[k]), i, file)
         {
-            if (strcmp(sb_json_str(file, "target"), target)) {
+            if (strcmp(sb_json_str(file, "target"), target) != 0) {
                 continue;
             }
             SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", base, sb_json_str(file, "path"));

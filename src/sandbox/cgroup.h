@@ -23,7 +23,8 @@ struct cgroup *cgroup_create(const char *name, const struct limits *limits, cons
 /* Removes the groups that a killed supervisor left behind, by its record; no record is no work. */
 void cgroup_remove_recorded(const char *record);
 const char *cgroup_kind(const struct cgroup *cgroup); /* "cgroup v2", "cgroup v1", "rlimits" */
-/* The directory to clone the sandbox into (clone3(2), CLONE_INTO_CGROUP); -1: it joins by itself. */
+/* The directory to clone the sandbox into (clone3(2), CLONE_INTO_CGROUP); -1: it joins by itself.
+ */
 int cgroup_clone_fd(const struct cgroup *cgroup);
 /* In the sandbox's first process, while it has one thread and before it runs anything of the
  * sandbox: enters the groups, or sets resource limits where there are none. */

@@ -199,7 +199,8 @@ int sandbox_mark_ready(const char *name, json_t *config, struct sb_err **err)
 
 /* ---- stop, remove, reload ---- */
 
-/* Ends all of the sandbox.  *ret_sock closes when the supervisor has gone too; -1: it did not run. */
+/* Ends all of the sandbox.  *ret_sock closes when the supervisor has gone too; -1: it did not run.
+ */
 static int end_processes(const char *name, int grace_ms, int *ret_sock, struct sb_err **err)
 {
     SB_CLEANUP(fd) int sock = sandbox_connect(name, err);

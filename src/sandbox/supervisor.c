@@ -569,8 +569,8 @@ static int await_init(struct supervisor *s, struct sb_err **err)
     return 0;
 }
 
-/* The proxy learns its rules while process 1 starts; of two failures that of process 1 is the one to
- * tell. */
+/* The proxy learns its rules while process 1 starts; of two failures that of process 1 is the one
+ * to tell. */
 static int configure_and_await_init(struct supervisor *s, struct sb_err **err)
 {
     SB_CLEANUP(err) struct sb_err *proxy_err = NULL;

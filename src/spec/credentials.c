@@ -27,7 +27,7 @@ struct fold {
 static char *service_of_env(const char *name)
 {
     static const char *const suffixes[] = {"_api_key", "_token", "_key", "_secret"};
-    if (!strcmp(name, "GH_TOKEN") || !strcmp(name, "GITHUB_TOKEN")) {
+    if (strcmp(name, "GH_TOKEN") == 0 || strcmp(name, "GITHUB_TOKEN") == 0) {
         return sb_xstrdup("github");
     }
     char *service = sb_xstrdup(name);
@@ -36,7 +36,7 @@ static char *service_of_env(const char *name)
     }
     for (size_t i = 0; i < SB_ARRAY_LEN(suffixes); i++) {
         size_t len = strlen(service), n = strlen(suffixes[i]);
-        if (len > n && !strcmp(service + len - n, suffixes[i])) {
+        if (len > n && strcmp(service + len - n, suffixes[i]) == 0) {
             service[len - n] = '\0';
             break;
         }
@@ -99,9 +99,9 @@ static void add_source(struct fold *fold, const struct ynode *key, const struct 
                             json_pack("{s:s, s:s}", "path", ynode_str(file, "path"), "parser",
                                       ynode_str(file, "parser")));
     }
-    if (!strcmp(priority, "file-first")) {
+    if (strcmp(priority, "file-first") == 0) {
         json_object_set_new(sources, "priority", json_string(priority));
-    } else if (priority[0] && strcmp(priority, "env-first")) {
+    } else if (priority[0] && strcmp(priority, "env-first") != 0) {
         kit_warn(fold->kit, ynode_get(source, "priority"),
                  "priority \"%.40s\" is unknown (env-first or file-first): env-first is used",
                  priority);
@@ -177,7 +177,7 @@ static void fold_domain(struct fold *fold, const struct ynode *domain, const str
     const struct ynode *auth = ynode_get(ynode_get(network, "serviceAuth"), service->text);
     const char *header = ynode_str(auth, "headerName"), *format = ynode_str(auth, "valueFormat");
     for (size_t i = 0; sugar && !auth && i < SB_ARRAY_LEN(known_auth); i++) {
-        if (!strcmp(known_auth[i][0], service->text)) {
+        if (strcmp(known_auth[i][0], service->text) == 0) {
             header = known_auth[i][1];
             format = known_auth[i][2];
         }
@@ -238,7 +238,7 @@ static void fold_managed(struct fold *fold)
         for (size_t s = 0; sources && !service && s < sources->count; s++) {
             const struct ynode *names = ynode_get(sources->items[s], "env");
             for (size_t n = 0; names && !service && n < names->count; n++) {
-                if (!strcmp(names->items[n]->text, name->text)) {
+                if (strcmp(names->items[n]->text, name->text) == 0) {
                     service = sb_xstrdup(sources->keys[s]->text);
                 }
             }
@@ -262,7 +262,7 @@ static int list_inject(struct kit *kit, const struct ynode *inject, size_t i, si
     const char *domain = ynode_str(inject, "domain"), *header = ynode_str(inject, "header");
     const char *format = ynode_str(inject, "format"), *scheme = ynode_str(inject, "scheme");
     const char *username = ynode_str(inject, "username"), *problem = NULL;
-    bool bearer = !strcmp(scheme, "bearer"), basic = !strcmp(scheme, "basic");
+    bool bearer = strcmp(scheme, "bearer") == 0, basic = strcmp(scheme, "basic") == 0;
     if (!domain[0]) {
         problem = "domain is required";
     } else if (scheme[0] && format[0]) {

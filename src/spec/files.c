@@ -24,7 +24,7 @@ static int walk_dir(struct walk *w, const char *dir, const char *relative, size_
 static bool is_below(const char *root, const char *path)
 {
     size_t n = strlen(root);
-    return !strncmp(root, path, n) && (path[n] == '/' || path[n] == '\0');
+    return strncmp(root, path, n) == 0 && (path[n] == '/' || path[n] == '\0');
 }
 
 static int add_file(struct walk *w, const char *real, const char *relative, const struct stat *st)
@@ -83,7 +83,7 @@ static int walk_dir(struct walk *w, const char *dir, const char *relative, size_
     }
     for (int i = 0; i < n; i++) {
         const char *name = entries[i]->d_name;
-        if (r == 0 && strcmp(name, ".") && strcmp(name, "..")) {
+        if (r == 0 && strcmp(name, ".") != 0 && strcmp(name, "..") != 0) {
             SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", dir, name);
             SB_CLEANUP(free)
             char *below = sb_xasprintf("%s%s%s", relative, relative[0] ? "/" : "", name);

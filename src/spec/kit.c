@@ -47,10 +47,10 @@ static int check_version(const struct kit *kit, struct sb_err **err)
     if (kit->top->kind != YNODE_MAP || !node || !node->text || !node->text[0]) {
         return 0; /* reported by the later stages, with a better message */
     }
-    if (!strcmp(node->text, "1")) {
+    if (strcmp(node->text, "1") == 0) {
         return 0;
     }
-    if (!strcmp(node->text, "2") || !strcmp(node->text, "3")) {
+    if (strcmp(node->text, "2") == 0 || strcmp(node->text, "3") == 0) {
         ytree_fail(kit->tree, node, err,
                    "unsupported schemaVersion \"%s\" (supported: \"1\"): this grammar is on the "
                    "roadmap, but this version of sbx does not read it",

@@ -41,7 +41,7 @@ static void warn_legacy(struct kit *kit, const char *key, const char *advice)
 static void warn_surfaces(struct kit *kit)
 {
     const struct ynode *kind = top_get(kit, "kind");
-    if (!strcmp(kind->text, "agent")) {
+    if (strcmp(kind->text, "agent") == 0) {
         kit_warn(kit, kind, "deprecated field \"kind: agent\": write kind: sandbox");
     }
     if (top_get(kit, "agent")) {
@@ -78,12 +78,12 @@ static bool is_reserved_env(const char *name)
         "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"};
     static const char *const prefixes[] = {"SBX_", "DASH_", "DOCKER_"};
     for (size_t i = 0; i < SB_ARRAY_LEN(names); i++) {
-        if (!strcmp(name, names[i])) {
+        if (strcmp(name, names[i]) == 0) {
             return true;
         }
     }
     for (size_t i = 0; i < SB_ARRAY_LEN(prefixes); i++) {
-        if (!strncmp(name, prefixes[i], strlen(prefixes[i]))) {
+        if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0) {
             return true;
         }
     }
@@ -269,7 +269,7 @@ static void add_init_files(struct kit *kit, const struct ynode *list)
 static void add_identity(struct kit *kit)
 {
     const char *context = ynode_str(kit->top, "agentContext");
-    bool mixin = !strcmp(ynode_str(kit->top, "kind"), "mixin");
+    bool mixin = strcmp(ynode_str(kit->top, "kind"), "mixin") == 0;
     set_text(kit->model, "name", ynode_str(kit->top, "name"));
     set_text(kit->model, "kind", mixin ? "mixin" : "sandbox");
     set_text(kit->model, "file", kit->file);

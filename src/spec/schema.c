@@ -313,7 +313,7 @@ static int check_map(const struct spot *at, const struct field *fields, const st
 {
     for (size_t i = 0; i < node->count; i++) {
         const struct field *f = fields;
-        while (f->key && strcmp(f->key, node->keys[i]->text)) {
+        while (f->key && strcmp(f->key, node->keys[i]->text) != 0) {
             f++;
         }
         struct spot below = {at->kit, at, node->keys[i]->text, 0, at->lenient};

@@ -94,7 +94,7 @@ static int validate_kind(const struct kit *kit, struct sb_err **err)
         sb_hint(err, "write \"kind: mixin\" for a kit that is stacked on an agent");
         return SB_ESPEC;
     }
-    if (strcmp(kind, "sandbox") && strcmp(kind, "agent") && strcmp(kind, "mixin")) {
+    if (strcmp(kind, "sandbox") != 0 && strcmp(kind, "agent") != 0 && strcmp(kind, "mixin") != 0) {
         return ytree_fail(kit->tree, ynode_get(kit->top, "kind"), err,
                           "invalid kind \"%.40s\" (must be \"sandbox\" or \"mixin\")", kind);
     }
@@ -137,7 +137,7 @@ static int validate_flat(const struct kit *kit, struct sb_err **err)
 static int validate_block(const struct kit *kit, struct sb_err **err)
 {
     const struct ynode *block = kit->block;
-    bool mixin = !strcmp(ynode_str(kit->top, "kind"), "mixin");
+    bool mixin = strcmp(ynode_str(kit->top, "kind"), "mixin") == 0;
     const char *image = ynode_str(block, "image"), *ai = ynode_str(block, "aiFilename");
     if (mixin) {
         return block ? ytree_fail(kit->tree, block, err,
@@ -145,7 +145,7 @@ static int validate_block(const struct kit *kit, struct sb_err **err)
                                   "\"mixin\"")
                      : 0;
     }
-    if (strchr(ai, '/') || !strcmp(ai, "..") || !strcmp(ai, ".")) {
+    if (strchr(ai, '/') || strcmp(ai, "..") == 0 || strcmp(ai, ".") == 0) {
         return ytree_fail(kit->tree, ynode_get(block, "aiFilename"), err,
                           "sandbox.aiFilename must be a file name, not a path (got \"%.80s\")", ai);
     }
@@ -206,7 +206,7 @@ static int validate_volume(const struct kit *kit, const struct ynode *volume, si
                            struct sb_err **err)
 {
     const char *type = ynode_str(volume, "type"), *mode = ynode_str(volume, "mode");
-    if (type[0] && strcmp(type, "tmpfs")) {
+    if (type[0] && strcmp(type, "tmpfs") != 0) {
         return ytree_fail(kit->tree, ynode_get(volume, "type"), err,
                           "volumes[%zu].type \"%.40s\" is invalid (must be omitted or \"tmpfs\")",
                           i, type);
@@ -249,7 +249,7 @@ static int validate_requires(const struct kit *kit, struct sb_err **err)
                           "requires.agent \"%.80s\" is not a valid agent name (" NAME_RULE ")",
                           agent->text);
     }
-    if (strcmp(kind, "mixin")) {
+    if (strcmp(kind, "mixin") != 0) {
         return ytree_fail(kit->tree, agent, err,
                           "requires.agent is only valid for kind \"mixin\", not \"%s\"", kind);
     }
@@ -292,7 +292,7 @@ static int validate_ports(const struct kit *kit, const struct ynode *ports, stru
                               "publishedPorts[%zu].container must be in 1..65535 (got %ld)", i,
                               value);
         }
-        if (protocol[0] && strcmp(protocol, "tcp") && strcmp(protocol, "udp")) {
+        if (protocol[0] && strcmp(protocol, "tcp") != 0 && strcmp(protocol, "udp") != 0) {
             return ytree_fail(kit->tree, ynode_get(port, "protocol"), err,
                               "publishedPorts[%zu].protocol must be empty, \"tcp\" or \"udp\" "
                               "(got \"%.40s\")",
@@ -336,7 +336,7 @@ static int validate_init_file(const struct kit *kit, const struct ynode *file, s
     }
     /* ${WORKDIR} becomes an absolute path in the plan; the reference refuses it here and its own
      * test kit replaces it. */
-    if (path[0] != '/' && strncmp(path, workdir, sizeof(workdir) - 1)) {
+    if (path[0] != '/' && strncmp(path, workdir, sizeof(workdir) - 1) != 0) {
         ytree_fail(kit->tree, ynode_get(file, "path"), err,
                    "commands: initFiles[%zu].path must be absolute (got \"%.80s\")", i, path);
         sb_hint(err, "begin it with / or with ${WORKDIR}/");

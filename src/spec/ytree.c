@@ -195,12 +195,12 @@ static int check_tag(struct composer *c, const yaml_event_t *event, const yaml_c
     static const char *const known[] = {"str", "int", "float", "bool", "null", "seq", "map"};
     static const char core[] = "tag:yaml.org,2002:";
     const char *tag = (const char *)raw;
-    if (!tag || !strcmp(tag, "!")) {
+    if (!tag || strcmp(tag, "!") == 0) {
         return 0;
     }
-    if (!strncmp(tag, core, sizeof(core) - 1)) {
+    if (strncmp(tag, core, sizeof(core) - 1) == 0) {
         for (size_t i = 0; i < SB_ARRAY_LEN(known); i++) {
-            if (!strcmp(tag + sizeof(core) - 1, known[i])) {
+            if (strcmp(tag + sizeof(core) - 1, known[i]) == 0) {
                 return 0;
             }
         }
@@ -214,7 +214,7 @@ static int remember_anchor(struct composer *c, const char *name, struct ynode *n
     enum { ANCHORS_MAX = 1000 }; /* the list is searched from its start for every alias */
     struct ytree *tree = c->tree;
     for (size_t i = 0; i < tree->nanchors; i++) {
-        if (!strcmp(tree->anchors[i].name, name)) {
+        if (strcmp(tree->anchors[i].name, name) == 0) {
             tree->anchors[i].node = node; /* a later anchor of the same name wins, as YAML says */
             return 0;
         }
@@ -233,7 +233,7 @@ static int compose_alias(struct composer *c, const yaml_event_t *event, size_t d
     const char *name = (const char *)event->data.alias.anchor;
     for (size_t i = 0; i < c->tree->nanchors; i++) {
         struct ynode *node = c->tree->anchors[i].node;
-        if (strcmp(c->tree->anchors[i].name, name)) {
+        if (strcmp(c->tree->anchors[i].name, name) != 0) {
             continue;
         }
         if (depth + node->height > YTREE_MAX_DEPTH) {
@@ -262,7 +262,7 @@ static int compose_scalar(struct composer *c, const yaml_event_t *event, struct 
     node->plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     node->text = sb_xstrndup(value, len);
     for (size_t i = 0; node->plain && !event->data.scalar.tag && i < SB_ARRAY_LEN(nulls); i++) {
-        if (!strcmp(value, nulls[i])) {
+        if (strcmp(value, nulls[i]) == 0) {
             node->kind = YNODE_NULL;
             node->text[0] = '\0';
             break;
@@ -388,7 +388,7 @@ static int compose_map(struct composer *c, const yaml_event_t *start, size_t dep
         if (end) {
             break;
         }
-        if (key->plain && !strcmp(key->text, "<<") && !merge) {
+        if (key->plain && strcmp(key->text, "<<") == 0 && !merge) {
             merge = value;
         } else if ((r = add_pair(c, map, key, value, seen)) < 0) {
             return r;
@@ -491,7 +491,7 @@ int ytree_parse(const char *file, const char *text, size_t len, struct ytree **r
 const struct ynode *ynode_get(const struct ynode *map, const char *key)
 {
     for (size_t i = 0; map && map->kind == YNODE_MAP && i < map->count; i++) {
-        if (!strcmp(map->keys[i]->text, key)) {
+        if (strcmp(map->keys[i]->text, key) == 0) {
             return map->items[i]->kind == YNODE_NULL ? NULL : map->items[i];
         }
     }
@@ -508,7 +508,7 @@ bool ynode_to_bool(const struct ynode *node, bool *ret_value)
 {
     static const char *const words[] = {"false", "no", "off", "n", "true", "yes", "on", "y"};
     for (size_t i = 0; node->kind == YNODE_SCALAR && node->plain && i < SB_ARRAY_LEN(words); i++) {
-        if (!strcasecmp(node->text, words[i])) {
+        if (strcasecmp(node->text, words[i]) == 0) {
             *ret_value = i >= SB_ARRAY_LEN(words) / 2;
             return true;
         }
