@@ -91,8 +91,9 @@ static int read_hidden(const char *what, struct sb_buf *value, struct sb_err **e
     char interrupt = (char)shown.c_cc[VINTR];
     hidden.c_lflag &= ~(tcflag_t)(ECHO | ISIG);
     hidden.c_cc[VEOL] = shown.c_cc[VINTR];
-    fprintf(stderr, "Value of %s (not shown): ", what);
+    /* In this order: what answers the prompt at once must not be flushed, nor shown. */
     tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
+    fprintf(stderr, "Value of %s (not shown): ", what);
     char c = 0;
     ssize_t n;
     while ((n = read(STDIN_FILENO, &c, 1)) > 0 && c != '\n' && c != interrupt) {
