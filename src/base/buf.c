@@ -49,12 +49,10 @@ static bool buf_reserve(struct sb_buf *buf, size_t extra)
     if (need <= buf->cap) {
         return true;
     }
-    size_t cap = buf->cap ? buf->cap : 64;
-    while (cap < need) {
-        cap *= 2;
-    }
-    /* Not realloc: it could leave a copy of a secret behind in freed memory. */
-    char *data = sb_xcalloc(cap, 1);
+    size_t cap = buf->cap ? buf->cap * 2 : 64;
+    cap = cap < need ? need : cap;
+    /* Not realloc of the old block: it could leave a copy of a secret behind in freed memory. */
+    char *data = sb_xrealloc(NULL, cap, 1);
     if (buf->data) {
         memcpy(data, buf->data, buf->len);
         explicit_bzero(buf->data, buf->len);
@@ -73,6 +71,18 @@ void sb_buf_append(struct sb_buf *buf, const void *data, size_t len)
     if (len) {
         memcpy(buf->data + buf->len, data, len);
     }
+    buf->len += len;
+    buf->data[buf->len] = '\0';
+}
+
+char *sb_buf_room(struct sb_buf *buf, size_t len)
+{
+    return buf_reserve(buf, len) ? buf->data + buf->len : NULL;
+}
+
+void sb_buf_add(struct sb_buf *buf, size_t len)
+{
+    assert(len < buf->cap - buf->len);
     buf->len += len;
     buf->data[buf->len] = '\0';
 }

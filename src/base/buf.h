@@ -26,6 +26,10 @@ void sb_buf_append(struct sb_buf *buf, const void *data, size_t len);
 void sb_buf_puts(struct sb_buf *buf, const char *s);
 void sb_buf_printf(struct sb_buf *buf, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* Room for `len` more bytes at the end, to be filled directly and then counted in by sb_buf_add();
+ * NULL, and overflow, when the maximum forbids it. */
+char *sb_buf_room(struct sb_buf *buf, size_t len);
+void sb_buf_add(struct sb_buf *buf, size_t len);
 /* Drops the first n bytes. */
 void sb_buf_consume(struct sb_buf *buf, size_t n);
 /* Moves the text out (never NULL); the buffer is empty afterwards. */

@@ -6,8 +6,13 @@
 #include <sys/epoll.h>
 #include <time.h>
 
+enum {
+    TASKS_A_ROUND = 256 /* then events get their turn */
+};
+
 struct slot {
     int fd; /* -1: free */
+    uint32_t events;
     uint32_t generation;
     sb_watch_fn *fn;
     void *arg;
@@ -21,6 +26,7 @@ struct sb_loop {
     struct slot *slots;
     uint32_t nslots, free_head;
     struct sb_timer *first, *last;
+    struct sb_task *first_task, *last_task;
 };
 
 static uint64_t clock_ms(void)
@@ -93,15 +99,17 @@ sb_watch sb_loop_watch(struct sb_loop *loop, int fd, uint32_t events, sb_watch_f
         return 0;
     }
     loop->free_head = slot->next_free;
-    *slot = (struct slot){.fd = fd, .generation = generation, .fn = fn, .arg = arg};
+    *slot =
+        (struct slot){.fd = fd, .events = events, .generation = generation, .fn = fn, .arg = arg};
     return event.data.u64;
 }
 
 void sb_loop_modify(struct sb_loop *loop, sb_watch watch, uint32_t events)
 {
     struct slot *slot = slot_of(loop, watch);
-    if (slot) {
+    if (slot && slot->events != events) {
         struct epoll_event event = {.events = events, .data.u64 = watch};
+        slot->events = events;
         epoll_ctl(loop->epfd, EPOLL_CTL_MOD, slot->fd, &event);
     }
 }
@@ -147,6 +155,28 @@ void sb_loop_timer(struct sb_loop *loop, struct sb_timer *timer, uint64_t after_
     timer->armed = 1;
 }
 
+void sb_loop_unqueue(struct sb_loop *loop, struct sb_task *task)
+{
+    if (!task->queued) {
+        return;
+    }
+    *(task->prev ? &task->prev->next : &loop->first_task) = task->next;
+    *(task->next ? &task->next->prev : &loop->last_task) = task->prev;
+    task->prev = task->next = NULL;
+    task->queued = 0;
+}
+
+void sb_loop_queue(struct sb_loop *loop, struct sb_task *task)
+{
+    if (task->queued) {
+        return;
+    }
+    task->prev = loop->last_task;
+    *(loop->last_task ? &loop->last_task->next : &loop->first_task) = task;
+    loop->last_task = task;
+    task->queued = 1;
+}
+
 uint64_t sb_loop_now_ms(const struct sb_loop *loop)
 {
     return loop->now_ms;
@@ -154,6 +184,9 @@ uint64_t sb_loop_now_ms(const struct sb_loop *loop)
 
 static int wait_ms(const struct sb_loop *loop)
 {
+    if (loop->first_task) {
+        return 0;
+    }
     if (!loop->first) {
         return -1;
     }
@@ -170,6 +203,15 @@ static void run_timers(struct sb_loop *loop)
         struct sb_timer *timer = loop->first;
         sb_loop_timer_stop(loop, timer);
         timer->fn(timer->arg);
+    }
+}
+
+static void run_tasks(struct sb_loop *loop)
+{
+    for (int i = 0; i < TASKS_A_ROUND && !loop->stop && loop->first_task; i++) {
+        struct sb_task *task = loop->first_task;
+        sb_loop_unqueue(loop, task);
+        task->fn(task->arg);
     }
 }
 
@@ -190,6 +232,7 @@ int sb_loop_run(struct sb_loop *loop, struct sb_err **err)
             }
         }
         run_timers(loop);
+        run_tasks(loop);
     }
     return 0;
 }

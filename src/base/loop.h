@@ -25,6 +25,15 @@ struct sb_timer {
     int armed;
 };
 
+/* Work for the end of this round, after all events that are there and before the loop sleeps: what
+ * several events give rise to is done once.  Lives inside its object like a timer. */
+struct sb_task {
+    sb_timer_fn *fn;
+    void *arg;
+    struct sb_task *prev, *next; /* private to the loop */
+    int queued;
+};
+
 int sb_loop_new(struct sb_loop **ret, struct sb_err **err);
 void sb_loop_free(struct sb_loop *loop);
 /* Watches `fd` for `events`; returns 0 when the kernel refuses (descriptor or memory limit). */
@@ -36,6 +45,9 @@ void sb_loop_unwatch(struct sb_loop *loop, sb_watch watch);
 void sb_loop_timer(struct sb_loop *loop, struct sb_timer *timer, uint64_t after_ms, sb_timer_fn *fn,
                    void *arg);
 void sb_loop_timer_stop(struct sb_loop *loop, struct sb_timer *timer);
+/* Queues task->fn(task->arg), unless it is queued already. */
+void sb_loop_queue(struct sb_loop *loop, struct sb_task *task);
+void sb_loop_unqueue(struct sb_loop *loop, struct sb_task *task);
 /* Monotonic milliseconds, taken once per round. */
 uint64_t sb_loop_now_ms(const struct sb_loop *loop);
 /* Runs until sb_loop_stop(). */

@@ -3,11 +3,37 @@
 #pragma once
 
 enum {
-    /* What one direction may hold while its far end is slow: two TLS records.  Allocated only while
-     * data is pending. */
-    LIMIT_BUFFER_BYTES = 32 * 1024,
+    /* What one direction may hold while its far end is slow: four TLS records.  Allocated only
+     * while data is pending. */
+    LIMIT_BUFFER_BYTES = 64 * 1024,
+    /* HTTP/2: what a stream's far end may send unasked (the protocol's own start), what that may
+     * grow to for a reader that keeps up (64 KiB a round trip would be slow far away), all growth
+     * together, and a connection's window, which opens at once and so limits nobody. */
+    LIMIT_STREAM_WINDOW = 65535,
+    LIMIT_STREAM_WINDOW_MAX = 1024 * 1024,
+    LIMIT_WINDOWS = 32 * 1024 * 1024,
+    LIMIT_SESSION_WINDOW = 16 * 1024 * 1024,
+    LIMIT_FLOW_BYTES = LIMIT_STREAM_WINDOW_MAX + LIMIT_BUFFER_BYTES,
+    /* HTTP/2: streams of one connection (browsers expect a hundred), and exchanges of the sandbox,
+     * each of which may hold two windows. */
+    LIMIT_STREAMS = 100,
+    LIMIT_EXCHANGES = 2048,
+    /* HTTP/2: cancelled streams (rapid reset), CONTINUATION frames of one head, and frames that
+     * move nothing (PING, SETTINGS, PRIORITY, empty DATA) in a period; more ends the connection. */
+    LIMIT_RESETS = 200,
+    LIMIT_RESETS_A_SECOND = 50,
+    LIMIT_CONTINUATIONS = 8,
+    LIMIT_IDLE_FRAMES = 1000,
+    LIMIT_IDLE_FRAMES_MS = 10 * 1000,
+    /* Written and not yet taken by the socket: a head, and some frames of HTTP/2. */
+    LIMIT_OUT_BYTES = 512 * 1024,
+    /* Heads of 1xx before one answer. */
+    LIMIT_INTERIMS = 16,
+    LIMIT_TRAILER_BYTES = 16 * 1024,
     /* One read; also the payload of a TLS record. */
     LIMIT_READ_BYTES = 16 * 1024,
+    /* One read where a head is expected: most fit, and an idle connection keeps no more. */
+    LIMIT_HEAD_READ_BYTES = 4095,
     /* A request or response head: generous for cookies, useless for a flood.  Above the parser's
      * own limit so that the parser, not the buffer, is what refuses. */
     LIMIT_HEAD_BYTES = 80 * 1024,
@@ -24,6 +50,12 @@ enum {
     LIMIT_CONNECT_TOTAL_MS = 20 * 1000,
     /* How many addresses of a name are looked at. */
     LIMIT_ADDRESSES = 16,
+    /* Connections to origins that serve nobody: enough for what one agent talks to; servers close
+     * idle ones after about as long. */
+    LIMIT_IDLE_LINKS = 64,
+    LIMIT_LINK_IDLE_MS = 60 * 1000,
+    /* Origins that are remembered without a connection, for their TLS session. */
+    LIMIT_ORIGINS = 256,
     /* Flushing a last answer to a client that does not read. */
     LIMIT_LINGER_MS = 5 * 1000,
     /* Connections of one sandbox; above it the listeners' backlog holds the rest. */

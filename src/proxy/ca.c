@@ -241,12 +241,12 @@ static X509 *leaf_new(struct ca *ca, const char *host)
     return sb_steal(&cert);
 }
 
-/* HTTP/1.1 or nothing: a client that only speaks h2 must see a failure of the handshake. */
+/* One of our two, or nothing: a client that speaks neither must see a failure of the handshake. */
 static int select_alpn(SSL *ssl, const unsigned char **ret, unsigned char *ret_len,
                        const unsigned char *offered, unsigned int offered_len, void *arg)
 {
     (void)ssl, (void)arg;
-    static const unsigned char ours[] = "\x08http/1.1";
+    static const unsigned char ours[] = "\x02h2\x08http/1.1";
     unsigned char *chosen = NULL;
     if (SSL_select_next_proto(&chosen, ret_len, ours, sizeof(ours) - 1, offered, offered_len) !=
         OPENSSL_NPN_NEGOTIATED) {

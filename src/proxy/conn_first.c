@@ -1,13 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The first bytes of a redirected connection, or of a CONNECT tunnel that may carry a credential.
- */
+ * The first bytes of a connection say what it is. */
 #include <errno.h>
 #include <string.h>
 
+#include "proxy/bounds.h"
 #include "proxy/conn.h"
+#include "proxy/front1.h"
+#include "proxy/front2.h"
+#include "proxy/passage.h"
 #include "proxy/sni.h"
+#include "proxy/socks.h"
 
-enum first_kind { FIRST_UNKNOWN, FIRST_TLS, FIRST_HTTP, FIRST_OTHER };
+enum first_kind { FIRST_UNKNOWN, FIRST_TLS, FIRST_HTTP1, FIRST_HTTP2, FIRST_OTHER };
+
+/* RFC 9113 3.4; what follows "PRI " tells it from a method of that name. */
+static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /* A method is upper-case letters; eight of them, or some and a space, are enough to believe it. */
 static enum first_kind guess(const struct sb_buf *in)
@@ -18,10 +25,14 @@ static enum first_kind guess(const struct sb_buf *in)
     if ((unsigned char)in->data[0] == 0x16) {
         return FIRST_TLS;
     }
+    size_t n = in->len < sizeof(preface) - 1 ? in->len : sizeof(preface) - 1;
+    if (memcmp(in->data, preface, n) == 0) {
+        return n == sizeof(preface) - 1 ? FIRST_HTTP2 : FIRST_UNKNOWN;
+    }
     for (size_t i = 0; i < in->len; i++) {
         char c = in->data[i];
         if (c == ' ' && i >= 3) {
-            return FIRST_HTTP;
+            return FIRST_HTTP1;
         }
         if (!((c >= 'A' && c <= 'Z') || c == '-') || i > 24) {
             return FIRST_OTHER;
@@ -30,28 +41,13 @@ static enum first_kind guess(const struct sb_buf *in)
     return FIRST_UNKNOWN;
 }
 
-static const char *tunnel_path(const struct conn *conn, bool tls)
-{
-    return conn->explicit_proxy ? "forward-bypass" : tls ? "transparent" : "network";
-}
-
-static int begin_raw(struct conn *conn)
-{
-    if (!conn_judge(conn, tunnel_path(conn, false))) {
-        conn->record.allow = false;
-        record_write(conn->proxy, &conn->record);
-        return STEP_CLOSE;
-    }
-    return conn_reach(conn, true);
-}
-
 /* The name in the ClientHello must be the name that was judged.  *ret_asked is what the client
  * calls it, which may be an alias: its certificate must be for that. */
-static bool sni_agrees(const struct conn *conn, const char *sni, bool has_name,
+static bool sni_agrees(const struct door *door, const char *sni, bool has_name,
                        struct host *ret_asked)
 {
-    *ret_asked = conn->host;
-    if (!conn->pinned_name) {
+    *ret_asked = door->host;
+    if (!door->pinned_name) {
         return true;
     }
     if (!has_name || host_parse(sni, strlen(sni), ret_asked, NULL) < 0) {
@@ -59,20 +55,20 @@ static bool sni_agrees(const struct conn *conn, const char *sni, bool has_name,
     }
     struct host mapped = *ret_asked;
     proxy_map_alias(&mapped);
-    return strcmp(mapped.text, conn->host.text) == 0;
+    return strcmp(mapped.text, door->host.text) == 0;
 }
 
 static int terminate_tls(struct conn *conn, const char *name)
 {
     SB_CLEANUP(err) struct sb_err *err = NULL;
-    int r = tls_start_server(conn->proxy->tls, conn->proxy->config, name, &conn->client.stream,
-                             conn->client.in.data, conn->client.in.len, &err);
-    if (r < 0) {
-        return conn_refuse_tls(conn, "no-ca");
+    struct wire *wire = &conn->wire;
+    if (tls_start_server(conn->proxy->tls, conn->proxy->config, name, &wire->stream, wire->in.data,
+                         wire->in.len, &err) < 0) {
+        return passage_refuse_tls(conn, "no-ca");
     }
-    sb_buf_clear(&conn->client.in);
-    conn->secure = true;
-    conn->state = CONN_HANDSHAKE;
+    sb_buf_clear(&wire->in);
+    conn->door.secure = true;
+    conn->state = CONN_TLS;
     return STEP_AGAIN;
 }
 
@@ -80,23 +76,22 @@ static int begin_tls(struct conn *conn)
 {
     char sni[256];
     bool has_name = false;
-    const struct sb_buf *in = &conn->client.in;
+    const struct sb_buf *in = &conn->wire.in;
+    const struct door *door = &conn->door;
     int r = sni_parse((const uint8_t *)in->data, in->len, sni, &has_name);
     if (r == 0) {
         return STEP_WAIT;
     }
-    bool allowed = conn_judge(conn, tunnel_path(conn, true));
-    if (!allowed) {
-        return conn_refuse_tls(conn, NULL);
-    }
     struct host asked;
-    if (r < 0 || !sni_agrees(conn, sni, has_name, &asked)) {
-        return conn_refuse_tls(conn, "sni-mismatch");
+    if (r < 0 || !sni_agrees(door, sni, has_name, &asked)) {
+        return passage_refuse_tls(conn, "sni-mismatch");
     }
-    if (inject_wants(conn->proxy->config->inject, &conn->host, conn->port)) {
+    struct policy_decision decision;
+    policy_decide(conn->proxy->config->policy, &door->host, door->port, &decision);
+    if (decision.allow && judge_needs_requests(conn->proxy, &door->host, door->port)) {
         return terminate_tls(conn, asked.text);
     }
-    return conn_reach(conn, true);
+    return passage_begin(conn, &door->host, door->port, PASSAGE_TLS);
 }
 
 static int begin(struct conn *conn, enum first_kind kind)
@@ -104,47 +99,90 @@ static int begin(struct conn *conn, enum first_kind kind)
     switch (kind) {
     case FIRST_TLS:
         return begin_tls(conn);
-    case FIRST_HTTP:
-        conn->state = CONN_HEAD;
-        conn_set_timer(conn, LIMIT_HEAD_MS);
-        return STEP_AGAIN;
+    case FIRST_HTTP1:
+        return front1_begin(conn);
+    case FIRST_HTTP2:
+        return front2_begin(conn);
     case FIRST_OTHER:
-        return begin_raw(conn);
+        return passage_begin(conn, &conn->door.host, conn->door.port, PASSAGE_RAW);
     case FIRST_UNKNOWN:
         break;
     }
     return STEP_WAIT;
 }
 
+/* At the announced port only a proxy's protocols are spoken. */
+static int begin_explicit(struct conn *conn)
+{
+    if (conn->wire.in.data[0] != SOCKS_VERSION) {
+        return front1_begin(conn);
+    }
+    conn->state = CONN_SOCKS;
+    return STEP_AGAIN;
+}
+
 int conn_step_first(struct conn *conn)
 {
-    enum conn_state before = conn->state;
-    ssize_t n = conn_fill(&conn->client, LIMIT_HEAD_BYTES);
+    ssize_t n = conn_fill(conn, LIMIT_HEAD_BYTES);
     if (n < 0 && n != -EAGAIN) {
         return STEP_CLOSE;
     }
-    int r = begin(conn, guess(&conn->client.in));
-    if (r != STEP_WAIT || conn->state != before) {
+    int r = STEP_WAIT;
+    if (conn->wire.in.len) {
+        r = conn->door.pinned ? begin(conn, guess(&conn->wire.in)) : begin_explicit(conn);
+    }
+    if (r != STEP_WAIT || conn->state != CONN_FIRST) {
         return r;
     }
-    if (n == 0) {
-        return STEP_CLOSE;
-    }
-    return n > 0 ? STEP_AGAIN : STEP_WAIT;
+    return n == 0 ? STEP_CLOSE : n > 0 ? STEP_AGAIN : STEP_WAIT;
 }
 
-/* The client waits.  Only a rule that names this very place lets it be a protocol whose server
- * speaks first; all others have the time of a head to say what they are. */
-void conn_first_timeout(struct conn *conn)
+/* Only a rule that names this very place lets it be a protocol whose server speaks first; all
+ * others have the time of a head to say what they are. */
+void conn_first_silent(struct conn *conn)
 {
-    conn->head_timed = true;
-    conn_set_timer(conn, LIMIT_HEAD_MS);
+    const struct door *door = &conn->door;
     struct policy_decision decision;
-    policy_decide(conn->proxy->config->policy, &conn->host, conn->port, &decision);
-    if (conn->client.in.len > 0 || (decision.allow && !decision.exact)) {
-        return;
+    conn->peeked = true;
+    wire_deadline(&conn->wire, LIMIT_HEAD_MS);
+    policy_decide(conn->proxy->config->policy, &door->host, door->port, &decision);
+    if (conn->wire.in.len == 0 && (!decision.allow || decision.exact) &&
+        passage_begin(conn, &door->host, door->port, PASSAGE_RAW) == STEP_CLOSE) {
+        conn_doom(conn);
     }
-    conn->running = true;
-    conn->closed |= begin_raw(conn) == STEP_CLOSE;
-    conn->running = false;
+}
+
+static int refuse_socks(struct conn *conn, enum socks_reply reply)
+{
+    socks_write_reply(&conn->wire.out, reply);
+    return conn_linger(conn);
+}
+
+int conn_step_socks(struct conn *conn)
+{
+    struct sb_buf *in = &conn->wire.in;
+    struct host host;
+    uint16_t port;
+    enum socks_reply reply = SOCKS_GRANTED;
+    bool no_auth = false;
+    int used = conn->greeted ? socks_read_request(in->data, in->len, &host, &port, &reply)
+                             : socks_read_greeting(in->data, in->len, &no_auth);
+    if (used == 0) {
+        ssize_t n = conn_fill(conn, SOCKS_MESSAGE_MAX);
+        return n > 0 ? STEP_AGAIN : n == -EAGAIN ? STEP_WAIT : STEP_CLOSE;
+    }
+    if (used < 0) {
+        return STEP_CLOSE;
+    }
+    sb_buf_consume(in, (size_t)used);
+    if (!conn->greeted) {
+        conn->greeted = true;
+        socks_write_method(&conn->wire.out, no_auth);
+        return no_auth ? STEP_AGAIN : conn_linger(conn);
+    }
+    if (reply != SOCKS_GRANTED) {
+        return refuse_socks(conn, reply);
+    }
+    proxy_map_alias(&host);
+    return passage_begin(conn, &host, port, PASSAGE_SOCKS);
 }

@@ -11,6 +11,7 @@
 #include "proxy/ca.h"
 #include "proxy/conn.h"
 #include "proxy/inbound.h"
+#include "proxy/link.h"
 #include "proxy/server.h"
 #include "proxy/settle.h"
 
@@ -88,11 +89,11 @@ static json_t *replace_config(struct sb_msg *msg)
     }
     config_free(proxy->config);
     proxy->config = sb_steal(&config);
-    struct conn *next;
-    for (struct conn *conn = proxy->conns; conn; conn = next) {
-        next = conn->next;
+    for (struct conn *conn = proxy->conns; conn; conn = conn->next) {
         conn_judge_again(conn);
     }
+    exchanges_judge_again(proxy);
+    origins_retire(proxy);
     if (!control.serving && server_start(proxy, &err) < 0) {
         return failure(err->message);
     }

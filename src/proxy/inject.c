@@ -255,9 +255,9 @@ static bool base64_decode(struct sb_buf *out, const char *text, size_t n)
 }
 
 /* The decoded "user:password" of a Basic Authorization field. */
-static bool decode_basic(const struct http1_field *field, struct sb_buf *out)
+static bool decode_basic(const struct http_field *field, struct sb_buf *out)
 {
-    if (!http1_field_is(field, "authorization") || field->value_len < 6 ||
+    if (!http_field_is(field, "authorization") || field->value_len < 6 ||
         strncasecmp(field->value, "basic ", 6) != 0) {
         return false;
     }
@@ -291,11 +291,11 @@ static void put_replaced(struct sb_buf *out, const char *text, size_t n,
 /* Room for what a replacement can make of a head; more than a server would take anyway. */
 static void secret_buf_init(struct sb_buf *buf)
 {
-    sb_buf_init(buf, 2 * HTTP1_HEAD_MAX);
+    sb_buf_init(buf, 2 * HTTP_HEAD_MAX);
 }
 
 /* Does the field hold the placeholder, as text or in Basic? */
-static bool field_holds(const struct http1_field *field, const char *placeholder)
+static bool field_holds(const struct http_field *field, const char *placeholder)
 {
     if (holds(field->value, field->value_len, placeholder)) {
         return true;
@@ -307,21 +307,21 @@ static bool field_holds(const struct http1_field *field, const char *placeholder
     return found;
 }
 
-/* Fields that http1_format_head() hands to the filter; Host and framing are not for secrets. */
-static bool is_replaceable(const struct http1_field *field)
+/* Fields that http_message_set() hands to the filter; Host and framing are not for secrets. */
+static bool is_replaceable(const struct http_field *field)
 {
     static const char *const names[] = {"host",       "content-length",      "transfer-encoding",
                                         "connection", "proxy-authorization", "upgrade",
                                         "te"};
     for (size_t i = 0; i < SB_ARRAY_LEN(names); i++) {
-        if (http1_field_is(field, names[i])) {
+        if (http_field_is(field, names[i])) {
             return false;
         }
     }
     return true;
 }
 
-static bool head_holds(const struct http1_head *head, const char *placeholder)
+static bool head_holds(const struct http_head *head, const char *placeholder)
 {
     for (size_t i = 0; i < head->nfields; i++) {
         if (is_replaceable(&head->fields[i]) && field_holds(&head->fields[i], placeholder)) {
@@ -331,16 +331,16 @@ static bool head_holds(const struct http1_head *head, const char *placeholder)
     return false;
 }
 
-static enum http1_verdict filter_placeholder(void *arg, const struct http1_field *field,
-                                             struct sb_buf *out)
+static enum http_verdict filter_placeholder(void *arg, const struct http_field *field,
+                                            struct sb_buf *out)
 {
     const struct inject_rule *rule = ((const struct inject_result *)arg)->applied;
     if (holds(field->value, field->value_len, rule->placeholder)) {
         put_replaced(out, field->value, field->value_len, rule);
-        return HTTP1_REWRITE;
+        return HTTP_REWRITE;
     }
     if (!field_holds(field, rule->placeholder)) {
-        return http1_is_credential(field->name, field->name_len) ? HTTP1_DROP : HTTP1_KEEP;
+        return http_is_credential(field->name, field->name_len) ? HTTP_DROP : HTTP_KEEP;
     }
     struct sb_buf plain, real;
     secret_buf_init(&plain);
@@ -352,7 +352,7 @@ static enum http1_verdict filter_placeholder(void *arg, const struct http1_field
     out->overflow = out->overflow || real.overflow;
     sb_buf_wipe(&plain);
     sb_buf_wipe(&real);
-    return HTTP1_REWRITE;
+    return HTTP_REWRITE;
 }
 
 /* ---- Other carriers of credentials ---- */
@@ -372,14 +372,14 @@ static bool same_name(const char *name, size_t n, const char *want)
     return true;
 }
 
-static enum http1_verdict filter_carriers(void *arg, const struct http1_field *field,
-                                          struct sb_buf *out)
+static enum http_verdict filter_carriers(void *arg, const struct http_field *field,
+                                         struct sb_buf *out)
 {
     (void)out;
     const struct inject_result *result = arg;
-    bool drop = http1_is_credential(field->name, field->name_len) ||
+    bool drop = http_is_credential(field->name, field->name_len) ||
                 same_name(field->name, field->name_len, result->edits.set_name);
-    return drop ? HTTP1_DROP : HTTP1_KEEP;
+    return drop ? HTTP_DROP : HTTP_KEEP;
 }
 
 static int hex_digit(char c)
@@ -416,20 +416,16 @@ static bool is_credential_parameter(const char *piece, size_t n)
 }
 
 /* Writes the path and query without credential parameters; false when there were none. */
-static bool strip_target(const struct http1_head *head, struct sb_buf *out)
+static bool strip_target(const struct http_head *head, struct sb_buf *out)
 {
-    struct http1_target target;
-    if (http1_target(head, &target, NULL) < 0) {
-        return false;
-    }
-    const char *end = target.path + target.path_len;
-    const char *mark = memchr(target.path, '?', target.path_len);
+    const char *end = head->path + head->path_len;
+    const char *mark = head->path_len ? memchr(head->path, '?', head->path_len) : NULL;
     if (!mark) {
         return false;
     }
     bool stripped = false;
     char separator = '?';
-    sb_buf_append(out, target.path, (size_t)(mark - target.path));
+    sb_buf_append(out, head->path, (size_t)(mark - head->path));
     for (const char *p = mark; p < end;) {
         const char *piece = p + 1, *stop = piece;
         while (stop < end && *stop != '&' && *stop != ';') {
@@ -477,7 +473,7 @@ static void put_formatted(struct sb_buf *out, const struct inject_rule *rule)
     sb_buf_puts(out, slot + 2);
 }
 
-static bool has_field(const struct http1_head *head, const char *name)
+static bool has_field(const struct http_head *head, const char *name)
 {
     for (size_t i = 0; i < head->nfields; i++) {
         if (same_name(head->fields[i].name, head->fields[i].name_len, name)) {
@@ -490,7 +486,7 @@ static bool has_field(const struct http1_head *head, const char *name)
 /* The first rule that covers the place; a placeholder rule also needs its placeholder in the
  * request, so that several of them can share a host. */
 static const struct inject_rule *find_rule(const struct inject_set *set, const struct host *host,
-                                           uint16_t port, const struct http1_head *head)
+                                           uint16_t port, const struct http_head *head)
 {
     for (size_t i = 0; i < set->n; i++) {
         const struct inject_rule *rule = &set->rules[i];
@@ -506,11 +502,11 @@ static const struct inject_rule *find_rule(const struct inject_set *set, const s
 }
 
 int inject_apply(const struct inject_set *set, const struct host *host, uint16_t port,
-                 const struct http1_head *head, struct inject_result *ret)
+                 const struct http_head *head, struct inject_result *ret)
 {
     *ret = (struct inject_result){0};
     secret_buf_init(&ret->value);
-    sb_buf_init(&ret->target, HTTP1_HEAD_MAX);
+    sb_buf_init(&ret->target, HTTP_HEAD_MAX);
     const struct inject_rule *rule = find_rule(set, host, port, head);
     if (!rule || is_routing_only(rule)) {
         return 0;

@@ -13,7 +13,7 @@
 
 #include "base/buf.h"
 #include "policy/host.h"
-#include "proxy/http1.h"
+#include "proxy/http.h"
 
 enum inject_mode { INJECT_OVERWRITE, INJECT_IF_ABSENT, INJECT_PLACEHOLDER };
 
@@ -46,7 +46,7 @@ struct inject_result {
     const struct inject_rule *applied; /* NULL: the request goes on untouched */
     bool unbound;                      /* a rule covers the place but has no secret ... */
     const char *service;               /* ... for this service (also set when applied) */
-    struct http1_edits edits;          /* for http1_format_head(); points into this struct */
+    struct http_edits edits;           /* for http_message_set(); points into this struct */
     /* Private; wiped by inject_result_done(). */
     struct sb_buf value, target;
 };
@@ -55,5 +55,5 @@ struct inject_result {
  * size of a head): refuse the request.  `ret` must stay where it is until inject_result_done(),
  * which is always needed after a return of 0. */
 int inject_apply(const struct inject_set *set, const struct host *host, uint16_t port,
-                 const struct http1_head *head, struct inject_result *ret);
+                 const struct http_head *head, struct inject_result *ret);
 void inject_result_done(struct inject_result *result);

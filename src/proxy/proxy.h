@@ -10,6 +10,8 @@
 #include "proxy/tls.h"
 
 struct conn;
+struct exchange;
+struct origin;
 struct dns_server;
 
 enum listener_kind {
@@ -38,6 +40,11 @@ struct proxy {
     struct dns_server *dns;
     struct conn *conns; /* doubly linked */
     size_t nconns;
+    struct exchange *exchanges; /* doubly linked */
+    size_t nexchanges;
+    size_t window_extra;    /* of all flows: what HTTP/2 windows have grown by */
+    struct origin *origins; /* doubly linked, the last used one first */
+    size_t norigins, nidle; /* nidle: connections to origins that serve nobody */
     struct sb_timer accept_retry;
     int log_fd;
     uint64_t log_seq;

@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "proxy/bounds.h"
 #include "proxy/conn.h"
 #include "proxy/dns_server.h"
 

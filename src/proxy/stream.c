@@ -5,6 +5,7 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -17,6 +18,8 @@ void stream_init(struct stream *stream, int fd)
 void stream_close(struct stream *stream)
 {
     if (stream->ssl) {
+        /* Or OpenSSL would think the session broken, which another connection may resume. */
+        SSL_set_shutdown(stream->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
         SSL_free(stream->ssl);
         ERR_clear_error();
     }
@@ -145,8 +148,11 @@ int stream_start_server(struct stream *stream, SSL_CTX *ctx, const void *seen, s
     return 0;
 }
 
-int stream_start_client(struct stream *stream, SSL_CTX *ctx, const char *name, bool is_address)
+int stream_start_client(struct stream *stream, SSL_CTX *ctx, const char *name, bool is_address,
+                        bool offer_http2)
 {
+    static const unsigned char protocols[] = "\x02h2\x08http/1.1";
+    size_t skip = offer_http2 ? 0 : 3;
     SSL *ssl = ssl_for(stream->fd, ctx);
     if (!ssl) {
         return -ENOMEM;
@@ -158,7 +164,8 @@ int stream_start_client(struct stream *stream, SSL_CTX *ctx, const char *name, b
     int ok = is_address ? X509_VERIFY_PARAM_set1_ip_asc(param, name)
                         : X509_VERIFY_PARAM_set1_host(param, name, 0) == 1 &&
                               SSL_set_tlsext_host_name(ssl, sni) == 1;
-    if (ok != 1) {
+    if (ok != 1 ||
+        SSL_set_alpn_protos(ssl, protocols + skip, (unsigned)(sizeof(protocols) - 1 - skip)) != 0) {
         SSL_free(ssl);
         return -ENOMEM;
     }
@@ -192,23 +199,42 @@ const char *stream_handshake_error(const struct stream *stream)
     return reason ? reason : "the peer closed the connection";
 }
 
+void stream_resume(struct stream *stream, SSL_SESSION *session)
+{
+    SSL_set_session(stream->ssl, session);
+}
+
+SSL_SESSION *stream_session(const struct stream *stream)
+{
+    SSL_SESSION *session = stream->ssl ? SSL_get1_session(stream->ssl) : NULL;
+    if (session && !SSL_SESSION_is_resumable(session)) {
+        SSL_SESSION_free(session);
+        return NULL;
+    }
+    return session;
+}
+
+bool stream_pending(const struct stream *stream)
+{
+    return stream->ssl && SSL_has_pending(stream->ssl);
+}
+
+bool stream_speaks_http2(const struct stream *stream)
+{
+    const unsigned char *name = NULL;
+    unsigned int len = 0;
+    if (stream->ssl) {
+        SSL_get0_alpn_selected(stream->ssl, &name, &len);
+    }
+    return len == 2 && memcmp(name, "h2", 2) == 0;
+}
+
 uint32_t stream_events(const struct stream *stream, bool reading, bool writing)
 {
-    uint32_t events = 0;
-    if (stream->ssl && SSL_want_write(stream->ssl) && (reading || writing)) {
-        events |= EPOLLOUT;
+    if (stream->ssl && !SSL_is_init_finished(stream->ssl)) {
+        return SSL_want_write(stream->ssl) ? EPOLLOUT : EPOLLIN;
     }
-    if (stream->ssl && SSL_want_read(stream->ssl) && (reading || writing)) {
-        events |= EPOLLIN;
-    }
-    if (reading) {
-        events |= EPOLLIN;
-    }
-    if (writing && !stream->ssl) {
-        events |= EPOLLOUT;
-    }
-    if (writing && stream->ssl && SSL_want_nothing(stream->ssl)) {
-        events |= EPOLLOUT;
-    }
-    return events;
+    /* TLS may have to write before it can read on. */
+    bool answers = reading && stream->ssl && SSL_want_write(stream->ssl);
+    return (reading ? EPOLLIN : 0u) | (writing || answers ? EPOLLOUT : 0u);
 }

@@ -12,6 +12,7 @@
 
 struct ssl_st;
 struct ssl_ctx_st;
+struct ssl_session_st;
 
 struct stream {
     int fd; /* -1: none */
@@ -32,10 +33,18 @@ int stream_start_server(struct stream *stream, struct ssl_ctx_st *ctx, const voi
 /* Starts TLS as the client towards `name` (a canonical host name or address), which the peer's
  * certificate must carry. */
 int stream_start_client(struct stream *stream, struct ssl_ctx_st *ctx, const char *name,
-                        bool is_address);
+                        bool is_address, bool offer_http2);
+/* Before the handshake: tries to resume this session. */
+void stream_resume(struct stream *stream, struct ssl_session_st *session);
+/* A session that can be resumed, or NULL; the caller frees. */
+struct ssl_session_st *stream_session(const struct stream *stream);
 /* 1 when done, -EAGAIN, or -EPROTO; see stream_handshake_error(). */
 int stream_handshake(struct stream *stream);
 /* Why the last handshake failed, as text that holds no peer data beyond OpenSSL's own reasons. */
 const char *stream_handshake_error(const struct stream *stream);
+/* Has TLS taken bytes from the socket that were not read yet?  The loop knows nothing of them. */
+bool stream_pending(const struct stream *stream);
+/* Was "h2" agreed on?  After the handshake. */
+bool stream_speaks_http2(const struct stream *stream);
 /* EPOLLIN/EPOLLOUT bits to wait for when a read (or write) returned -EAGAIN. */
 uint32_t stream_events(const struct stream *stream, bool reading, bool writing);

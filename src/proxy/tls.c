@@ -70,9 +70,7 @@ static int client_ctx(struct tls *tls, struct sb_err **err)
         return 0;
     }
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
-    static const unsigned char alpn[] = "\x08http/1.1";
-    if (!ctx || SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) != 1 ||
-        SSL_CTX_set_alpn_protos(ctx, alpn, sizeof(alpn) - 1) != 0) {
+    if (!ctx || SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) != 1) {
         SSL_CTX_free(ctx);
         return sb_fail(err, SB_EFAIL, "cannot set up TLS");
     }
@@ -87,27 +85,15 @@ static int client_ctx(struct tls *tls, struct sb_err **err)
     return 0;
 }
 
-int tls_start_client(struct tls *tls, const char *host, bool is_address, struct stream *stream,
-                     struct sb_err **err)
+int tls_start_client(struct tls *tls, const char *host, bool is_address, bool offer_http2,
+                     struct stream *stream, struct sb_err **err)
 {
     int r = client_ctx(tls, err);
     if (r < 0) {
         return r;
     }
-    r = stream_start_client(stream, tls->client_ctx, host, is_address);
+    r = stream_start_client(stream, tls->client_ctx, host, is_address, offer_http2);
     return r < 0 ? sb_fail(err, r, "cannot set up TLS towards '%s'", host) : 0;
-}
-
-/* We speak HTTP/1.1 only; a client that offers other protocols as well gets this one. */
-static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
-                       const unsigned char *in, unsigned int in_len, void *arg)
-{
-    (void)ssl, (void)arg;
-    static const unsigned char http1[] = "\x08http/1.1";
-    unsigned char *chosen = NULL;
-    int r = SSL_select_next_proto(&chosen, out_len, http1, sizeof(http1) - 1, in, in_len);
-    *out = chosen;
-    return r == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
 }
 
 int tls_start_server(struct tls *tls, const struct config *config, const char *host,
@@ -125,7 +111,6 @@ int tls_start_server(struct tls *tls, const struct config *config, const char *h
     if (r < 0) {
         return r;
     }
-    SSL_CTX_set_alpn_select_cb(ctx, select_alpn, NULL);
     r = stream_start_server(stream, ctx, seen, seen_len);
     SSL_CTX_free(ctx);
     return r < 0 ? sb_fail(err, r, "cannot set up TLS as '%s'", host) : 0;

@@ -19,5 +19,5 @@ void tls_forget_ca(struct tls *tls);
 /* Starts TLS as `host` towards the sandbox. */
 int tls_start_server(struct tls *tls, const struct config *config, const char *host,
                      struct stream *stream, const void *seen, size_t seen_len, struct sb_err **err);
-int tls_start_client(struct tls *tls, const char *host, bool is_address, struct stream *stream,
-                     struct sb_err **err);
+int tls_start_client(struct tls *tls, const char *host, bool is_address, bool offer_http2,
+                     struct stream *stream, struct sb_err **err);

@@ -103,7 +103,7 @@ static bool handshake(SSL *client, SSL *server)
     return c == 1 && s == 1;
 }
 
-static bool connect_with(const char *host, const char *alpn, int version)
+static bool connect_with(const char *host, const char *alpn, int version, const char *want)
 {
     SSL_CTX *server_ctx = NULL, *client_ctx = SSL_CTX_new(TLS_client_method());
     X509 *authority = ca_cert();
@@ -119,8 +119,8 @@ static bool connect_with(const char *host, const char *alpn, int version)
         const unsigned char *chosen;
         unsigned len;
         SSL_get0_alpn_selected(client, &chosen, &len);
-        assert_int_equal(len, 8);
-        assert_memory_equal(chosen, "http/1.1", 8);
+        assert_int_equal(len, strlen(want));
+        assert_memory_equal(chosen, want, len);
     }
     SSL_free(client);
     SSL_free(server);
@@ -133,11 +133,12 @@ static bool connect_with(const char *host, const char *alpn, int version)
 static void test_handshake(void **state)
 {
     (void)state;
-    assert_true(connect_with("api.example.com", "\x02h2\x08http/1.1", TLS1_3_VERSION));
-    assert_true(connect_with("api.example.com", "\x08http/1.1", TLS1_2_VERSION));
-    assert_false(connect_with("evil.example.com", "\x08http/1.1", TLS1_3_VERSION));
-    assert_false(connect_with("api.example.com", "\x02h2", TLS1_3_VERSION));
-    assert_false(connect_with("api.example.com", "\x08http/1.1", TLS1_1_VERSION));
+    const char *host = "api.example.com", *http1 = "\x08http/1.1";
+    assert_true(connect_with(host, "\x08http/1.1\x02h2", TLS1_3_VERSION, "h2"));
+    assert_true(connect_with(host, http1, TLS1_2_VERSION, "http/1.1"));
+    assert_false(connect_with("evil.example.com", http1, TLS1_3_VERSION, ""));
+    assert_false(connect_with(host, "\x04spdy", TLS1_3_VERSION, ""));
+    assert_false(connect_with(host, http1, TLS1_1_VERSION, ""));
 }
 
 int main(void)

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "proxy/chunked.h"
 #include "proxy/http1.h"
 
 static struct http1_head head;
@@ -28,13 +29,11 @@ static void test_get(void **state)
     assert_int_equal(head.head_len, strstr(text, "GET /2") - text);
     assert_int_equal(head.body, HTTP1_BODY_NONE);
     assert_true(head.keep_alive);
-    const struct http1_field *accept = http1_find(&head, "aCCEPT");
+    const struct http_field *accept = http_find(&head.http, "aCCEPT");
     assert_non_null(accept);
     assert_int_equal(accept->value_len, 3);
-    struct http1_target target;
-    assert_int_equal(http1_target(&head, &target, NULL), 0);
-    assert_memory_equal(target.authority, "x.example", target.authority_len);
-    assert_int_equal(target.path_len, 4);
+    assert_memory_equal(head.http.authority, "x.example", head.http.authority_len);
+    assert_int_equal(head.http.path_len, 4);
     for (size_t n = 0; n < head.head_len; n++) {
         struct http1_head part;
         const char *error;
@@ -49,9 +48,9 @@ static void test_pipelined(void **state)
                        "GET /2 HTTP/1.1\r\nHost: b\r\n\r\n";
     assert_int_equal(parse(text), 1);
     assert_int_equal(head.body, HTTP1_BODY_LENGTH);
-    assert_int_equal(head.body_length, 2);
+    assert_int_equal(head.http.body_length, 2);
     assert_int_equal(parse(text + head.head_len + 2), 1);
-    assert_memory_equal(http1_find(&head, "host")->value, "b", 1);
+    assert_memory_equal(http_find(&head.http, "host")->value, "b", 1);
     assert_int_equal(parse("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), 1);
 }
 
@@ -128,7 +127,7 @@ static void test_limits(void **state)
     const char *error = NULL;
     sb_buf_init(&buf, 1 << 20);
     sb_buf_puts(&buf, "GET / HTTP/1.1\r\nHost: a\r\n");
-    for (int i = 1; i < HTTP1_FIELDS_MAX; i++) {
+    for (int i = 1; i < HTTP_FIELDS_MAX; i++) {
         sb_buf_puts(&buf, "X: y\r\n");
     }
     size_t full = buf.len;
@@ -139,7 +138,7 @@ static void test_limits(void **state)
     assert_int_equal(http1_parse_request(buf.data, buf.len, &head, &error), -1);
     sb_buf_clear(&buf);
     sb_buf_puts(&buf, "GET / HTTP/1.1\r\nHost: a\r\nX: ");
-    while (buf.len < HTTP1_HEAD_MAX) {
+    while (buf.len < HTTP_HEAD_MAX) {
         sb_buf_puts(&buf, "x");
     }
     assert_int_equal(http1_parse_request(buf.data, buf.len - 1, &head, &error), 0);
@@ -168,7 +167,7 @@ static void test_responses(void **state)
     assert_int_equal(answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", false), 1);
     assert_int_equal(head.body, HTTP1_BODY_NONE);
     assert_int_equal(answer("HTTP/1.1 101 x\r\nUpgrade: websocket\r\n\r\n", false), 1);
-    assert_true(head.upgrade);
+    assert_int_equal(head.http.protocol_len, 9);
     assert_int_equal(answer("HTTP/1.1 204 x\r\nContent-Length: 5\r\n\r\n", false), -1);
     assert_int_equal(answer("HTTP/1.1 2000 x\r\n\r\n", false), -1);
     assert_int_equal(answer("HTTP/1.1 099 x\r\n\r\n", false), -1);
@@ -178,19 +177,33 @@ static void test_responses(void **state)
         -1);
 }
 
+static struct sb_buf data, trailers;
+
 static int scan(const char *text, size_t *ret_used)
 {
-    struct http1_chunked chunked = {0};
-    return http1_chunked_scan(&chunked, text, strlen(text), ret_used);
+    struct chunked chunked = {0};
+    sb_buf_clear(&data);
+    sb_buf_clear(&trailers);
+    return chunked_read(&chunked, text, strlen(text), ret_used, &data, &trailers);
 }
 
 static void test_chunked(void **state)
 {
     (void)state;
     size_t used;
+    sb_buf_init(&data, 1 << 16);
+    sb_buf_init(&trailers, 1 << 16);
     const char *good = "4;a=\"b\"\r\nWiki\r\n00a\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\n";
     assert_int_equal(scan(good, &used), 1);
     assert_int_equal(used, strlen(good));
+    assert_string_equal(data.data, "Wiki0123456789");
+    assert_string_equal(trailers.data, "X-Sum: 1\r\n");
+    struct sb_buf again;
+    sb_buf_init(&again, 1 << 16);
+    chunked_write(&again, data.data, data.len);
+    chunked_write_end(&again, trailers.data, trailers.len);
+    assert_string_equal(again.data, "e\r\nWiki0123456789\r\n0\r\nX-Sum: 1\r\n\r\n");
+    sb_buf_done(&again);
     assert_int_equal(scan("0\r\n\r\nGET / HTTP/1.1", &used), 1);
     assert_int_equal(used, 5);
     assert_int_equal(scan("5\r\nhel", &used), 0);
@@ -224,13 +237,15 @@ static void test_chunked(void **state)
             fail_msg("accepted: %s", bad[i]);
         }
     }
-    struct http1_chunked endless = {0};
-    assert_int_equal(http1_chunked_scan(&endless, "1;", 2, &used), 0);
+    struct chunked endless = {0};
+    assert_int_equal(chunked_read(&endless, "1;", 2, &used, &data, &trailers), 0);
     int r = 0;
     for (int i = 0; i < 2000 && r == 0; i++) {
-        r = http1_chunked_scan(&endless, "x", 1, &used);
+        r = chunked_read(&endless, "x", 1, &used, &data, &trailers);
     }
     assert_int_equal(r, -1);
+    sb_buf_done(&data);
+    sb_buf_done(&trailers);
 }
 
 static void expect_format(const char *in, const char *want)
@@ -238,8 +253,11 @@ static void expect_format(const char *in, const char *want)
     struct sb_buf out;
     assert_int_equal(parse(in), 1);
     sb_buf_init(&out, 1 << 16);
-    http1_format_head(&out, &head, NULL, false);
+    struct http_message message = {0};
+    assert_true(http_message_set(&message, &head.http, NULL));
+    http1_write_request(&out, &message.head);
     assert_string_equal(out.data, want);
+    http_message_done(&message);
     sb_buf_done(&out);
 }
 
@@ -257,7 +275,10 @@ static void test_format(void **state)
     expect_format("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
                   "Connection: Upgrade, HTTP2-Settings\r\n\r\n",
                   "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    expect_format("OPTIONS http://a HTTP/1.0\r\n\r\n", "OPTIONS * HTTP/1.0\r\nHost: a\r\n\r\n");
+    expect_format("POST / HTTP/1.1\r\nHost: a\r\nCookie: a=b\r\nX: y\r\nCookie: c=d\r\n\r\n",
+                  "POST / HTTP/1.1\r\nHost: a\r\nCookie: a=b; c=d\r\nX: y\r\n"
+                  "Content-Length: 0\r\n\r\n");
+    expect_format("OPTIONS http://a HTTP/1.0\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
 }
 
 int main(void)

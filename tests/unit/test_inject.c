@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "proxy/http1.h"
 #include "proxy/inject.h"
 
 /* One rule for api.example.com with the fields given; the caller frees. */
@@ -39,14 +40,17 @@ static char *apply(const struct inject_set *set, const char *host_text, const ch
     struct sb_buf out;
     const char *error = NULL;
     assert_int_equal(http1_parse_request(request, strlen(request), &head, &error), 1);
-    assert_int_equal(inject_apply(set, &host, 443, &head, &result), 0);
+    assert_int_equal(inject_apply(set, &host, 443, &head.http, &result), 0);
     sb_buf_init(&out, 1 << 18);
     if (result.unbound) {
         assert_null(result.applied);
         assert_string_equal(result.service, "svc");
         sb_buf_puts(&out, "unbound");
     } else {
-        http1_format_head(&out, &head, &result.edits, false);
+        struct http_message message = {0};
+        assert_true(http_message_set(&message, &head.http, &result.edits));
+        http1_write_request(&out, &message.head);
+        http_message_done(&message);
     }
     inject_result_done(&result);
     return sb_buf_steal(&out);

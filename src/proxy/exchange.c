@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/exchange.h"
+
+#include <string.h>
+
+#include "proxy/bounds.h"
+#include "proxy/inject.h"
+#include "proxy/link.h"
+
+enum { HTTP_PORT = 80 };
+
+/* ---- Flows ---- */
+
+static void flow_init(struct flow *flow)
+{
+    sb_buf_clear(&flow->data);
+    sb_buf_clear(&flow->trailers);
+    flow->data.max = LIMIT_FLOW_BYTES;
+    flow->trailers.max = LIMIT_TRAILER_BYTES;
+    flow->ended = flow->stalled = false;
+    flow->bytes = flow->window_given = 0;
+    flow->window_extra = 0;
+}
+
+size_t flow_room(struct flow *flow)
+{
+    size_t room = flow->data.len < LIMIT_BUFFER_BYTES && !flow->ended
+                      ? LIMIT_BUFFER_BYTES - flow->data.len
+                      : 0;
+    flow->stalled |= room == 0;
+    return room;
+}
+
+bool flow_took(struct flow *flow, size_t n)
+{
+    flow->bytes += n;
+    bool waits = flow->stalled && flow->data.len <= LIMIT_BUFFER_BYTES / 2;
+    flow->stalled &= !waits;
+    return waits;
+}
+
+static void flow_done(struct proxy *proxy, struct flow *flow)
+{
+    proxy->window_extra -= flow->window_extra;
+    sb_buf_wipe(&flow->data);
+    sb_buf_done(&flow->trailers);
+}
+
+/* ---- Answers of our own ---- */
+
+static void give_text(struct exchange *x, int status, const char *reason, const char *text)
+{
+    char length[24];
+    snprintf(length, sizeof(length), "%zu", strlen(text));
+    const struct http_field fields[] = {
+        {"Content-Type", 12, "text/plain; charset=utf-8", 25},
+        {"Content-Length", 14, length, strlen(length)},
+        {"X-Sbx-Proxy", 11, "answer", 6},
+    };
+    bool headless = http_method_is(&x->request.head, "HEAD");
+    const struct http_head head = {.status = status,
+                                   .reason = reason,
+                                   .reason_len = strlen(reason),
+                                   .body = headless ? HTTP_BODY_NONE : HTTP_BODY_LENGTH,
+                                   .body_length = strlen(text),
+                                   .fields = fields,
+                                   .nfields = SB_ARRAY_LEN(fields)};
+    x->last = true;
+    http_message_set(&x->answer, &head, NULL);
+    sb_buf_clear(&x->down.data);
+    if (!headless) {
+        sb_buf_puts(&x->down.data, text);
+    }
+    x->down.ended = x->answered = true;
+    x->judgement.record.status = status;
+    x->front->answer(x);
+}
+
+void exchange_bad_request(struct exchange *x, const char *why)
+{
+    SB_CLEANUP(free) char *text = sb_xasprintf("sbx: request refused: %s\n", why);
+    x->judgement.open = false;
+    give_text(x, 400, "Bad Request", text);
+}
+
+static void refuse_with(struct exchange *x, int status, const char *phrase, const char *reason)
+{
+    x->judgement.record.status = status;
+    judge_refused(x->proxy, &x->judgement, reason);
+    SB_CLEANUP(free) char *text = judge_explain(x->proxy, &x->judgement, reason);
+    give_text(x, status, phrase, text);
+}
+
+void exchange_refuse(struct exchange *x, const char *reason)
+{
+    refuse_with(x, 403, "Forbidden", reason);
+}
+
+void exchange_fail(struct exchange *x, const char *reason, const char *text)
+{
+    x->judgement.record.reason = reason;
+    if (x->answered) {
+        x->broken = true;
+        x->front->wake(x);
+    } else {
+        give_text(x, 502, "Bad Gateway", text);
+    }
+}
+
+/* ---- From the head to the origin ---- */
+
+void exchange_init(struct exchange *x, struct proxy *proxy, const struct front_ops *front,
+                   void *front_arg)
+{
+    x->proxy = proxy;
+    x->front = front;
+    x->front_arg = front_arg;
+    flow_init(&x->up);
+    flow_init(&x->down);
+    x->answered = x->switched = x->broken = x->last = x->retried = false;
+    x->http2_known = x->http1_only = false;
+    x->credential = NULL;
+    x->interims = 0;
+    x->stream[0] = x->stream[1] = 0;
+    x->judgement.record = (struct record){0};
+    x->prev = NULL;
+    x->next = proxy->exchanges;
+    if (x->next) {
+        x->next->prev = x;
+    }
+    proxy->exchanges = x;
+    proxy->nexchanges++;
+}
+
+/* Whom the request is for; NULL, or why it cannot be said. */
+static const char *read_place(struct exchange *x, const struct door *door,
+                              const struct http_head *head)
+{
+    struct judgement *judgement = &x->judgement;
+    const char *scheme = door->secure ? "https" : "http";
+    if (head->scheme_len && !http_text_is(head->scheme, head->scheme_len, scheme)) {
+        return door->secure ? "the scheme is not that of the connection"
+                            : "only http:// may be asked of a proxy; use CONNECT";
+    }
+    if (host_parse_authority(head->authority, head->authority_len,
+                             door->pinned ? door->port : HTTP_PORT, &judgement->host,
+                             &judgement->port, NULL) < 0) {
+        return "the host is not a valid name or address";
+    }
+    proxy_map_alias(&judgement->host);
+    return NULL;
+}
+
+/* A connection whose host is fixed is judged by that one; a request must not name another. */
+static bool settle_place(struct judgement *judgement, const struct door *door)
+{
+    if (!door->pinned) {
+        return true;
+    }
+    bool same = strcmp(door->host.text, judgement->host.text) == 0 && door->port == judgement->port;
+    judgement->host = door->host;
+    judgement->port = door->port;
+    return same;
+}
+
+/* Makes the request as the origin shall see it; false when it does not fit. */
+static bool inject(struct exchange *x, const struct http_head *head)
+{
+    struct judgement *judgement = &x->judgement;
+    struct inject_result result;
+    if (inject_apply(x->proxy->config->inject, &judgement->host, judgement->port, head, &result) <
+        0) {
+        return false;
+    }
+    bool fits = http_message_set(&x->request, head, &result.edits);
+    x->credential = result.applied;
+    judgement->record.service = result.service ? sb_xstrdup(result.service) : NULL;
+    judgement->record.unbound = result.unbound;
+    inject_result_done(&result);
+    return fits;
+}
+
+void exchange_open(struct exchange *x, const struct door *door, const struct http_head *head,
+                   bool http2)
+{
+    struct judgement *judgement = &x->judgement;
+    x->secure = door->secure;
+    x->http2_known = http2 && !door->secure;
+    x->request.head.method = head->method; /* until it is set: an answer to HEAD has no body */
+    x->request.head.method_len = head->method_len;
+    if (!record_log_works(x->proxy)) {
+        give_text(x, 503, "Service Unavailable", "sbx: the request log cannot be written\n");
+        return;
+    }
+    const char *why = read_place(x, door, head);
+    if (why) {
+        exchange_bad_request(x, why);
+        return;
+    }
+    bool agrees = settle_place(judgement, door);
+    bool allowed =
+        judge(x->proxy, judgement, head, door->explicit_proxy ? "forward" : "transparent");
+    judgement->record.scheme = door->secure ? "https" : "http";
+    if (!allowed) {
+        exchange_refuse(x, NULL);
+    } else if (!agrees) {
+        refuse_with(x, http2 ? 421 : 403, http2 ? "Misdirected Request" : "Forbidden",
+                    "host-mismatch");
+    } else if (!inject(x, head)) {
+        exchange_bad_request(x, "the credential does not fit into the request");
+    } else {
+        link_request(x);
+    }
+}
+
+/* ---- From the origin to the front ---- */
+
+const char *exchange_answer(struct exchange *x, const struct http_head *head)
+{
+    if (head->status < 200 && ++x->interims > LIMIT_INTERIMS) {
+        return "too many interim answers";
+    }
+    if (!http_message_set(&x->answer, head, NULL)) {
+        return "the answer's head is too large";
+    }
+    x->judgement.record.status = head->status;
+    x->switched = head->status == 101 ||
+                  (http_method_is(&x->request.head, "CONNECT") && head->status / 100 == 2);
+    x->answered = head->status >= 200 || x->switched;
+    x->down.ended = x->answered && !x->switched && head->body == HTTP_BODY_NONE;
+    x->front->answer(x);
+    return NULL;
+}
+
+void exchange_wake_front(struct exchange *x)
+{
+    x->front->wake(x);
+}
+
+void exchange_detach(struct exchange *x)
+{
+    link_forget(x);
+    x->back = NULL;
+}
+
+bool exchange_repeatable(const struct exchange *x)
+{
+    return http_is_idempotent(&x->request.head) && x->request.head.body == HTTP_BODY_NONE;
+}
+
+void exchange_lost(struct exchange *x, bool untouched, const char *text)
+{
+    bool safe = exchange_repeatable(x) || (untouched && x->request.head.body == HTTP_BODY_NONE);
+    if (safe && !x->answered && !x->retried && !x->broken && !x->request.head.protocol_len) {
+        x->retried = true;
+        link_request(x);
+        return;
+    }
+    exchange_fail(x, x->answered ? "cut-off" : "upstream", text);
+}
+
+/* ---- The end ---- */
+
+void exchange_close(struct exchange *x, const char *reason)
+{
+    if (reason) {
+        x->judgement.record.reason = reason;
+    }
+    if (x->back) {
+        x->back->cancel(x);
+    }
+    exchange_detach(x);
+    x->judgement.record.bytes_up = x->up.bytes;
+    x->judgement.record.bytes_down = x->down.bytes;
+    judge_done(x->proxy, &x->judgement);
+    http_message_done(&x->request);
+    http_message_done(&x->answer);
+    flow_done(x->proxy, &x->up);
+    flow_done(x->proxy, &x->down);
+    *(x->prev ? &x->prev->next : &x->proxy->exchanges) = x->next;
+    if (x->next) {
+        x->next->prev = x->prev;
+    }
+    x->proxy->nexchanges--;
+    x->proxy = NULL;
+}
+
+void exchanges_judge_again(struct proxy *proxy)
+{
+    for (struct exchange *x = proxy->exchanges; x; x = x->next) {
+        if (x->judgement.open && !judge_again(proxy, &x->judgement)) {
+            x->broken = true;
+            x->front->wake(x);
+        }
+    }
+}

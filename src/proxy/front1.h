@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The sandbox's side in HTTP/1: one exchange after another on one connection. */
+#pragma once
+
+#include <stdbool.h>
+
+struct conn;
+
+int front1_begin(struct conn *conn);
+/* A step of the connection. */
+int front1_step(struct conn *conn);
+/* Is it of use to read? */
+bool front1_reads(const struct conn *conn);
+/* The connection ends. */
+void front1_end(struct conn *conn);

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/judgement.h"
+
+#include <string.h>
+
+#include "proxy/inject.h"
+
+static void decide(const struct proxy *proxy, struct judgement *judgement)
+{
+    struct policy_decision *decision = &judgement->decision;
+    policy_decide(proxy->config->policy, &judgement->host, judgement->port, decision);
+    /* A wildcard must not open the services of the host itself. */
+    if (strcmp(judgement->host.text, "localhost") == 0 && !decision->exact) {
+        decision->allow = false;
+    }
+}
+
+bool judge(struct proxy *proxy, struct judgement *judgement, const struct http_head *head,
+           const char *way)
+{
+    struct record *record = &judgement->record;
+    decide(proxy, judgement);
+    record_set_decision(record, &judgement->host, judgement->port, &judgement->decision);
+    record->path = way;
+    record->start_ms = sb_loop_now_ms(proxy->loop);
+    if (head) {
+        snprintf(record->method, sizeof(record->method), "%.*s", (int)head->method_len,
+                 head->method);
+        record->target = sb_xstrndup(head->path, head->path_len);
+    }
+    if (!record_log_works(proxy)) {
+        /* What cannot be recorded does not happen. */
+        judgement->decision.allow = record->allow = false;
+        record->reason = "log-unwritable";
+    }
+    judgement->open = judgement->decision.allow;
+    return judgement->open;
+}
+
+bool judge_needs_requests(const struct proxy *proxy, const struct host *host, uint16_t port)
+{
+    return inject_wants(proxy->config->inject, host, port);
+}
+
+bool judge_again(struct proxy *proxy, struct judgement *judgement)
+{
+    decide(proxy, judgement);
+    if (!judgement->decision.allow) {
+        judgement->record.reason = "rule-changed";
+    }
+    return judgement->decision.allow;
+}
+
+void judge_refused(struct proxy *proxy, struct judgement *judgement, const char *reason)
+{
+    judgement->record.allow = false;
+    if (reason) {
+        judgement->record.reason = reason;
+    }
+    judgement->open = false;
+    record_write(proxy, &judgement->record);
+}
+
+void judge_done(struct proxy *proxy, struct judgement *judgement)
+{
+    if (judgement->open) {
+        judgement->open = false;
+        record_write(proxy, &judgement->record);
+    }
+    record_done(&judgement->record);
+}
+
+/* Never a rule that would change nothing. */
+static char *advise(const struct proxy *proxy, const struct record *record, const char *reason)
+{
+    const char *sandbox = proxy->config->sandbox;
+    if (reason && strcmp(reason, "address") == 0) {
+        return sb_xasprintf("It leads to an address of this host or of a private network, which a "
+                            "wildcard, a preset or a kit cannot open.\n"
+                            "If that is meant, on the host, for a private network: sbx policy "
+                            "allow %s %s:%u\nand for the host's own services: sbx policy allow "
+                            "%s localhost:%u, then use host.docker.internal:%u\n",
+                            sandbox, record->host, record->port, sandbox, record->port,
+                            record->port);
+    }
+    if (reason) {
+        return sb_xstrdup("The host in the request must be the host of the connection\n");
+    }
+    if (record->rule && strncmp(record->rule, "deny ", 5) == 0) {
+        return sb_xstrdup("A deny rule wins over every allow rule; on the host 'sbx policy ls' "
+                          "shows it and 'sbx policy rm' removes it\n");
+    }
+    return sb_xasprintf("To allow it, on the host: sbx policy allow %s %s:%u\n"
+                        "For every sandbox: sbx policy allow -g %s:%u\n",
+                        sandbox, record->host, record->port, record->host, record->port);
+}
+
+char *judge_explain(const struct proxy *proxy, const struct judgement *judgement,
+                    const char *reason)
+{
+    const struct record *record = &judgement->record;
+    SB_CLEANUP(free)
+    char *why = reason         ? sb_xasprintf("reason: %s", reason)
+                : record->rule ? sb_xasprintf("rule: %s (%s)", record->rule, record->origin)
+                               : sb_xstrdup("no rule allows it");
+    SB_CLEANUP(free) char *advice = advise(proxy, record, reason);
+    return sb_xasprintf("sbx: %s:%u is blocked for this sandbox\n%s\n%s", record->host,
+                        record->port, why, advice);
+}

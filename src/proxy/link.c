@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/link.h"
+
+#include <errno.h>
+#include <openssl/ssl.h>
+#include <string.h>
+
+#include "proxy/back2.h"
+#include "proxy/bounds.h"
+
+static void link_run(void *arg);
+
+/* ---- Origins ---- */
+
+static bool is_origin_of(const struct origin *origin, const struct exchange *x)
+{
+    return !origin->retired && origin->port == x->judgement.port &&
+           origin->rule == x->judgement.decision.rule && origin->credential == x->credential &&
+           origin->secure == x->secure && origin->http1_only == x->http1_only &&
+           origin->http2_known == x->http2_known &&
+           strcmp(origin->host.text, x->judgement.host.text) == 0;
+}
+
+static void origin_unlist(struct origin *origin)
+{
+    *(origin->prev ? &origin->prev->next : &origin->proxy->origins) = origin->next;
+    if (origin->next) {
+        origin->next->prev = origin->prev;
+    }
+    origin->prev = origin->next = NULL;
+}
+
+static void origin_list(struct origin *origin)
+{
+    struct proxy *proxy = origin->proxy;
+    origin->next = proxy->origins;
+    if (origin->next) {
+        origin->next->prev = origin;
+    }
+    proxy->origins = origin;
+}
+
+static void origin_free(struct origin *origin)
+{
+    origin_unlist(origin);
+    origin->proxy->norigins--;
+    SSL_SESSION_free(origin->session);
+    free(origin);
+}
+
+/* Origins that nobody uses are remembered for their TLS session, but only so many. */
+static void forget_origins(struct proxy *proxy)
+{
+    struct origin *next;
+    size_t seen = 0;
+    for (struct origin *origin = proxy->origins; origin; origin = next) {
+        next = origin->next;
+        bool unused = !origin->links && !origin->waiting;
+        if (unused && (origin->retired || ++seen > LIMIT_ORIGINS)) {
+            origin_free(origin);
+        }
+    }
+}
+
+static struct origin *origin_new(struct exchange *x)
+{
+    struct origin *origin = sb_xcalloc(1, sizeof(*origin));
+    origin->proxy = x->proxy;
+    origin->host = x->judgement.host;
+    origin->port = x->judgement.port;
+    origin->secure = x->secure;
+    origin->http1_only = x->http1_only;
+    origin->http2_known = x->http2_known;
+    origin->rule = x->judgement.decision.rule;
+    origin->credential = x->credential;
+    bool plain_http1 = !x->secure && !x->http2_known;
+    origin->speaks = x->http1_only || plain_http1 ? ORIGIN_HTTP1
+                     : x->http2_known             ? ORIGIN_HTTP2
+                                                  : ORIGIN_UNKNOWN;
+    if (++x->proxy->norigins > LIMIT_ORIGINS) {
+        forget_origins(x->proxy);
+    }
+    origin_list(origin);
+    return origin;
+}
+
+static struct origin *origin_of(struct exchange *x)
+{
+    struct origin *origin = x->proxy->origins;
+    while (origin && !is_origin_of(origin, x)) {
+        origin = origin->next;
+    }
+    if (!origin) {
+        return origin_new(x);
+    }
+    if (origin->prev) {
+        origin_unlist(origin);
+        origin_list(origin);
+    }
+    return origin;
+}
+
+static void enqueue(struct origin *origin, struct exchange *x)
+{
+    x->link_prev = origin->waiting_last;
+    x->link_next = NULL;
+    *(x->link_prev ? &x->link_prev->link_next : &origin->waiting) = x;
+    origin->waiting_last = x;
+}
+
+static void dequeue(struct origin *origin, struct exchange *x)
+{
+    *(x->link_prev ? &x->link_prev->link_next : &origin->waiting) = x->link_next;
+    *(x->link_next ? &x->link_next->link_prev : &origin->waiting_last) = x->link_prev;
+    x->link_prev = x->link_next = NULL;
+}
+
+/* ---- Links ---- */
+
+static void set_idle(struct link *link, bool idle)
+{
+    link->proxy->nidle += idle ? 1 : -1;
+}
+
+static bool is_ready(const struct link *link)
+{
+    return link->state == LINK_HTTP1 || link->state == LINK_HTTP2;
+}
+
+static void link_late(void *arg)
+{
+    struct link *link = arg;
+    if (!link->nserved && is_ready(link)) {
+        link_close(link);
+    } else {
+        link_fail(link, "no byte came for too long");
+    }
+}
+
+void link_close(struct link *link)
+{
+    if (link->state == LINK_CLOSED) {
+        return;
+    }
+    if (is_ready(link) && !link->nserved) {
+        set_idle(link, false);
+    }
+    if (link->state == LINK_HTTP2) {
+        back2_goodbye(link);
+    }
+    if (link->upstream) {
+        upstream_cancel(link->upstream);
+    }
+    link->state = LINK_CLOSED;
+    /* It may be running: the loop frees it when it is not. */
+    wire_wake(&link->wire);
+}
+
+/* The next connection resumes this one's session, which was verified for this very host. */
+static void keep_session(struct link *link)
+{
+    struct origin *origin = link->origin;
+    struct ssl_session_st *session = stream_session(&link->wire.stream);
+    if (session) {
+        SSL_SESSION_free(origin->session);
+        origin->session = session;
+    }
+}
+
+static void link_free(struct link *link)
+{
+    struct origin *origin = link->origin;
+    free(link->upstream);
+    h2_free(link->h2);
+    keep_session(link);
+    wire_close(&link->wire);
+    *(link->prev ? &link->prev->next : &origin->links) = link->next;
+    if (link->next) {
+        link->next->prev = link->prev;
+    }
+    free(link);
+    if (origin->retired && !origin->links && !origin->waiting) {
+        origin_free(origin);
+    }
+}
+
+static void serve(struct link *link, struct exchange *x)
+{
+    if (!link->nserved++) {
+        set_idle(link, false);
+    }
+    x->link = link;
+    x->link_prev = NULL;
+    x->link_next = link->served;
+    if (x->link_next) {
+        x->link_next->link_prev = x;
+    }
+    link->served = x;
+    wire_deadline(&link->wire, LIMIT_IDLE_MS);
+    if (link->state == LINK_HTTP2) {
+        back2_serve(link, x);
+    } else {
+        back1_serve(link, x);
+    }
+    link->used = true;
+    if (!x->up.ended) {
+        exchange_wake_front(x); /* which has waited with the body */
+    }
+}
+
+void link_forget(struct exchange *x)
+{
+    struct link *link = x->link;
+    if (link) {
+        *(x->link_prev ? &x->link_prev->link_next : &link->served) = x->link_next;
+        if (x->link_next) {
+            x->link_next->link_prev = x->link_prev;
+        }
+        x->link_prev = x->link_next = NULL;
+        x->link = NULL;
+        x->origin = NULL;
+        if (--link->nserved == 0 && link->state != LINK_CLOSED) {
+            set_idle(link, true);
+        }
+    } else if (x->origin) {
+        dequeue(x->origin, x);
+        x->origin = NULL;
+    }
+}
+
+/* May a request that cannot be repeated go to this link, which may have been closed meanwhile? */
+static bool is_alive(struct link *link)
+{
+    char byte;
+    return link->state == LINK_HTTP2 || stream_read(&link->wire.stream, &byte, 1) == -EAGAIN;
+}
+
+/* May this link take one more? */
+static bool has_room(const struct link *link)
+{
+    return link->state == LINK_HTTP2   ? back2_has_room(link)
+           : link->state == LINK_HTTP1 ? !link->nserved
+                                       : false;
+}
+
+static void need_links(struct origin *origin);
+
+static void serve_waiting(struct link *link)
+{
+    struct origin *origin = link->origin;
+    while (origin->waiting && has_room(link)) {
+        struct exchange *x = origin->waiting;
+        dequeue(origin, x);
+        serve(link, x);
+    }
+}
+
+void link_free_again(struct link *link)
+{
+    if (link->state == LINK_CLOSED) {
+        return;
+    }
+    serve_waiting(link);
+    if (link->nserved) {
+        return;
+    }
+    if (link->origin->retired || link->proxy->nidle > LIMIT_IDLE_LINKS) {
+        link_close(link);
+    } else {
+        wire_deadline(&link->wire, LIMIT_LINK_IDLE_MS);
+        if (!link->origin->session) {
+            keep_session(link);
+        }
+    }
+}
+
+void link_fail(struct link *link, const char *text)
+{
+    struct origin *origin = link->origin;
+    bool connecting = link->state == LINK_CONNECTING || link->state == LINK_TLS;
+    bool was_tls = link->state == LINK_TLS;
+    bool used = link->used;
+    link_close(link);
+    SB_CLEANUP(free)
+    char *why =
+        was_tls ? sb_xasprintf("sbx: TLS with %s:%u failed: %s\n", origin->host.text, origin->port,
+                               text)
+        : connecting
+            ? sb_xasprintf("sbx: cannot reach %s:%u: %s\n", origin->host.text, origin->port, text)
+            : sb_xasprintf("sbx: %s:%u: %s\n", origin->host.text, origin->port, text);
+    for (struct exchange *x; connecting && (x = origin->waiting);) {
+        exchange_detach(x);
+        exchange_fail(x, was_tls ? "upstream-tls" : "unreachable", why);
+    }
+    for (struct exchange *x; (x = link->served);) {
+        exchange_detach(x);
+        if (used) {
+            exchange_lost(x, false, why);
+        } else {
+            exchange_fail(x, x->answered ? "cut-off" : "upstream", why);
+        }
+    }
+}
+
+/* ---- Connecting ---- */
+
+static void link_ready(struct link *link, bool http2)
+{
+    struct origin *origin = link->origin;
+    origin->speaks = http2 ? ORIGIN_HTTP2 : ORIGIN_HTTP1;
+    link->state = http2 ? LINK_HTTP2 : LINK_HTTP1;
+    set_idle(link, true);
+    wire_deadline(&link->wire, LIMIT_LINK_IDLE_MS);
+    if (http2 && back2_begin(link) < 0) {
+        link_fail(link, "HTTP/2 cannot be set up");
+        return;
+    }
+    serve_waiting(link);
+    need_links(origin);
+}
+
+static void begin_tls(struct link *link)
+{
+    const struct origin *origin = link->origin;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
+    link->state = LINK_TLS;
+    if (tls_start_client(link->proxy->tls, origin->host.text, origin->host.is_address,
+                         !origin->http1_only, &link->wire.stream, &err) < 0) {
+        link_fail(link, err->message);
+        return;
+    }
+    if (origin->session) {
+        stream_resume(&link->wire.stream, origin->session);
+    }
+    wire_deadline(&link->wire, LIMIT_HEAD_MS);
+    wire_wake(&link->wire);
+}
+
+static void handshake(struct link *link)
+{
+    int r = stream_handshake(&link->wire.stream);
+    if (r == 1) {
+        link_ready(link, stream_speaks_http2(&link->wire.stream));
+        wire_wake(&link->wire);
+    } else if (r == -EAGAIN) {
+        wire_wait(&link->wire, true);
+    } else {
+        link_fail(link, stream_handshake_error(&link->wire.stream));
+    }
+}
+
+static void on_upstream(void *arg, enum upstream_status status, int fd, const char *error)
+{
+    struct link *link = arg;
+    struct origin *origin = link->origin;
+    if (status == UPSTREAM_OK) {
+        free(sb_steal(&link->upstream));
+        wire_open(&link->wire, link->proxy->loop, fd, link_run, link_late, link);
+        if (origin->secure) {
+            begin_tls(link);
+        } else {
+            link_ready(link, origin->speaks == ORIGIN_HTTP2);
+            wire_wake(&link->wire);
+        }
+        return;
+    }
+    if (status == UPSTREAM_FAILED) {
+        link_fail(link, error ? error : "unknown error");
+        return;
+    }
+    link_close(link);
+    for (struct exchange *x; (x = origin->waiting);) {
+        exchange_detach(x);
+        exchange_refuse(x, "address");
+    }
+}
+
+static void connect_link(struct origin *origin)
+{
+    const struct exchange *first = origin->waiting;
+    struct link *link = sb_xcalloc(1, sizeof(*link));
+    link->proxy = origin->proxy;
+    link->origin = origin;
+    link->decision = first->judgement.decision;
+    link->next = origin->links;
+    if (link->next) {
+        link->next->prev = link;
+    }
+    origin->links = link;
+    wire_open(&link->wire, link->proxy->loop, -1, link_run, link_late, link);
+    link->upstream = sb_xcalloc(1, sizeof(*link->upstream));
+    upstream_connect(link->upstream, link->proxy, &origin->host, origin->port, &link->decision,
+                     on_upstream, link);
+}
+
+/* As many connections as what waits can use. */
+static void need_links(struct origin *origin)
+{
+    size_t waiting = 0, connecting = 0;
+    for (const struct exchange *x = origin->waiting; x; x = x->link_next) {
+        waiting++;
+    }
+    for (const struct link *link = origin->links; link; link = link->next) {
+        connecting += link->state == LINK_CONNECTING || link->state == LINK_TLS;
+    }
+    size_t wanted = origin->speaks == ORIGIN_HTTP1 ? waiting : waiting > 0;
+    for (; connecting < wanted && origin->waiting; connecting++) {
+        connect_link(origin);
+    }
+}
+
+void link_request(struct exchange *x)
+{
+    /* Only extended CONNECT (RFC 8441) can ask an HTTP/2 origin for another protocol. */
+    x->http1_only |= x->request.head.protocol_len && !http_method_is(&x->request.head, "CONNECT");
+    struct origin *origin = origin_of(x);
+    bool repeatable = exchange_repeatable(x);
+    x->origin = origin;
+    for (struct link *link = x->retried ? NULL : origin->links; link; link = link->next) {
+        if (has_room(link) && (repeatable || is_alive(link))) {
+            serve(link, x);
+            return;
+        }
+    }
+    enqueue(origin, x);
+    need_links(origin);
+}
+
+/* ---- Running ---- */
+
+static void link_run(void *arg)
+{
+    struct link *link = arg;
+    switch (link->state) {
+    case LINK_CONNECTING:
+        break;
+    case LINK_TLS:
+        handshake(link);
+        break;
+    case LINK_HTTP1:
+        back1_run(link);
+        break;
+    case LINK_HTTP2:
+        back2_run(link);
+        break;
+    case LINK_CLOSED:
+        break;
+    }
+    if (link->state == LINK_CLOSED) {
+        link_free(link);
+    }
+}
+
+void origins_retire(struct proxy *proxy)
+{
+    for (struct origin *origin = proxy->origins; origin; origin = origin->next) {
+        origin->retired = true;
+        for (struct link *link = origin->links; link; link = link->next) {
+            if (!link->nserved) {
+                link_close(link);
+            }
+        }
+    }
+    /* What waited for a connection waits for one under the new rules. */
+    for (struct exchange *x = proxy->exchanges; x; x = x->next) {
+        if (x->origin && !x->link && x->origin->retired) {
+            exchange_detach(x);
+            if (!x->broken) {
+                link_request(x);
+            }
+        }
+    }
+    forget_origins(proxy);
+}

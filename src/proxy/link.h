@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Connections to origins, kept and used again.
+ *
+ * An origin is what may share a connection: scheme, host, port, the rule that allowed the way there
+ * and the credential.  Its links are connections: an HTTP/1 link serves one exchange at a time, an
+ * HTTP/2 link many.  What waits for a link waits in its origin.  A new configuration retires every
+ * origin: idle links close, busy ones close when they are through, and no later request uses them.
+ */
+#pragma once
+
+#include "proxy/back1.h"
+#include "proxy/exchange.h"
+#include "proxy/h2.h"
+#include "proxy/upstream.h"
+#include "proxy/wire.h"
+
+struct ssl_session_st;
+
+struct origin {
+    struct proxy *proxy;
+    struct origin *prev, *next;
+    /* The key. */
+    struct host host;
+    uint16_t port;
+    bool secure, http1_only, http2_known;
+    const struct policy_rule *rule;       /* only to be compared */
+    const struct inject_rule *credential; /* only to be compared */
+    bool retired;
+    /* What it was found to speak; without knowing, one connection is made and the others wait. */
+    enum { ORIGIN_UNKNOWN, ORIGIN_HTTP1, ORIGIN_HTTP2 } speaks;
+    struct link *links;
+    struct exchange *waiting, *waiting_last;
+    struct ssl_session_st *session; /* to be resumed */
+};
+
+enum link_state { LINK_CONNECTING, LINK_TLS, LINK_HTTP1, LINK_HTTP2, LINK_CLOSED };
+
+struct link {
+    struct proxy *proxy;
+    struct origin *origin;
+    struct link *prev, *next;
+    enum link_state state;
+    struct policy_decision decision; /* while connecting */
+    struct upstream *upstream;       /* while connecting */
+    struct wire wire;
+    struct exchange *served;
+    size_t nserved;
+    bool used; /* it has served before */
+    struct back1 h1;
+    struct h2 *h2;
+};
+
+/* Finds or makes a link for the exchange, now or later. */
+void link_request(struct exchange *x);
+/* The exchange leaves its link, or the queue for one. */
+void link_forget(struct exchange *x);
+/* For the backs: the link has room for another exchange, is of no use any more, or has failed for
+ * all that it serves (`untouched`: nothing of theirs was done). */
+void link_free_again(struct link *link);
+void link_close(struct link *link);
+void link_fail(struct link *link, const char *text);
+
+/* The configuration has been replaced. */
+void origins_retire(struct proxy *proxy);

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/passage.h"
+
+#include <string.h>
+
+#include "proxy/bounds.h"
+#include "proxy/conn.h"
+#include "proxy/socks.h"
+#include "proxy/tunnel.h"
+#include "proxy/upstream.h"
+
+struct passage {
+    enum passage_kind kind;
+    struct judgement judgement;
+    struct upstream upstream;
+    struct stream client, server; /* once it is open */
+    struct tunnel tunnel;
+};
+
+/* ---- What the client is told ---- */
+
+static int answer_connect(struct conn *conn, int status, const char *phrase, const char *text)
+{
+    conn->passage->judgement.record.status = status;
+    sb_buf_printf(&conn->wire.out,
+                  "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\n"
+                  "Content-Length: %zu\r\nX-Sbx-Proxy: answer\r\nConnection: close\r\n\r\n%s",
+                  status, phrase, strlen(text), text);
+    return conn_linger(conn);
+}
+
+static int alert(struct conn *conn)
+{
+    /* RFC 8446 6: a fatal access_denied alert, in the record version that every client reads. */
+    static const char access_denied[] = {0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x31};
+    sb_buf_append(&conn->wire.out, access_denied, sizeof(access_denied));
+    return conn_linger(conn);
+}
+
+static int refuse(struct conn *conn, const char *reason)
+{
+    struct passage *passage = conn->passage;
+    struct judgement *judgement = &passage->judgement;
+    judgement->record.status = passage->kind == PASSAGE_CONNECT ? 403 : 0;
+    judge_refused(conn->proxy, judgement, reason);
+    switch (passage->kind) {
+    case PASSAGE_CONNECT: {
+        SB_CLEANUP(free) char *text = judge_explain(conn->proxy, judgement, reason);
+        return answer_connect(conn, 403, "Forbidden", text);
+    }
+    case PASSAGE_SOCKS:
+        socks_write_reply(&conn->wire.out, SOCKS_NOT_ALLOWED);
+        return conn_linger(conn);
+    case PASSAGE_TLS:
+        return alert(conn);
+    case PASSAGE_RAW:
+        break;
+    }
+    return STEP_CLOSE;
+}
+
+static int unreachable(struct conn *conn, const char *error)
+{
+    struct passage *passage = conn->passage;
+    struct judgement *judgement = &passage->judgement;
+    judgement->record.reason = "unreachable";
+    if (passage->kind == PASSAGE_CONNECT) {
+        SB_CLEANUP(free)
+        char *text = sb_xasprintf("sbx: cannot reach %s:%u: %s\n", judgement->host.text,
+                                  judgement->port, error ? error : "unknown error");
+        return answer_connect(conn, 502, "Bad Gateway", text);
+    }
+    if (passage->kind == PASSAGE_SOCKS) {
+        socks_write_reply(&conn->wire.out, SOCKS_UNREACHABLE);
+        return conn_linger(conn);
+    }
+    return STEP_CLOSE;
+}
+
+static void greet(struct sb_buf *out, enum passage_kind kind)
+{
+    if (kind == PASSAGE_CONNECT) {
+        sb_buf_puts(out, "HTTP/1.1 200 Connection established\r\n\r\n");
+    } else if (kind == PASSAGE_SOCKS) {
+        socks_write_reply(out, SOCKS_GRANTED);
+    }
+}
+
+/* ---- The tunnel ---- */
+
+static void on_tunnel_end(void *arg)
+{
+    conn_doom(arg);
+}
+
+static void open_tunnel(struct conn *conn, int fd)
+{
+    struct passage *passage = conn->passage;
+    struct sb_buf early;
+    sb_buf_init(&early, LIMIT_HEAD_BYTES);
+    greet(&early, passage->kind);
+    stream_init(&passage->server, fd);
+    tunnel_start(&passage->tunnel, conn->proxy->loop, &passage->client, &passage->server,
+                 on_tunnel_end, conn);
+    tunnel_push(&passage->tunnel.down, early.data, early.len);
+    tunnel_push(&passage->tunnel.up, conn->wire.in.data, conn->wire.in.len);
+    sb_buf_done(&early);
+    passage->client = wire_release(&conn->wire);
+}
+
+static void on_upstream(void *arg, enum upstream_status status, int fd, const char *error)
+{
+    struct conn *conn = arg;
+    int r = STEP_AGAIN;
+    if (status == UPSTREAM_OK) {
+        open_tunnel(conn, fd);
+    } else if (status == UPSTREAM_REFUSED) {
+        r = refuse(conn, "address");
+    } else {
+        r = unreachable(conn, error);
+    }
+    if (r == STEP_CLOSE) {
+        conn_doom(conn);
+    } else if (status != UPSTREAM_OK) {
+        wire_wake(&conn->wire);
+    }
+}
+
+static const char *way_of(const struct conn *conn, enum passage_kind kind)
+{
+    return conn->door.explicit_proxy ? "forward-bypass"
+           : kind == PASSAGE_TLS     ? "transparent"
+                                     : "network";
+}
+
+int passage_begin(struct conn *conn, const struct host *host, uint16_t port, enum passage_kind kind)
+{
+    struct passage *passage = sb_xcalloc(1, sizeof(*passage));
+    bool asked = kind == PASSAGE_CONNECT || kind == PASSAGE_SOCKS;
+    passage->kind = kind;
+    passage->judgement.host = *host;
+    passage->judgement.port = port;
+    passage->client.fd = passage->server.fd = passage->upstream.fd = -1;
+    conn->passage = passage;
+    conn->state = CONN_PASSAGE;
+    if (!judge(conn->proxy, &passage->judgement, NULL, way_of(conn, kind))) {
+        return refuse(conn, NULL);
+    }
+    if (asked && judge_needs_requests(conn->proxy, host, port)) {
+        conn->door.pinned = true;
+        conn->door.pinned_name = !host->is_address;
+        conn->door.host = *host;
+        conn->door.port = port;
+        greet(&conn->wire.out, kind);
+        passage->judgement.open = false; /* its requests are logged instead */
+        passage_end(conn);
+        conn->peeked = true; /* the client speaks first here: there is no early guess */
+        conn->state = CONN_FIRST;
+        wire_deadline(&conn->wire, LIMIT_HEAD_MS);
+        return STEP_AGAIN;
+    }
+    wire_deadline(&conn->wire, LIMIT_CONNECT_TOTAL_MS + LIMIT_LINGER_MS);
+    upstream_connect(&passage->upstream, conn->proxy, host, port, &passage->judgement.decision,
+                     on_upstream, conn);
+    return STEP_WAIT;
+}
+
+int passage_refuse_tls(struct conn *conn, const char *reason)
+{
+    struct passage *passage = sb_xcalloc(1, sizeof(*passage));
+    passage->kind = PASSAGE_TLS;
+    passage->judgement.host = conn->door.host;
+    passage->judgement.port = conn->door.port;
+    passage->client.fd = passage->server.fd = passage->upstream.fd = -1;
+    conn->passage = passage;
+    conn->state = CONN_PASSAGE;
+    bool allowed = judge(conn->proxy, &passage->judgement, NULL, way_of(conn, PASSAGE_TLS));
+    return refuse(conn, allowed ? reason : NULL);
+}
+
+int passage_step(struct conn *conn)
+{
+    if (conn->wire.hung_up) {
+        conn->passage->judgement.record.reason = "client-gone";
+        return STEP_CLOSE;
+    }
+    return STEP_WAIT;
+}
+
+void passage_judge_again(struct conn *conn)
+{
+    struct passage *passage = conn->passage;
+    if (passage->judgement.open && !judge_again(conn->proxy, &passage->judgement)) {
+        conn_doom(conn);
+    }
+}
+
+void passage_end(struct conn *conn)
+{
+    struct passage *passage = sb_steal(&conn->passage);
+    if (!passage) {
+        return;
+    }
+    passage->judgement.record.bytes_up = passage->tunnel.up.bytes;
+    passage->judgement.record.bytes_down = passage->tunnel.down.bytes;
+    judge_done(conn->proxy, &passage->judgement);
+    upstream_cancel(&passage->upstream);
+    tunnel_done(&passage->tunnel);
+    stream_close(&passage->client);
+    stream_close(&passage->server);
+    free(passage);
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A tunnel for a client that asked for one: by CONNECT, by SOCKS, or by speaking a protocol that we
+ * do not read.  Judged by host and port, and judged again with each new configuration. */
+#pragma once
+
+#include "policy/host.h"
+
+struct conn;
+
+/* How the client asked, and so how it is told of a refusal. */
+enum passage_kind { PASSAGE_CONNECT, PASSAGE_SOCKS, PASSAGE_TLS, PASSAGE_RAW };
+
+/* Judges, and goes on as a step of the connection. */
+int passage_begin(struct conn *conn, const struct host *host, uint16_t port,
+                  enum passage_kind kind);
+/* Refuses TLS that was judged before: its name is not that of the connection, or the like. */
+int passage_refuse_tls(struct conn *conn, const char *reason);
+/* The configuration has been replaced. */
+void passage_judge_again(struct conn *conn);
+/* A step of the connection while the tunnel is not open. */
+int passage_step(struct conn *conn);
+/* The connection ends. */
+void passage_end(struct conn *conn);
