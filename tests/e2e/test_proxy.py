@@ -41,8 +41,8 @@ class Origin(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def start_origin(context=None):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Origin)
+def start_origin(context=None, handler=Origin):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     if context:
         server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
