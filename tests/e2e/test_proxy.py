@@ -290,6 +290,68 @@ def test_tls_is_terminated_only_to_inject(tmp_path):
         server.shutdown()
 
 
+def socks(proxy, *messages):
+    """Sends the messages of a SOCKS5 client; what came back in all."""
+    with socket.create_connection(proxy.http.getsockname(), 5) as s:
+        data = b""
+        for message in messages:
+            s.sendall(message)
+            data += s.recv(1000)
+        return data
+
+
+def socks_request(host, port, command=1):
+    return b"\5%c\0\3%c" % (command, len(host)) + host + struct.pack(">H", port)
+
+
+HELLO = b"\5\1\0"
+
+
+@pytest.mark.parametrize("option", ["--socks5-hostname", "--socks5"])
+def test_socks(proxy, origin, option):
+    proxy.configure([f"allow localhost:{origin}", "allow 127.0.0.1"])
+    address = f"127.0.0.1:{proxy.http.getsockname()[1]}"
+    host = "localhost" if option == "--socks5-hostname" else "127.0.0.1"
+    result = proxy.curl(option, address, f"http://{host}:{origin}/socks", proxy=False)
+    assert json.loads(result.stdout)["path"] == "/socks", result.stderr
+    record = proxy.records()[-1]
+    assert record["path"] == "forward-bypass" and record["host"] == host
+    denied = proxy.curl(option, address, "http://192.0.2.1/", proxy=False)
+    assert denied.returncode == 97 and proxy.records(2)[-1]["decision"] == "deny"
+
+
+def test_socks_in_single_bytes(proxy, origin):
+    proxy.configure([f"allow localhost:{origin}"])
+    talk = HELLO + socks_request(b"LOCALHOST", origin) + b"GET /bytes HTTP/1.0\r\n\r\n"
+    with socket.create_connection(proxy.http.getsockname(), 5) as s:
+        for byte in talk:
+            s.sendall(bytes([byte]))
+        data = b""
+        while part := s.recv(1000):
+            data += part
+    assert data.startswith(b"\5\0\5\0\0\1\0\0\0\0\0\0HTTP/1.") and b"/bytes" in data
+
+
+@pytest.mark.parametrize("message,reply", [
+    (socks_request(b"evil.example", 80), 2),
+    (socks_request(b"localhost\0.good.example", 80), 8), (socks_request(b"a b", 80), 8),
+    (socks_request(b"", 80), 8), (socks_request(b"good.example", 0), 8),
+    (socks_request(b"2130706433", 80), 8), (socks_request(b"127.1", 80), 8),
+    (socks_request(b"good.example", 80, 2), 7), (socks_request(b"good.example", 80, 3), 7),
+    (b"\5\1\0\1\x7f\0\0\1\0\x50", 2), (b"\5\1\0\4" + b"\0" * 15 + b"\1\0\x50", 2),
+    (b"\5\1\0\4" + b"\0" * 10 + b"\xff\xff\xa9\xfe\xa9\xfe\0\x50", 2),
+    (b"\5\1\0\5\0\0", 8)])
+def test_socks_refuses(proxy, message, reply):
+    proxy.configure(["allow good.example", "allow **.example:81"])
+    assert socks(proxy, HELLO, message)[:4] == bytes([5, 0, 5, reply])
+
+
+def test_socks_needs_no_authentication(proxy):
+    proxy.configure([])
+    assert socks(proxy, b"\5\1\2") == b"\5\xff"
+    assert socks(proxy, b"\5\2\2\0") == b"\5\0"
+
+
 def dns_query(proxy, name, qtype=1):
     question = b"".join(bytes([len(p)]) + p.encode() for p in name.split(".")) + b"\0"
     packet = struct.pack(">HHHHHH", 9, 0x100, 1, 0, 0, 0) + question + struct.pack(">HH", qtype, 1)
