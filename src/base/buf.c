@@ -15,26 +15,31 @@ void sb_buf_init(struct sb_buf *buf, size_t max_bytes)
     *buf = (struct sb_buf){.max = max_bytes};
 }
 
+/* What was allocated. */
+static char *base_of(const struct sb_buf *buf)
+{
+    return buf->data ? buf->data - buf->skip : NULL;
+}
+
 void sb_buf_done(struct sb_buf *buf)
 {
-    free(buf->data);
+    free(base_of(buf));
     *buf = (struct sb_buf){.max = buf->max};
 }
 
 void sb_buf_wipe(struct sb_buf *buf)
 {
     if (buf->data) {
-        explicit_bzero(buf->data, buf->cap);
+        explicit_bzero(base_of(buf), buf->skip + buf->cap);
     }
     sb_buf_done(buf);
 }
 
 void sb_buf_clear(struct sb_buf *buf)
 {
-    buf->len = 0;
     buf->overflow = false;
     if (buf->data) {
-        buf->data[0] = '\0';
+        sb_buf_consume(buf, buf->len);
     }
 }
 
@@ -49,17 +54,26 @@ static bool buf_reserve(struct sb_buf *buf, size_t extra)
     if (need <= buf->cap) {
         return true;
     }
+    if (need <= buf->cap + buf->skip) {
+        char *base = base_of(buf);
+        memmove(base, buf->data, buf->len + 1);
+        buf->cap += buf->skip;
+        buf->skip = 0;
+        buf->data = base;
+        return true;
+    }
     size_t cap = buf->cap ? buf->cap * 2 : 64;
     cap = cap < need ? need : cap;
     /* Not realloc of the old block: it could leave a copy of a secret behind in freed memory. */
     char *data = sb_xrealloc(NULL, cap, 1);
     if (buf->data) {
         memcpy(data, buf->data, buf->len);
-        explicit_bzero(buf->data, buf->len);
-        free(buf->data);
+        explicit_bzero(base_of(buf), buf->skip + buf->len);
+        free(base_of(buf));
     }
     buf->data = data;
     buf->cap = cap;
+    buf->skip = 0;
     return true;
 }
 
@@ -111,11 +125,20 @@ void sb_buf_printf(struct sb_buf *buf, const char *format, ...)
 void sb_buf_consume(struct sb_buf *buf, size_t n)
 {
     assert(n <= buf->len);
-    if (!n) {
+    if (!buf->data) {
         return;
     }
-    memmove(buf->data, buf->data + n, buf->len - n + 1);
     buf->len -= n;
+    if (buf->len) {
+        buf->data += n;
+        buf->cap -= n;
+        buf->skip += n;
+    } else {
+        buf->data -= buf->skip;
+        buf->cap += buf->skip;
+        buf->skip = 0;
+        buf->data[0] = '\0';
+    }
 }
 
 char *sb_buf_steal(struct sb_buf *buf)
@@ -123,7 +146,8 @@ char *sb_buf_steal(struct sb_buf *buf)
     if (!buf->data) {
         return sb_xstrdup("");
     }
-    char *out = buf->data;
+    char *out = base_of(buf);
+    memmove(out, buf->data, buf->len + 1);
     *buf = (struct sb_buf){.max = buf->max};
     return out;
 }

@@ -14,6 +14,7 @@
 struct sb_buf {
     char *data;
     size_t len, cap, max;
+    size_t skip; /* bytes of the allocation before `data`, already consumed */
     bool overflow;
 };
 
@@ -30,7 +31,7 @@ void sb_buf_printf(struct sb_buf *buf, const char *format, ...)
  * NULL, and overflow, when the maximum forbids it. */
 char *sb_buf_room(struct sb_buf *buf, size_t len);
 void sb_buf_add(struct sb_buf *buf, size_t len);
-/* Drops the first n bytes. */
+/* Drops the first n bytes, without moving the others. */
 void sb_buf_consume(struct sb_buf *buf, size_t n);
 /* Moves the text out (never NULL); the buffer is empty afterwards. */
 char *sb_buf_steal(struct sb_buf *buf);

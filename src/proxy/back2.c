@@ -37,7 +37,7 @@ static void submit(struct link *link, struct exchange *x)
 {
     struct h2 *h2 = link->h2;
     const struct http_head *head = &x->request.head;
-    nghttp2_nv nv[H2_NV_MAX];
+    static nghttp2_nv nv[H2_NV_MAX]; /* large, and used for one call only */
     size_t n = h2_request_fields(head, x->secure, x->credential != NULL, nv);
     nghttp2_data_provider body = h2_body(x);
     int32_t id = nghttp2_submit_request(h2->session, NULL, nv, n,

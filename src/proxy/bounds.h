@@ -30,6 +30,8 @@ enum {
     /* Heads of 1xx before one answer. */
     LIMIT_INTERIMS = 16,
     LIMIT_TRAILER_BYTES = 16 * 1024,
+    /* What TLS reads at once; allocated only while there is data. */
+    LIMIT_TLS_READ_BYTES = 64 * 1024,
     /* One read; also the payload of a TLS record. */
     LIMIT_READ_BYTES = 16 * 1024,
     /* One read where a head is expected: most fit, and an idle connection keeps no more. */

@@ -84,7 +84,7 @@ static int step_linger(struct conn *conn)
 
 static int step_tls(struct conn *conn)
 {
-    int r = stream_handshake(&conn->wire.stream);
+    int r = wire_handshake(&conn->wire);
     if (r == 1) {
         return stream_speaks_http2(&conn->wire.stream) ? front2_begin(conn) : front1_begin(conn);
     }

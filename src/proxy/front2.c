@@ -34,7 +34,7 @@ static void on_answer(struct exchange *x)
     struct conn *conn = stream_of(x)->conn;
     nghttp2_session *session = conn->front2->h2->session;
     const struct http_head *head = &x->answer.head;
-    nghttp2_nv nv[H2_NV_MAX];
+    static nghttp2_nv nv[H2_NV_MAX]; /* large, and used for one call only */
     /* What HTTP/1.1 switches to, HTTP/2 has connected to (RFC 8441). */
     size_t n = h2_response_fields(head, head->status == 101 ? 200 : head->status, nv);
     if (!x->answered) {

@@ -45,6 +45,8 @@ static void *wiping_realloc(void *ptr, size_t size, void *arg)
 
 /* ---- The header block ---- */
 
+enum { USUAL_BYTES = 1000 }; /* of a head; for one allocation instead of several */
+
 static void block_done(struct h2 *h2)
 {
     sb_buf_wipe(&h2->text);
@@ -59,7 +61,8 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     struct h2 *h2 = arg;
     block_done(h2);
     sb_buf_init(&h2->text, HTTP_HEAD_MAX);
-    h2->fields = sb_xcalloc(H2_NV_MAX, sizeof(*h2->fields));
+    sb_buf_room(&h2->text, USUAL_BYTES);
+    h2->fields = sb_xrealloc(NULL, HTTP_FIELDS_MAX, sizeof(*h2->fields));
     return 0;
 }
 
@@ -368,7 +371,7 @@ static ssize_t read_flow(nghttp2_session *session, int32_t stream, uint8_t *buf,
     *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
     if (flow->ended && n == flow->data.len) {
         *flags |= NGHTTP2_DATA_FLAG_EOF;
-        nghttp2_nv nv[H2_NV_MAX];
+        static nghttp2_nv nv[H2_NV_MAX]; /* large, and used for one call only */
         size_t count = split_trailers(flow, nv);
         if (count) {
             *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;

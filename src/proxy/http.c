@@ -166,6 +166,8 @@ bool http_is_idempotent(const struct http_head *head)
 
 /* ---- A head on its way ---- */
 
+enum { USUAL_BYTES = 1000 }; /* of a head; for one allocation instead of several */
+
 /* Fields that end at this proxy, apart from those that Connection names. */
 static bool is_hop_by_hop(const struct http_field *field)
 {
@@ -266,6 +268,7 @@ bool http_message_set(struct http_message *message, const struct http_head *head
 {
     http_message_clear(message);
     message->text.max = (size_t)3 * HTTP_HEAD_MAX;
+    sb_buf_room(&message->text, USUAL_BYTES);
     if (message->cap < head->nfields + 1) {
         message->cap = head->nfields + 8;
         message->fields = sb_xrealloc(message->fields, message->cap, sizeof(*message->fields));

@@ -338,7 +338,7 @@ static void begin_tls(struct link *link)
 
 static void handshake(struct link *link)
 {
-    int r = stream_handshake(&link->wire.stream);
+    int r = wire_handshake(&link->wire);
     if (r == 1) {
         link_ready(link, stream_speaks_http2(&link->wire.stream));
         wire_wake(&link->wire);

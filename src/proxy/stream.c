@@ -10,6 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "proxy/bounds.h"
+
 void stream_init(struct stream *stream, int fd)
 {
     *stream = (struct stream){.fd = fd};
@@ -123,6 +125,9 @@ static SSL *ssl_for(int fd, SSL_CTX *ctx)
         return NULL;
     }
     if (ssl) {
+        /* One read of the socket brings a record's head and body, or several records. */
+        SSL_set_read_ahead(ssl, 1);
+        SSL_set_default_read_buffer_len(ssl, LIMIT_TLS_READ_BYTES);
         SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                               SSL_MODE_RELEASE_BUFFERS);
     }

@@ -79,6 +79,13 @@ void wire_deadline(struct wire *wire, uint64_t after_ms)
     }
 }
 
+int wire_handshake(struct wire *wire)
+{
+    int r = stream_handshake(&wire->stream);
+    wire->readable |= r == 1; /* it may have read on */
+    return r;
+}
+
 ssize_t wire_read(struct wire *wire, struct sb_buf *to, size_t max)
 {
     if (wire->ended) {

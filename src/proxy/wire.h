@@ -37,6 +37,8 @@ struct stream wire_release(struct wire *wire);
 void wire_wake(struct wire *wire);
 /* Replaces the deadline: `late` is called when it has not been moved on by then. */
 void wire_deadline(struct wire *wire, uint64_t after_ms);
+/* Goes on with the handshake of TLS: 1 when done, -EAGAIN, or -EPROTO. */
+int wire_handshake(struct wire *wire);
 /* Reads once, at most `max` bytes, to the end of `to`: bytes, 0 at the end, -EAGAIN, or -errno. */
 ssize_t wire_read(struct wire *wire, struct sb_buf *to, size_t max);
 /* Writes what is in `out`, or in another buffer after it: 0 when all is written, -EAGAIN, or
