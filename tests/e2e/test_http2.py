@@ -12,7 +12,7 @@ import subprocess
 import pytest
 
 from conftest import need_program, skip_loudly
-from test_proxy import Origin, Proxy, SECRET, self_signed, start_origin
+from test_proxy import Origin, PROXY, Proxy, SECRET, self_signed, start_origin
 
 try:
     import h2.config
@@ -23,6 +23,8 @@ except ImportError:  # python3-h2 is in tools/setup
 
 HERE = pathlib.Path(__file__).parent
 NAME = "api.example"
+# The address sanitizer keeps what was freed for a while.
+SLACK = 32 if b"__asan_init" in PROXY.read_bytes() else 1
 
 
 class Echo(Origin):
@@ -445,7 +447,7 @@ def test_hpack_bomb(world, client):
     kinds = set()
     while not kinds & {1, 3, 7}:  # HEADERS with 400, RST_STREAM or GOAWAY
         assert raw_read(client, lambda kind, on: kinds.add(kind) if on in (0, stream) else None)
-    assert resident(world) - before < 4096
+    assert resident(world) - before < 4096 * SLACK
     assert world.curl("--http2", world.url("h2")).returncode == 0
 
 
@@ -473,7 +475,7 @@ def flood(world, frames):
         pass
     client.gone = client.gone if client.gone is not None else client.until_gone()
     client.sock.close()
-    assert resident(world) - before < 8192
+    assert resident(world) - before < 8192 * SLACK
     assert world.curl("--http2", world.url("h2")).returncode == 0
     return client.gone
 
@@ -508,7 +510,7 @@ def test_continuation_flood(world):
         pass
     client.until_gone()
     client.sock.close()
-    assert resident(world) - before < 4096
+    assert resident(world) - before < 4096 * SLACK
     assert world.curl("--http2", world.url("h2")).returncode == 0
 
 
@@ -577,7 +579,7 @@ def test_a_slow_stream_does_not_hold_up_others(world):
     done = world.curl("--http2", "-o", "/dev/null", "-w", "%{size_download}",
                       world.url("h2", f"/big/{8 << 20}"))
     assert done.stdout == str(8 << 20)
-    assert resident(world) - before < 16384
+    assert resident(world) - before < 16384 * SLACK
     slow.sock.close()
 
 
