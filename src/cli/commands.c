@@ -187,9 +187,14 @@ const struct cli_command cli_commands[] = {
         .path = "policy log",
         .usage = "[flags] [SANDBOX]",
         .summary = "Show what sandboxes reached and what was refused",
-        .details = "One line for each host: how often, when last, and the rule that decided.\n",
+        .details =
+            "One line for each host: how often, when last, and the rule that decided. Logs of "
+            "removed sandboxes stay.\n"
+            "With --verify the exit status is 1 when a log was tampered with.\n",
         .examples = "sbx policy log\n"
-                    "sbx policy log demo --json",
+                    "sbx policy log demo --denied --since 10m\n"
+                    "sbx policy log demo --follow\n"
+                    "sbx policy log --verify",
         .flags = cli_flags_policy_log,
         .max_words = 1,
         .run = cmd_policy_log,

@@ -1,142 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0
- * `sbx policy log`: the request logs as two tables, as JSON, or as they grow. */
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
+ * `sbx policy log`: the request logs as two tables or as their records; following and checking them
+ * stand in files of their own. */
+#include "cli/policy_log.h"
+
 #include <stdio.h>
 #include <string.h>
-#include <sys/inotify.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/msg.h"
-#include "base/paths.h"
 #include "cli/policy.h"
 #include "policy/log.h"
-#include "policy/summary.h"
-
-enum { LOGS_MAX = 1024 };
+#include "policy/log_files.h"
 
 const struct cli_flag cli_flags_policy_log[] = {
-    {"json", 0, CLI_BOOL, NULL, "print the records, one JSON object a line"},
-    {"limit", 0, CLI_STRING, "N", "at most N rows a table, or the last N records of each log"},
     {"follow", 'f', CLI_BOOL, NULL, "print new requests as they come"},
+    {"since", 0, CLI_STRING, "TIME", "only requests since then: 10m, 2h, 3d, or a date and time"},
     {"denied", 0, CLI_BOOL, NULL, "only blocked requests"},
+    {"host", 0, CLI_STRING, "PATTERN", "only hosts that match, written as in a rule"},
+    {"limit", 0, CLI_STRING, "N", "at most N rows a table, or the last N records of each log"},
+    {"json", 0, CLI_BOOL, NULL, "print the records, one JSON object a line, as they are stored"},
     {"quiet", 'q', CLI_BOOL, NULL, "print HOST:PORT only"},
+    {"verify", 0, CLI_BOOL, NULL, "check that no record was changed, moved, added or removed"},
     {0},
 };
 
-struct options {
-    const char *sandbox; /* NULL: all */
-    bool json, denied, quiet;
-    size_t limit; /* 0: none */
-};
+/* ---- one record ---- */
 
-struct log_file {
-    char *sandbox;
-    struct log_reader reader;
-};
-
-struct logs {
-    char *dir;
-    struct log_file *files;
-    size_t count;
-};
-
-static void logs_done(struct logs *logs)
-{
-    for (size_t i = 0; i < logs->count; i++) {
-        free(logs->files[i].sandbox);
-        log_reader_done(&logs->files[i].reader);
-    }
-    free(logs->files);
-    free(logs->dir);
-}
-static void sb_cleanup_logs(struct logs *logs)
-{
-    logs_done(logs);
-}
-
-static int options_parse(const struct cli_args *args, struct options *ret, struct sb_err **err)
-{
-    struct options options = {.sandbox = args->nwords ? args->words[0] : NULL,
-                              .json = cli_bool(args, "json"),
-                              .denied = cli_bool(args, "denied"),
-                              .quiet = cli_bool(args, "quiet")};
-    const char *limit = cli_string(args, "limit");
-    if (limit) {
-        char *end;
-        errno = 0;
-        unsigned long value = strtoul(limit, &end, 10);
-        if (limit[0] < '0' || limit[0] > '9' || *end || errno || !value) {
-            return sb_fail(err, SB_EUSAGE, "--limit needs a number from 1 on, not '%s'", limit);
-        }
-        options.limit = value;
-    }
-    *ret = options;
-    return 0;
-}
-
-static bool logs_have(const struct logs *logs, const char *sandbox)
-{
-    for (size_t i = 0; i < logs->count; i++) {
-        if (strcmp(logs->files[i].sandbox, sandbox) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static int logs_open(struct logs *logs, const char *sandbox, struct sb_err **err)
-{
-    SB_CLEANUP(free) char *path = NULL;
-    int r = log_path(sandbox, &path, err);
-    if (r < 0) {
-        return r;
-    }
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0) {
-        return errno == ENOENT ? 0 : sb_fail_errno(err, errno, "open '%s'", path);
-    }
-    logs->files = sb_xrealloc(logs->files, logs->count + 1, sizeof(*logs->files));
-    struct log_file *file = &logs->files[logs->count++];
-    file->sandbox = sb_xstrdup(sandbox);
-    log_reader_init(&file->reader, fd);
-    return 0;
-}
-
-/* Opens the logs that are wanted and not open yet. */
-static int logs_refresh(struct logs *logs, const char *only, struct sb_err **err)
-{
-    if (only) {
-        return logs_have(logs, only) ? 0 : logs_open(logs, only, err);
-    }
-    DIR *dir = opendir(logs->dir);
-    if (!dir) {
-        return sb_fail_errno(err, errno, "open '%s'", logs->dir);
-    }
-    int r = 0;
-    for (struct dirent *e; r == 0 && (e = readdir(dir));) {
-        size_t n = strlen(e->d_name);
-        if (n <= 6 || e->d_name[0] == '.' || strcmp(e->d_name + n - 6, ".jsonl") != 0) {
-            continue;
-        }
-        SB_CLEANUP(free) char *sandbox = sb_xstrndup(e->d_name, n - 6);
-        if (!logs_have(logs, sandbox) && logs->count < LOGS_MAX) {
-            r = logs_open(logs, sandbox, err);
-        }
-    }
-    closedir(dir);
-    return r;
-}
-
-static bool record_allowed(const json_t *record)
-{
-    const char *decision = sb_json_str(record, "decision");
-    return decision && strcmp(decision, "allow") == 0;
-}
-
-/* RFC 3339 UTC -> "10:15:25 29-Jan" in local time; what is no time is shown as "-". */
-static void format_time(const char *text, char ret[32])
+void log_show_time(const char *text, char ret[32])
 {
     struct tm tm = {0};
     snprintf(ret, 32, "-");
@@ -149,50 +40,43 @@ static void format_time(const char *text, char ret[32])
     }
 }
 
-/* A name that was only looked up has no port of its own: 53 is the resolver's. */
-static char *place(const struct log_row *row)
+/* 53 is the resolver's port, not the name's. */
+char *log_show_place(const struct log_row *row)
 {
     return strcmp(row->path, "dns") == 0 ? sb_xstrdup(row->host)
                                          : sb_xasprintf("%s:%lld", row->host, row->port);
 }
 
-static void print_place(const struct log_row *row)
+/* As it is stored; a line that was edited by hand is written anew, so that it reaches no terminal
+ * raw. */
+static void print_json(const json_t *record, const char *line, size_t len)
 {
-    SB_CLEANUP(free) char *text = place(row);
-    printf("%s\n", text);
+    bool plain = true;
+    for (size_t i = 0; i < len; i++) {
+        plain &= line[i] >= ' ' && line[i] <= '~';
+    }
+    if (plain) {
+        fwrite(line, 1, len, stdout);
+    } else {
+        json_dumpf(record, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
+    }
+    putchar('\n');
 }
 
-struct printer {
-    const struct options *options;
-    size_t seen, skip; /* records that count, and how many of the first are not printed */
-    bool count_only;
-};
-
-static void print_record(void *arg, const json_t *record, const char *line)
+void log_show_record(const struct log_options *options, const json_t *record, const char *line,
+                     size_t len)
 {
-    struct printer *printer = arg;
-    const struct options *options = printer->options;
-    if (options->denied && record_allowed(record)) {
-        return;
-    }
-    printer->seen++;
-    if (printer->count_only || printer->seen <= printer->skip) {
-        return;
-    }
     if (options->json) {
-        /* Written again, not copied: a log that was edited by hand reaches no terminal raw. */
-        (void)line;
-        json_dumpf(record, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
-        putchar('\n');
+        print_json(record, line, len);
         return;
     }
     struct log_summary one;
     log_summary_init(&one);
-    log_summary_add(&one, record, line);
+    log_summary_add(&one, record);
     const struct log_row *row = &one.rows[0];
     char when[32];
-    format_time(row->last, when);
-    SB_CLEANUP(free) char *host = place(row);
+    log_show_time(row->last, when);
+    SB_CLEANUP(free) char *host = log_show_place(row);
     if (options->quiet) {
         printf("%s\n", host);
     } else {
@@ -202,45 +86,148 @@ static void print_record(void *arg, const json_t *record, const char *line)
     log_summary_done(&one);
 }
 
-static void report_damage(const struct log_file *file)
+/* ---- reading ---- */
+
+/* The last records of a log, when only so many are wanted. */
+struct ring {
+    char **lines;
+    size_t count, next;
+};
+
+struct reading {
+    const struct log_options *options;
+    struct log_summary *summary; /* NULL: records are printed */
+    struct ring ring;
+    size_t logs;
+    /* Of the log that is being read: */
+    size_t damaged;
+    uint64_t lines, dropped, lost, refused;
+};
+
+static void ring_put(struct ring *ring, size_t limit, const char *line, size_t len)
 {
-    if (file->reader.damaged) {
-        fprintf(stderr, "sbx: %zu damaged lines in the log of %s were left out\n",
-                file->reader.damaged, file->sandbox);
+    if (ring->count < limit) {
+        ring->lines = sb_xrealloc(ring->lines, ring->count + 1, sizeof(*ring->lines));
+        ring->lines[ring->count++] = NULL;
+    }
+    free(ring->lines[ring->next]);
+    ring->lines[ring->next] = sb_xstrndup(line, len);
+    ring->next = (ring->next + 1) % limit;
+}
+
+static void ring_print(struct ring *ring, const struct log_options *options)
+{
+    for (size_t i = 0; i < ring->count; i++) {
+        size_t at = ring->count < options->limit ? i : (ring->next + i) % ring->count;
+        SB_CLEANUP(json) json_t *record = log_parse(ring->lines[at], strlen(ring->lines[at]));
+        log_show_record(options, record, ring->lines[at], strlen(ring->lines[at]));
+        free(ring->lines[at]);
+    }
+    free(ring->lines);
+    *ring = (struct ring){0};
+}
+
+static void take_record(struct reading *reading, const json_t *record, const char *line, size_t len)
+{
+    const struct log_options *options = reading->options;
+    if (reading->summary) {
+        log_summary_add(reading->summary, record);
+    } else if (options->limit) {
+        ring_put(&reading->ring, options->limit, line, len);
+    } else {
+        log_show_record(options, record, line, len);
     }
 }
 
-static int print_json_logs(struct logs *logs, const struct options *options, struct sb_err **err)
+static void on_line(void *arg, const char *line, size_t len)
 {
-    for (size_t i = 0; i < logs->count; i++) {
-        struct log_file *file = &logs->files[i];
-        struct printer printer = {.options = options, .count_only = options->limit > 0};
-        if (options->limit) {
-            int r = log_reader_read(&file->reader, print_record, &printer, err);
-            if (r < 0) {
-                return r;
-            }
-            int fd = sb_steal_fd(&file->reader.fd);
-            log_reader_done(&file->reader);
-            log_reader_init(&file->reader, fd);
-            lseek(fd, 0, SEEK_SET);
-            size_t extra = printer.seen > options->limit ? printer.seen - options->limit : 0;
-            printer = (struct printer){.options = options, .skip = extra};
-        }
-        int r = log_reader_read(&file->reader, print_record, &printer, err);
-        if (r < 0) {
-            return r;
-        }
-        report_damage(file);
+    struct reading *reading = arg;
+    struct log_chain place;
+    if (reading->lines++ == 0 && line && log_chain_of_line(line, len, &place)) {
+        reading->dropped = place.seq - 1;
     }
-    return 0;
+    SB_CLEANUP(json) json_t *record = log_parse(line, len);
+    if (!record) {
+        reading->damaged++;
+    } else if (log_options_want(reading->options, record)) {
+        take_record(reading, record, line, len);
+    } else if (!log_is_request(record)) {
+        reading->lost += (uint64_t)sb_json_int(record, "lost", 0);
+        reading->refused += (uint64_t)sb_json_int(record, "refused", 0);
+    }
+}
+
+/* What the tables cannot show. */
+static void print_notes(const struct reading *reading, const char *sandbox)
+{
+    if (reading->dropped) {
+        fprintf(stderr,
+                "sbx: %llu older records of %s were dropped: a log keeps its newest %d MiB\n",
+                (unsigned long long)reading->dropped, sandbox,
+                LOG_FILE_BYTES / (1024 * 1024) * (LOG_OLD_FILES + 1));
+    }
+    if (reading->lost || reading->refused) {
+        fprintf(stderr,
+                "sbx: the log of %s could not be written for a while: %llu requests were refused "
+                "for that, %llu records have no line\n",
+                sandbox, (unsigned long long)reading->refused, (unsigned long long)reading->lost);
+    }
+    if (reading->damaged) {
+        fprintf(stderr,
+                "sbx: %zu damaged lines in the log of %s were left out; "
+                "'sbx policy log --verify %s' says where\n",
+                reading->damaged, sandbox, sandbox);
+    }
+}
+
+static int read_log(void *arg, const char *sandbox, struct sb_err **err)
+{
+    struct reading *reading = arg;
+    SB_CLEANUP(log_files) struct log_files files = {0};
+    int r = log_files_open(sandbox, &files, err);
+    reading->damaged = 0;
+    reading->lines = reading->dropped = reading->lost = reading->refused = 0;
+    reading->logs += files.count > 0;
+    for (size_t i = 0; r == 0 && i < files.count; i++) {
+        struct stat st;
+        bool older = fstat(files.at[i].fd, &st) == 0 &&
+                     (uint64_t)st.st_mtime * 1000 + 1000 < reading->options->since_ms;
+        SB_CLEANUP(log_lines) struct log_lines lines;
+        log_lines_init(&lines, sb_steal_fd(&files.at[i].fd));
+        reading->lines += older; /* the first line that is read is not the first that there is */
+        r = older ? 0 : log_lines_read(&lines, on_line, reading, err);
+    }
+    if (r == 0) {
+        ring_print(&reading->ring, reading->options);
+        print_notes(reading, sandbox);
+    }
+    return r;
+}
+
+static int read_logs(struct reading *reading, struct sb_err **err)
+{
+    const char *sandbox = reading->options->sandbox;
+    int r = sandbox ? read_log(reading, sandbox, err) : log_files_each(read_log, reading, err);
+    if (r == 0 && sandbox && !reading->logs) {
+        r = sb_fail(err, SB_ENOTFOUND, "there is no request log for '%s'", sandbox);
+        sb_hint(err, "a sandbox has a log from its first start on; 'sbx ls' shows the names");
+    }
+    return r;
+}
+
+/* ---- tables ---- */
+
+static void print_place(const struct log_row *row)
+{
+    SB_CLEANUP(free) char *text = log_show_place(row);
+    printf("%s\n", text);
 }
 
 /* What to do about the latest refusal of each kind that the user can do something about. */
 static void print_advice(const struct log_row *denied, const struct log_row *address)
 {
     if (denied) {
-        SB_CLEANUP(free) char *rule = place(denied);
+        SB_CLEANUP(free) char *rule = log_show_place(denied);
         printf("To allow one: sbx policy allow %s %s (every sandbox: sbx policy allow -g %s)\n",
                denied->sandbox, rule, rule);
     }
@@ -255,8 +242,8 @@ static void print_advice(const struct log_row *denied, const struct log_row *add
 static void print_row(struct cli_table *table, const struct log_row *row)
 {
     char when[32];
-    format_time(row->last, when);
-    SB_CLEANUP(free) char *host = place(row);
+    log_show_time(row->last, when);
+    SB_CLEANUP(free) char *host = log_show_place(row);
     SB_CLEANUP(free) char *count = sb_xasprintf("%zu", row->count);
     const char *cells[] = {row->sandbox, "network", host,  row->path, row->rule,
                            row->reason,  when,      count, NULL};
@@ -264,7 +251,7 @@ static void print_row(struct cli_table *table, const struct log_row *row)
 }
 
 static void print_table(const struct log_summary *summary, bool allow,
-                        const struct options *options)
+                        const struct log_options *options)
 {
     static const char *const headers[] = {"SANDBOX", "TYPE",      "HOST",  "PROXY", "RULE",
                                           "REASON",  "LAST SEEN", "COUNT", NULL};
@@ -303,16 +290,14 @@ static void print_table(const struct log_summary *summary, bool allow,
     }
 }
 
-static int print_tables(struct logs *logs, const struct options *options, struct sb_err **err)
+static int print_tables(const struct log_options *options, struct sb_err **err)
 {
     SB_CLEANUP(log_summary) struct log_summary summary;
     log_summary_init(&summary);
-    for (size_t i = 0; i < logs->count; i++) {
-        int r = log_reader_read(&logs->files[i].reader, log_summary_add, &summary, err);
-        if (r < 0) {
-            return r;
-        }
-        report_damage(&logs->files[i]);
+    struct reading reading = {.options = options, .summary = &summary};
+    int r = read_logs(&reading, err);
+    if (r < 0) {
+        return r;
     }
     log_summary_sort(&summary);
     print_table(&summary, false, options);
@@ -329,59 +314,23 @@ static int print_tables(struct logs *logs, const struct options *options, struct
     return 0;
 }
 
-/* Prints what is appended from now on, until a signal ends the program or stdout is gone. */
-static int follow(struct logs *logs, const struct options *options, struct sb_err **err)
-{
-    SB_CLEANUP(fd) int notify = inotify_init1(IN_CLOEXEC);
-    if (notify < 0 || inotify_add_watch(notify, logs->dir, IN_MODIFY | IN_CREATE) < 0) {
-        return sb_fail_errno(err, errno, "watch '%s'", logs->dir);
-    }
-    for (size_t i = 0; i < logs->count; i++) {
-        lseek(logs->files[i].reader.fd, 0, SEEK_END);
-    }
-    struct printer printer = {.options = options};
-    for (;;) {
-        _Alignas(struct inotify_event) char events[4096];
-        ssize_t n = read(notify, events, sizeof(events)); /* only that something happened counts */
-        if (n < 0 && errno != EINTR) {
-            return sb_fail_errno(err, errno, "watch '%s'", logs->dir);
-        }
-        int r = logs_refresh(logs, options->sandbox, err);
-        for (size_t i = 0; r == 0 && i < logs->count; i++) {
-            r = log_reader_read(&logs->files[i].reader, print_record, &printer, err);
-        }
-        if (r < 0) {
-            return r;
-        }
-        if (fflush(stdout) != 0) {
-            return sb_fail_errno(err, errno, "write to standard output");
-        }
-    }
-}
-
 int cmd_policy_log(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
-    struct options options;
-    SB_CLEANUP(logs) struct logs logs = {0};
-    int r = options_parse(args, &options, err);
-    if (r == 0) {
-        r = sb_path_state_sub("log", &logs.dir, err);
-    }
-    if (r == 0) {
-        r = logs_refresh(&logs, options.sandbox, err);
-    }
+    struct log_options options;
+    int r = log_options_parse(args, &options, err);
     if (r < 0) {
         return r;
     }
-    if (cli_bool(args, "follow")) {
-        return follow(&logs, &options, err);
-    }
-    if (options.sandbox && !logs.count) {
-        r = sb_fail(err, SB_ENOTFOUND, "there is no request log for '%s'", options.sandbox);
-        sb_hint(err, "a sandbox has a log from its first request on; 'sbx ls' shows the names");
-        return r;
-    }
     *ret_status = 0;
-    return options.json ? print_json_logs(&logs, &options, err)
-                        : print_tables(&logs, &options, err);
+    if (cli_bool(args, "verify")) {
+        return log_verify_command(&options, ret_status, err);
+    }
+    if (cli_bool(args, "follow")) {
+        return log_follow(&options, err);
+    }
+    if (!options.json) {
+        return print_tables(&options, err);
+    }
+    struct reading reading = {.options = &options};
+    return read_logs(&reading, err);
 }

@@ -9,6 +9,8 @@
 static const int allowed[] = {
     SCMP_SYS(read),
     SCMP_SYS(write),
+    SCMP_SYS(pread64),
+    SCMP_SYS(pwrite64),
     SCMP_SYS(readv),
     SCMP_SYS(writev),
     SCMP_SYS(close),

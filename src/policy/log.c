@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Writing one record of the request log (hot path of the proxy) and reading a log back. */
+ * Writing lines of the request log (hot path of the proxy: no printf) and reading them back. */
 #include "policy/log.h"
 
 #include <errno.h>
 #include <string.h>
 #include <time.h>
 
-#include "base/paths.h"
+#include "base/msg.h"
 
 /* Longest parts of a record before escaping makes them at most six times longer; together they stay
  * below LOG_LINE_MAX. */
 enum { TARGET_MAX = 1024, TEXT_MAX = 320, WORD_MAX = 64 };
 
-_Static_assert(6 * (TARGET_MAX + 3 * TEXT_MAX + 8 * WORD_MAX) + 512 < LOG_LINE_MAX,
+_Static_assert(6 * (TARGET_MAX + 3 * TEXT_MAX + 9 * WORD_MAX) + 768 < LOG_LINE_MAX,
                "a record fits into a line");
 
 static void put_string(struct sb_buf *out, const char *s, size_t n)
@@ -34,121 +34,155 @@ static void put_string(struct sb_buf *out, const char *s, size_t n)
     sb_buf_append(out, "\"", 1);
 }
 
-static void put_field(struct sb_buf *out, const char *name, const char *value, size_t max)
+/* `key` is written as it stands: `,"name":`. */
+static void put_text(struct sb_buf *out, const char *key, const char *value, size_t max)
 {
-    sb_buf_printf(out, ",\"%s\":", name);
+    sb_buf_puts(out, key);
     if (value) {
         size_t n = strlen(value);
         put_string(out, value, n < max ? n : max);
     } else {
-        sb_buf_puts(out, "null");
+        sb_buf_append(out, "null", 4);
     }
 }
 
-static void put_time(struct sb_buf *out, uint64_t time_ms)
+static void put_number(struct sb_buf *out, const char *key, uint64_t value)
+{
+    char digits[20];
+    size_t at = sizeof(digits);
+    do {
+        digits[--at] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value);
+    sb_buf_puts(out, key);
+    sb_buf_append(out, digits + at, sizeof(digits) - at);
+}
+
+static void put_digits(char *to, unsigned value, size_t width)
+{
+    while (width-- > 0) {
+        to[width] = (char)('0' + value % 10);
+        value /= 10;
+    }
+}
+
+void log_format_time(uint64_t time_ms, char ret[LOG_TIME_MAX])
 {
     time_t seconds = (time_t)(time_ms / 1000);
     struct tm tm = {0};
-    char text[32] = "";
     gmtime_r(&seconds, &tm);
-    strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
-    sb_buf_printf(out, "\"t\":\"%s.%03uZ\"", text, (unsigned)(time_ms % 1000));
+    memcpy(ret, "0000-00-00T00:00:00.000Z", LOG_TIME_MAX);
+    put_digits(ret, (unsigned)tm.tm_year + 1900, 4);
+    put_digits(ret + 5, (unsigned)tm.tm_mon + 1, 2);
+    put_digits(ret + 8, (unsigned)tm.tm_mday, 2);
+    put_digits(ret + 11, (unsigned)tm.tm_hour, 2);
+    put_digits(ret + 14, (unsigned)tm.tm_min, 2);
+    put_digits(ret + 17, (unsigned)tm.tm_sec, 2);
+    put_digits(ret + 20, (unsigned)(time_ms % 1000), 3);
 }
 
-static void put_target(struct sb_buf *out, const char *target)
+/* What every line begins with. */
+static void put_start(struct sb_buf *out, const struct log_chain *chain, uint64_t time_ms,
+                      const char *sandbox)
 {
-    if (!target) {
-        sb_buf_puts(out, ",\"target\":null");
-        return;
-    }
+    char time[LOG_TIME_MAX];
+    log_format_time(time_ms, time);
+    put_number(out, "{\"v\":1,\"seq\":", chain->seq + 1);
+    sb_buf_puts(out, ",\"t\":\"");
+    sb_buf_append(out, time, LOG_TIME_MAX - 1);
+    put_text(out, "\",\"sandbox\":", sandbox, WORD_MAX);
+}
+
+static size_t target_len(const char *target)
+{
     size_t n = strcspn(target, "?#"); /* queries carry tokens */
-    sb_buf_puts(out, ",\"target\":");
-    put_string(out, target, n < TARGET_MAX ? n : TARGET_MAX);
+    return n < TARGET_MAX ? n : TARGET_MAX;
 }
 
-void log_format(struct sb_buf *out, const struct log_record *record)
+void log_format(struct sb_buf *out, struct log_chain *chain, const struct log_record *record)
 {
-    sb_buf_puts(out, "{\"v\":1,");
-    put_time(out, record->time_ms);
-    put_field(out, "sandbox", record->sandbox, WORD_MAX);
-    sb_buf_printf(out, ",\"seq\":%llu", (unsigned long long)record->seq);
-    put_field(out, "decision", record->allow ? "allow" : "deny", WORD_MAX);
-    put_field(out, "rule", record->rule, TEXT_MAX);
-    put_field(out, "rule_id", record->rule_id, WORD_MAX);
-    put_field(out, "origin", record->origin, TEXT_MAX);
-    put_field(out, "reason", record->reason, WORD_MAX);
-    put_field(out, "path", record->path, WORD_MAX);
-    put_field(out, "scheme", record->scheme, WORD_MAX);
-    put_field(out, "host", record->host, TEXT_MAX);
-    sb_buf_printf(out, ",\"port\":%u", record->port);
-    put_field(out, "method", record->method, WORD_MAX);
-    put_target(out, record->target);
-    sb_buf_printf(out, ",\"status\":%d,\"bytes_out\":%llu,\"bytes_in\":%llu,\"ms\":%llu",
-                  record->status, (unsigned long long)record->bytes_out,
-                  (unsigned long long)record->bytes_in, (unsigned long long)record->ms);
-    put_field(out, "service", record->service, WORD_MAX);
-    put_field(out, "credential", record->credential, WORD_MAX);
-    sb_buf_puts(out, "}\n");
+    size_t start = out->len;
+    put_start(out, chain, record->time_ms, record->sandbox);
+    put_text(out, ",\"decision\":", record->allow ? "allow" : "deny", WORD_MAX);
+    put_text(out, ",\"rule\":", record->rule, TEXT_MAX);
+    put_text(out, ",\"rule_id\":", record->rule_id, WORD_MAX);
+    put_text(out, ",\"origin\":", record->origin, TEXT_MAX);
+    put_text(out, ",\"reason\":", record->reason, WORD_MAX);
+    put_text(out, ",\"path\":", record->path, WORD_MAX);
+    put_text(out, ",\"scheme\":", record->scheme, WORD_MAX);
+    put_text(out, ",\"host\":", record->host, TEXT_MAX);
+    put_number(out, ",\"port\":", record->port);
+    put_text(out, ",\"method\":", record->method, WORD_MAX);
+    put_text(out, ",\"target\":", record->target, record->target ? target_len(record->target) : 0);
+    put_number(out, ",\"status\":", (uint64_t)record->status);
+    put_number(out, ",\"bytes_out\":", record->bytes_out);
+    put_number(out, ",\"bytes_in\":", record->bytes_in);
+    put_number(out, ",\"ms\":", record->ms);
+    put_text(out, ",\"service\":", record->service, WORD_MAX);
+    put_text(out, ",\"credential\":", record->credential, WORD_MAX);
+    log_chain_seal(chain, out, start);
 }
 
-int log_path(const char *sandbox, char **ret_path, struct sb_err **err)
+void log_format_event(struct sb_buf *out, struct log_chain *chain, const struct log_event *event)
 {
-    SB_CLEANUP(free) char *dir = NULL;
-    if (sandbox[0] == '\0' || sandbox[0] == '.' || strchr(sandbox, '/')) {
-        return sb_fail(err, SB_EUSAGE, "'%s' is not a sandbox name", sandbox);
+    static const char *const names[] = {"open", "close", "gap"};
+    size_t start = out->len;
+    put_start(out, chain, event->time_ms, event->sandbox);
+    put_text(out, ",\"event\":", names[event->kind], WORD_MAX);
+    if (event->kind == LOG_OPEN) {
+        put_text(out, ",\"reason\":", event->reason, WORD_MAX);
+        put_text(out, ",\"prev\":", chain->value, WORD_MAX);
+        put_number(out, ",\"head_seq\":", event->head.seq);
+        put_text(out, ",\"head\":", event->head.value, WORD_MAX);
+        put_number(out, ",\"torn\":", event->torn);
+        put_text(out, ",\"torn_sha256\":", event->torn ? event->torn_sha256 : NULL, WORD_MAX);
+    } else if (event->kind == LOG_GAP) {
+        put_number(out, ",\"lost\":", event->lost);
+        put_number(out, ",\"refused\":", event->refused);
     }
-    int r = sb_path_state_sub("log", &dir, err);
-    if (r < 0) {
-        return r;
+    log_chain_seal(chain, out, start);
+}
+
+/* ---- reading ---- */
+
+enum { CHUNK = 64 * 1024 };
+
+void log_lines_init(struct log_lines *lines, int fd)
+{
+    *lines = (struct log_lines){.fd = fd, .data = sb_xcalloc(1, CHUNK + LOG_LINE_MAX)};
+}
+
+void log_lines_done(struct log_lines *lines)
+{
+    if (lines->fd >= 0) {
+        close(lines->fd);
     }
-    *ret_path = sb_xasprintf("%s/%s.jsonl", dir, sandbox);
-    return 0;
+    free(lines->data);
+    *lines = (struct log_lines){.fd = -1};
 }
 
-void log_reader_init(struct log_reader *reader, int fd)
+/* Hands out what is whole; keeps the rest at the start of the buffer. */
+static void hand_out(struct log_lines *lines, log_line_fn *fn, void *arg)
 {
-    *reader = (struct log_reader){.fd = fd};
-    sb_buf_init(&reader->line, LOG_LINE_MAX);
-}
-
-void log_reader_done(struct log_reader *reader)
-{
-    if (reader->fd >= 0) {
-        close(reader->fd);
+    char *p = lines->data, *end = lines->data + lines->len;
+    for (char *newline; (newline = memchr(p, '\n', (size_t)(end - p))); p = newline + 1) {
+        size_t len = (size_t)(newline - p);
+        bool whole = !lines->skipping && len < LOG_LINE_MAX;
+        lines->skipping = false;
+        fn(arg, whole ? p : NULL, whole ? len : 0);
     }
-    sb_buf_done(&reader->line);
-    reader->fd = -1;
-}
-
-static void end_line(struct log_reader *reader, log_record_fn *fn, void *arg)
-{
-    SB_CLEANUP(buf) struct sb_buf line = reader->line;
-    sb_buf_init(&reader->line, LOG_LINE_MAX);
-    bool damaged = reader->skipping || line.overflow;
-    reader->skipping = false;
-    json_t *record = damaged || !line.len ? NULL : json_loadb(line.data, line.len, 0, NULL);
-    if (json_is_object(record)) {
-        fn(arg, record, line.data);
-    } else {
-        reader->damaged++;
+    lines->len = (size_t)(end - p);
+    if (lines->skipping || lines->len >= LOG_LINE_MAX) {
+        lines->skipping = true;
+        lines->len = 0;
     }
-    json_decref(record);
+    memmove(lines->data, p, lines->len);
 }
 
-/* Takes bytes of the current line; one that is too long is skipped to its end. */
-static void take_bytes(struct log_reader *reader, const char *data, size_t n)
+int log_lines_read(struct log_lines *lines, log_line_fn *fn, void *arg, struct sb_err **err)
 {
-    if (!reader->skipping) {
-        sb_buf_append(&reader->line, data, n);
-        reader->skipping = reader->line.overflow;
-    }
-}
-
-int log_reader_read(struct log_reader *reader, log_record_fn *fn, void *arg, struct sb_err **err)
-{
-    char chunk[16384];
     for (;;) {
-        ssize_t n = read(reader->fd, chunk, sizeof(chunk));
+        ssize_t n = read(lines->fd, lines->data + lines->len, CHUNK);
         if (n < 0 && errno == EINTR) {
             continue;
         }
@@ -158,11 +192,28 @@ int log_reader_read(struct log_reader *reader, log_record_fn *fn, void *arg, str
         if (n == 0) {
             return 0;
         }
-        const char *p = chunk, *end = chunk + n;
-        for (const char *nl; (nl = memchr(p, '\n', (size_t)(end - p))); p = nl + 1) {
-            take_bytes(reader, p, (size_t)(nl - p));
-            end_line(reader, fn, arg);
-        }
-        take_bytes(reader, p, (size_t)(end - p));
+        lines->len += (size_t)n;
+        hand_out(lines, fn, arg);
     }
+}
+
+json_t *log_parse(const char *line, size_t len)
+{
+    json_t *record = line && len ? json_loadb(line, len, 0, NULL) : NULL;
+    if (record && !json_is_object(record)) {
+        json_decref(record);
+        return NULL;
+    }
+    return record;
+}
+
+bool log_is_request(const json_t *record)
+{
+    return json_is_string(json_object_get(record, "decision"));
+}
+
+bool log_is_allowed(const json_t *record)
+{
+    const char *decision = sb_json_str(record, "decision");
+    return decision && strcmp(decision, "allow") == 0;
 }

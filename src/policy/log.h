@@ -1,30 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The request log: one JSON object a line in $STATE/log/NAME.jsonl, appended by the proxy.
+ * One line of the request log, written and read.  docs/audit-log.md has the schema.
  *
- *   {"v":1, "t":"2026-01-29T10:15:25.123Z", "sandbox":"…", "seq":n,
- *    "decision":"allow|deny", "rule":"allow example.com"|null, "rule_id":"a1b2c3d4"|null,
- *    "origin":"global"|null, "reason":"rule|default-deny|address|…",
- *    "path":"forward|forward-bypass|transparent|network|dns", "scheme":"https",
- *    "host":"…", "port":443, "method":"GET"|null, "target":"/path without query"|null,
- *    "status":200, "bytes_out":n, "bytes_in":n, "ms":n,
- *    "service":"…"|null, "credential":"injected|unbound"|null}
- *
- * `host`, `method` and `target` come from the sandbox: the writer escapes and bounds them, the
- * reader trusts no line.  A secret, a query or a header value must never be put into a record. */
+ * There are two kinds of lines: requests, which have a "decision", and events of the log itself,
+ * which have an "event".  `host`, `method` and `target` come from the sandbox: the writer escapes
+ * and bounds them, the reader trusts no line.  A secret, a query or a header value must never be
+ * put into a record. */
 #pragma once
 
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/buf.h"
 #include "base/err.h"
+#include "policy/chain.h"
 
-enum { LOG_LINE_MAX = 16 * 1024 }; /* no line that log_format() writes is longer */
+enum { LOG_LINE_MAX = 16 * 1024 }; /* no line that is written here is longer */
 
 struct log_record {
     uint64_t time_ms; /* since the epoch */
-    uint64_t seq;
     const char *sandbox;
     bool allow;
     const char *rule, *rule_id, *origin; /* NULL: no rule decided */
@@ -37,28 +30,47 @@ struct log_record {
     const char *service, *credential; /* NULL: none */
 };
 
-/* Appends the record as one line with its newline.  Bytes outside printable ASCII become \u00XX, so
- * that no line of the log can be forged or can reach a terminal raw. */
-void log_format(struct sb_buf *out, const struct log_record *record);
-
-/* $STATE/log/NAME.jsonl; makes the directory.  The caller frees. */
-int log_path(const char *sandbox, char **ret_path, struct sb_err **err);
-
-/* Reads a log as it grows.  Zero-initialise with the descriptor; release with log_reader_done(). */
-struct log_reader {
-    int fd; /* owned */
-    struct sb_buf line;
-    bool skipping;  /* inside a line that is too long */
-    size_t damaged; /* lines that hold no record */
+/* What happened to the log itself. */
+struct log_event {
+    uint64_t time_ms;
+    const char *sandbox;
+    enum { LOG_OPEN, LOG_CLOSE, LOG_GAP } kind;
+    /* OPEN: a writer begins, at "start" or, as the first line of a file, after a "rotation". */
+    const char *reason;
+    struct log_chain head;          /* OPEN: what was kept outside the log about its last line */
+    uint64_t torn;                  /* OPEN: bytes of the unfinished line before this one */
+    char torn_sha256[LOG_HASH_MAX]; /* their hash */
+    uint64_t lost, refused;         /* GAP: records without a line, requests refused meanwhile */
 };
-void log_reader_init(struct log_reader *reader, int fd);
-void log_reader_done(struct log_reader *reader);
-static inline void sb_cleanup_log_reader(struct log_reader *reader)
+
+/* Each appends one sealed line with its newline and moves the chain on.  Bytes outside printable
+ * ASCII become \u00XX, so that no line of the log can be forged or can reach a terminal raw. */
+void log_format(struct sb_buf *out, struct log_chain *chain, const struct log_record *record);
+void log_format_event(struct sb_buf *out, struct log_chain *chain, const struct log_event *event);
+
+/* Hands out the lines of a file that may still grow, in constant memory. */
+struct log_lines {
+    int fd; /* owned */
+    char *data;
+    size_t len;
+    bool skipping; /* inside a line that is too long */
+};
+void log_lines_init(struct log_lines *lines, int fd);
+void log_lines_done(struct log_lines *lines);
+static inline void sb_cleanup_log_lines(struct log_lines *lines)
 {
-    log_reader_done(reader);
+    log_lines_done(lines);
 }
-/* `line` is the text without its newline. */
-typedef void log_record_fn(void *arg, const json_t *record, const char *line);
+/* `line` is without its newline and not terminated; NULL stands for one that was too long. */
+typedef void log_line_fn(void *arg, const char *line, size_t len);
 /* Hands every whole line from here to the end to `fn`; what follows the last newline waits for the
- * next call. */
-int log_reader_read(struct log_reader *reader, log_record_fn *fn, void *arg, struct sb_err **err);
+ * next call (lines->data, lines->len). */
+int log_lines_read(struct log_lines *lines, log_line_fn *fn, void *arg, struct sb_err **err);
+
+/* A line as JSON; NULL when it is none.  The caller releases it. */
+json_t *log_parse(const char *line, size_t len);
+bool log_is_request(const json_t *record);
+bool log_is_allowed(const json_t *record);
+/* Milliseconds since the epoch as the log writes them: "2026-01-29T10:15:25.123Z". */
+enum { LOG_TIME_MAX = 25 };
+void log_format_time(uint64_t time_ms, char ret[LOG_TIME_MAX]);

@@ -63,10 +63,8 @@ static void row_read(const json_t *record, struct log_row *row)
     };
 }
 
-void log_summary_add(void *arg, const json_t *record, const char *line)
+void log_summary_add(struct log_summary *summary, const json_t *record)
 {
-    (void)line;
-    struct log_summary *summary = arg;
     struct log_row fresh;
     row_read(record, &fresh);
     SB_CLEANUP(free)

@@ -27,7 +27,6 @@ static inline void sb_cleanup_log_summary(struct log_summary *summary)
 {
     log_summary_done(summary);
 }
-/* A log_record_fn; `arg` is the summary. */
-void log_summary_add(void *arg, const json_t *record, const char *line);
+void log_summary_add(struct log_summary *summary, const json_t *record);
 /* Latest first. */
 void log_summary_sort(struct log_summary *summary);

@@ -77,6 +77,11 @@ enum {
     LIMIT_CONFIG_BYTES = 8 * 1024 * 1024,
     /* The host's CA bundle is about 220 KiB. */
     LIMIT_TRUST_BYTES = 4 * 1024 * 1024,
+    /* Log lines of one turn that are written together; lines that wait for a file that cannot be
+     * written (requests under way when the disk became full); how often it is tried again. */
+    LIMIT_LOG_BATCH_BYTES = 32 * 1024,
+    LIMIT_LOG_PENDING_BYTES = 256 * 1024,
+    LIMIT_LOG_RETRY_MS = 1000,
     /* Leaf certificates that are kept. */
     LIMIT_LEAVES = 256,
 };

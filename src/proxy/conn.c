@@ -154,6 +154,17 @@ void conn_judge_again(struct conn *conn)
     }
 }
 
+void conn_end_all(struct proxy *proxy, const char *reason)
+{
+    for (struct exchange *x = proxy->exchanges; x; x = x->next) {
+        x->judgement.record.reason = reason;
+    }
+    while (proxy->conns) {
+        passage_set_reason(proxy->conns, reason);
+        conn_close(proxy->conns);
+    }
+}
+
 static bool pin_original(struct conn *conn, const struct in6_addr *original, uint16_t port)
 {
     const char *name = NULL;

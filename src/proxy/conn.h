@@ -59,6 +59,8 @@ struct conn {
 void conn_open(struct proxy *proxy, int fd, const struct in6_addr *original, uint16_t port);
 /* The configuration has been replaced: what is no longer allowed ends. */
 void conn_judge_again(struct conn *conn);
+/* Ends every connection, so that each request under way is recorded, with this reason. */
+void conn_end_all(struct proxy *proxy, const char *reason);
 
 /* ---- Between the files of a connection ---- */
 

@@ -8,9 +8,11 @@
 #include <sys/ptrace.h>
 
 #include "base/msg.h"
+#include "policy/log_files.h"
 #include "proxy/ca.h"
 #include "proxy/conn.h"
 #include "proxy/inbound.h"
+#include "proxy/journal.h"
 #include "proxy/link.h"
 #include "proxy/server.h"
 #include "proxy/settle.h"
@@ -21,7 +23,7 @@ static struct {
     bool allow_probe, serving;
 } control;
 
-static int store_fd(struct proxy *proxy, const char *name, int fd)
+static int store_fd(struct proxy *proxy, struct journal_files *files, const char *name, int fd)
 {
     static const char *const names[] = {"http", "tcp4", "tcp6", "dns_udp", "dns_tcp"};
     for (int kind = 0; kind < LISTEN_N; kind++) {
@@ -30,9 +32,15 @@ static int store_fd(struct proxy *proxy, const char *name, int fd)
             return 0;
         }
     }
-    if (strcmp(name, "log") == 0 && proxy->log_fd < 0) {
-        proxy->log_fd = fd;
-        return 0;
+    const struct {
+        const char *name;
+        int *slot;
+    } logs[] = {{"log", &files->log}, {"log_head", &files->head}, {"log_keeper", &files->keeper}};
+    for (size_t i = 0; i < SB_ARRAY_LEN(logs); i++) {
+        if (strcmp(name, logs[i].name) == 0 && *logs[i].slot < 0) {
+            *logs[i].slot = fd;
+            return 0;
+        }
     }
     return -EINVAL;
 }
@@ -51,16 +59,21 @@ int control_take_listeners(int sock, struct proxy *proxy, struct sb_err **err)
                        "expected a first message {\"op\":\"listen\"} with one name in \"fds\" for "
                        "each descriptor");
     }
+    struct journal_files files = {.log = -1, .head = -1, .keeper = -1};
     for (size_t i = 0; i < msg.nfds; i++) {
         const char *name = json_string_value(json_array_get(fds, i));
-        if (!name || store_fd(proxy, name, msg.fds[i]) < 0) {
+        if (!name || store_fd(proxy, &files, name, msg.fds[i]) < 0) {
             return sb_fail(err, SB_EPROTO, "listen: unknown or repeated descriptor '%s'",
                            name ? name : "");
         }
         sb_msg_steal_fd(&msg, i);
     }
-    proxy->log_seq = (uint64_t)sb_json_int(msg.json, "log_seq", 1);
-    return proxy->log_fd < 0 ? sb_fail(err, SB_EPROTO, "listen: no \"log\" descriptor") : 0;
+    if (files.log < 0) {
+        return sb_fail(err, SB_EPROTO, "listen: no \"log\" descriptor");
+    }
+    files.limit_bytes = (uint64_t)sb_json_int(msg.json, "log_bytes", LOG_FILE_BYTES);
+    proxy->journal = journal_new(proxy->loop, &files);
+    return 0;
 }
 
 static json_t *failure(const char *text)
@@ -89,6 +102,9 @@ static json_t *replace_config(struct sb_msg *msg)
     }
     config_free(proxy->config);
     proxy->config = sb_steal(&config);
+    if (!control.serving && journal_start(proxy->journal, proxy->config->sandbox, &err) < 0) {
+        return failure(err->message);
+    }
     for (struct conn *conn = proxy->conns; conn; conn = conn->next) {
         conn_judge_again(conn);
     }

@@ -189,7 +189,10 @@ void exchange_open(struct exchange *x, const struct door *door, const struct htt
     x->request.head.method = head->method; /* until it is set: an answer to HEAD has no body */
     x->request.head.method_len = head->method_len;
     if (!record_log_works(x->proxy)) {
-        give_text(x, 503, "Service Unavailable", "sbx: the request log cannot be written\n");
+        SB_CLEANUP(free)
+        char *text = sb_xasprintf("sbx: %s: without it nothing may pass\n",
+                                  record_log_problem(x->proxy));
+        give_text(x, 503, "Service Unavailable", text);
         return;
     }
     const char *why = read_place(x, door, head);

@@ -10,9 +10,10 @@
 #include <sys/resource.h>
 
 #include "base/wipe.h"
-#include "policy/log.h"
 #include "proxy/bounds.h"
+#include "proxy/conn.h"
 #include "proxy/control.h"
+#include "proxy/journal.h"
 #include "proxy/lockdown.h"
 
 enum { SUPERVISOR_FD = 3 };
@@ -30,11 +31,9 @@ static void raise_descriptor_limit(void)
 static int run(bool allow_probe, struct sb_err **err)
 {
     struct proxy *proxy = sb_xcalloc(1, sizeof(*proxy));
-    proxy->log_fd = -1;
     for (int kind = 0; kind < LISTEN_N; kind++) {
         proxy->listeners[kind] = (struct listener){.proxy = proxy, .kind = kind, .fd = -1};
     }
-    sb_buf_init(&proxy->log_pending, (size_t)4 * LOG_LINE_MAX);
     fcntl(SUPERVISOR_FD, F_SETFD, FD_CLOEXEC);
     int r = sb_loop_new(&proxy->loop, err);
     r = r < 0 ? r : resolver_new(proxy->loop, &proxy->resolver, err);
@@ -47,7 +46,12 @@ static int run(bool allow_probe, struct sb_err **err)
     r = lockdown(err);
     r = r < 0 ? r : control_take_listeners(SUPERVISOR_FD, proxy, err);
     r = r < 0 ? r : control_start(SUPERVISOR_FD, proxy, allow_probe, err);
-    return r < 0 ? r : sb_loop_run(proxy->loop, err);
+    r = r < 0 ? r : sb_loop_run(proxy->loop, err);
+    if (r == 0) {
+        conn_end_all(proxy, "stopped");
+        journal_close(proxy->journal);
+    }
+    return r;
 }
 
 int main(int argc, char **argv)

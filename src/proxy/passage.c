@@ -195,6 +195,13 @@ void passage_judge_again(struct conn *conn)
     }
 }
 
+void passage_set_reason(struct conn *conn, const char *reason)
+{
+    if (conn->passage) {
+        conn->passage->judgement.record.reason = reason;
+    }
+}
+
 void passage_end(struct conn *conn)
 {
     struct passage *passage = sb_steal(&conn->passage);

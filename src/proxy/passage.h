@@ -19,5 +19,7 @@ int passage_refuse_tls(struct conn *conn, const char *reason);
 void passage_judge_again(struct conn *conn);
 /* A step of the connection while the tunnel is not open. */
 int passage_step(struct conn *conn);
+/* Why it is about to end, for the log; a connection without a passage is left alone. */
+void passage_set_reason(struct conn *conn, const char *reason);
 /* The connection ends. */
 void passage_end(struct conn *conn);

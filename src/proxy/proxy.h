@@ -13,6 +13,7 @@ struct conn;
 struct exchange;
 struct origin;
 struct dns_server;
+struct journal;
 
 enum listener_kind {
     LISTEN_HTTP,
@@ -46,9 +47,7 @@ struct proxy {
     struct origin *origins; /* doubly linked, the last used one first */
     size_t norigins, nidle; /* nidle: connections to origins that serve nobody */
     struct sb_timer accept_retry;
-    int log_fd;
-    uint64_t log_seq;
-    struct sb_buf log_pending; /* a line that could not be written yet */
+    struct journal *journal;
 };
 
 /* The alias names of the host's loopback are judged, logged and reached as "localhost". */

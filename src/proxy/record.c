@@ -2,9 +2,8 @@
 #include "proxy/record.h"
 
 #include <string.h>
-#include <time.h>
 
-#include "policy/log.h"
+#include "proxy/journal.h"
 
 void record_done(struct record *record)
 {
@@ -31,35 +30,20 @@ void record_set_decision(struct record *record, const struct host *host, uint16_
     }
 }
 
-static uint64_t wall_clock_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 bool record_log_works(struct proxy *proxy)
 {
-    struct sb_buf *pending = &proxy->log_pending;
-    while (pending->len > 0) {
-        ssize_t n = write(proxy->log_fd, pending->data, pending->len);
-        if (n <= 0) {
-            return false;
-        }
-        sb_buf_consume(pending, (size_t)n);
-    }
-    bool lost = pending->overflow;
-    sb_buf_clear(pending);
-    return !lost;
+    return journal_works(proxy->journal);
+}
+
+const char *record_log_problem(struct proxy *proxy)
+{
+    return journal_problem(proxy->journal);
 }
 
 void record_write(struct proxy *proxy, const struct record *record)
 {
     uint64_t now_ms = sb_loop_now_ms(proxy->loop);
     struct log_record line = {
-        .time_ms = wall_clock_ms(),
-        .seq = proxy->log_seq++,
-        .sandbox = proxy->config->sandbox,
         .allow = record->allow,
         .rule = record->rule,
         .rule_id = record->rule_id,
@@ -78,6 +62,5 @@ void record_write(struct proxy *proxy, const struct record *record)
         .service = record->service,
         .credential = record->service ? record->unbound ? "unbound" : "injected" : NULL,
     };
-    log_format(&proxy->log_pending, &line);
-    record_log_works(proxy);
+    journal_append(proxy->journal, &line);
 }

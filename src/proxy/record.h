@@ -28,7 +28,10 @@ void record_done(struct record *record);
 /* Takes host, port and the rule over from a decision. */
 void record_set_decision(struct record *record, const struct host *host, uint16_t port,
                          const struct policy_decision *decision);
-/* Writes the line. */
+/* Writes the line: a refusal's at once, others at the end of this turn of the loop (journal.h). */
 void record_write(struct proxy *proxy, const struct record *record);
-/* True when every line so far is in the file: tries again when one is not. */
+/* May a request pass?  False when the log's file did not take the last lines, and still does not.
+ */
 bool record_log_works(struct proxy *proxy);
+/* Why not, for people. */
+const char *record_log_problem(struct proxy *proxy);

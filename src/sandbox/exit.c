@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -15,7 +16,7 @@
 #include "sandbox/layout.h"
 #include "secret/secret.h"
 
-enum { PROXY_CHANNEL = 3, PROXY_WAIT_S = 20 };
+enum { PROXY_CHANNEL = 3, PROXY_WAIT_S = 20, PROXY_END_MS = 2000 };
 
 static _Noreturn void exec_proxy(const char *path, int channel)
 {
@@ -74,10 +75,10 @@ static int await_reply(const struct exit_proxy *proxy, struct sb_msg *ret, struc
 }
 
 int exit_proxy_listen(const struct exit_proxy *proxy, const int listeners[NET_LISTENERS],
-                      int log_fd, struct sb_err **err)
+                      struct log_keeper *log, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *names = json_array();
-    int fds[NET_LISTENERS + 1];
+    int fds[NET_LISTENERS + 3];
     size_t count = 0;
     for (size_t i = 0; i < NET_LISTENERS; i++) {
         if (listeners[i] >= 0) {
@@ -85,10 +86,16 @@ int exit_proxy_listen(const struct exit_proxy *proxy, const int listeners[NET_LI
             fds[count++] = listeners[i];
         }
     }
-    json_array_append_new(names, json_string("log"));
-    fds[count++] = log_fd;
+    const char *const log_names[] = {"log", "log_head", "log_keeper"};
+    const int log_fds[] = {log->log, log->head, log->far};
+    for (size_t i = 0; i < SB_ARRAY_LEN(log_fds); i++) {
+        json_array_append_new(names, json_string(log_names[i]));
+        fds[count++] = log_fds[i];
+    }
     SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:O}", "op", "listen", "fds", names);
-    return sb_msg_send(proxy->socket, message, fds, count, err);
+    int r = sb_msg_send(proxy->socket, message, fds, count, err);
+    close(sb_steal_fd(&log->far)); /* the proxy has it: its end is seen on ours */
+    return r;
 }
 
 int exit_proxy_configure(const struct exit_proxy *proxy, const json_t *config, struct sb_err **err)
@@ -121,6 +128,16 @@ int exit_proxy_make_ca(const struct exit_proxy *proxy, json_t **ret, struct sb_e
     *ret = json_pack("{s:O,s:O}", "cert_pem", json_object_get(reply.json, "cert_pem"), "key_pem",
                      json_object_get(reply.json, "key_pem"));
     return *ret ? 0 : sb_fail(err, SB_EPROTO, "the proxy made no CA");
+}
+
+void exit_proxy_end(struct exit_proxy *proxy)
+{
+    if (proxy->pid > 0) {
+        struct pollfd ended = {.fd = proxy->pidfd, .events = POLLIN};
+        shutdown(proxy->socket, SHUT_RDWR);
+        poll(&ended, 1, PROXY_END_MS);
+    }
+    exit_proxy_kill(proxy);
 }
 
 void exit_proxy_kill(struct exit_proxy *proxy)

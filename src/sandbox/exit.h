@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "sandbox/log_keeper.h"
 #include "sandbox/net.h"
 
 struct exit_proxy {
@@ -16,13 +17,15 @@ struct exit_proxy {
 
 /* Starts the program; it waits for its listeners. */
 int exit_proxy_spawn(struct exit_proxy *ret, struct sb_err **err);
-/* Hands over the listening sockets and the log (borrowed), then the configuration. */
+/* Hands over the listening sockets and the log (all borrowed but the keeper's far end). */
 int exit_proxy_listen(const struct exit_proxy *proxy, const int listeners[NET_LISTENERS],
-                      int log_fd, struct sb_err **err);
+                      struct log_keeper *log, struct sb_err **err);
 /* Replaces its configuration; returns when it holds. */
 int exit_proxy_configure(const struct exit_proxy *proxy, const json_t *config, struct sb_err **err);
 /* Lets it make a CA: {"cert_pem","key_pem"}. */
 int exit_proxy_make_ca(const struct exit_proxy *proxy, json_t **ret, struct sb_err **err);
+/* Lets it record what is under way and end, then reaps it. */
+void exit_proxy_end(struct exit_proxy *proxy);
 /* Kills and reaps it. */
 void exit_proxy_kill(struct exit_proxy *proxy);
 

@@ -27,6 +27,7 @@
 #include "sandbox/environment.h"
 #include "sandbox/exit.h"
 #include "sandbox/layout.h"
+#include "sandbox/log_keeper.h"
 #include "sandbox/ns.h"
 #include "sandbox/publish.h"
 #include "sandbox/state.h"
@@ -56,7 +57,8 @@ struct supervisor {
     struct exit_proxy proxy;
     struct publish *publish;
     sb_watch proxy_watch, starter_watch;
-    int log_fd, lock_fd, control_fd;
+    struct log_keeper log;
+    int lock_fd, control_fd;
     struct client *clients;
     size_t nclients;
 };
@@ -76,17 +78,6 @@ static int take_lock(struct supervisor *s, struct sb_err **err)
                                     : sb_fail_errno(err, errno, "lock '%s'", path);
     }
     return 0;
-}
-
-static int open_log(struct supervisor *s, struct sb_err **err)
-{
-    SB_CLEANUP(free) char *path = NULL;
-    int r = sandbox_log_path(s->name, ".jsonl", &path, err);
-    if (r < 0) {
-        return r;
-    }
-    s->log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-    return s->log_fd < 0 ? sb_fail_errno(err, errno, "open the request log '%s'", path) : 0;
 }
 
 static struct limits config_limits(const json_t *config)
@@ -278,8 +269,9 @@ static int watch_proxy(struct supervisor *s)
 
 static int replace_proxy(struct supervisor *s, struct sb_err **err)
 {
-    int r = exit_proxy_spawn(&s->proxy, err);
-    r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, s->log_fd, err);
+    int r = log_keeper_renew(&s->log, err);
+    r = r < 0 ? r : exit_proxy_spawn(&s->proxy, err);
+    r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, &s->log, err);
     r = r < 0 ? r : configure_proxy(s, err);
     return r < 0 ? r : watch_proxy(s);
 }
@@ -537,7 +529,7 @@ static void tear_down(struct supervisor *s)
         waitpid(s->ns.pid, NULL, 0);
     }
     publish_close(s->publish);
-    exit_proxy_kill(&s->proxy);
+    exit_proxy_end(&s->proxy);
     cgroup_destroy(s->cgroup);
     if (s->lock_fd >= 0 && s->control_fd >= 0) {
         SB_CLEANUP(free) char *control = sb_xasprintf("%s/control", s->runtime);
@@ -594,13 +586,14 @@ static int start(struct supervisor *s, struct sb_err **err)
     r = r < 0 ? r : sandbox_runtime_dir(s->name, &s->runtime, err);
     r = r < 0 ? r : take_lock(s, err);
     r = r < 0 ? r : state_load(s->name, &s->config, err);
-    r = r < 0 ? r : open_log(s, err);
+    r = r < 0 ? r : log_keeper_open(&s->log, s->name, err);
     /* The proxy loads its libraries while we make the namespaces. */
     r = r < 0 ? r : exit_proxy_spawn(&s->proxy, err);
     r = r < 0 ? r : start_namespaces(s, err);
-    r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, s->log_fd, err);
+    r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, &s->log, err);
     r = r < 0 ? r : configure_and_await_init(s, err);
     r = r < 0 ? r : sb_loop_new(&s->loop, err);
+    r = r < 0 ? r : log_keeper_watch(&s->log, s->loop, err);
     r = r < 0 ? r : publish_ports(s, err);
     r = r < 0 ? r : listen_control(s, err);
     if (r < 0) {
@@ -633,8 +626,7 @@ int main(int argc, char **argv)
     ignore_signals();
     sb_json_wipe_freed();
     fcntl(STARTER, F_SETFD, FD_CLOEXEC);
-    struct supervisor s = {
-        .name = argv[1], .log_fd = -1, .lock_fd = -1, .control_fd = -1, .proxy.pidfd = -1};
+    struct supervisor s = {.name = argv[1], .lock_fd = -1, .control_fd = -1, .proxy.pidfd = -1};
     struct sb_err *err = NULL;
     int r = start(&s, &err);
     if (r < 0) {

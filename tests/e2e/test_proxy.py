@@ -61,7 +61,7 @@ def self_signed(folder, name):
 class Proxy:
     """One running sbx-proxy and the supervisor's end of its socket."""
 
-    def __init__(self, folder, env=None, args=(), tcp4=None, log=None):
+    def __init__(self, folder, env=None, args=(), tcp4=None, log=None, log_bytes=None):
         self.log = log or folder / "log.jsonl"
         self.sock, child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock.settimeout(10)
@@ -69,7 +69,10 @@ class Proxy:
         self.tcp4 = tcp4 or socket.create_server(("127.0.0.1", 0))
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.bind(("127.0.0.1", 0))
-        log_fd = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        log_fd = os.open(self.log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        head_fd = os.open(folder / "log-head", os.O_RDWR | os.O_CREAT, 0o600)
+        self.keeper, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.keeper.settimeout(10)
         fd = child.detach()
 
         def in_child():
@@ -81,11 +84,15 @@ class Proxy:
         self.process = subprocess.Popen([PROXY, *args], preexec_fn=in_child, close_fds=False,
                                         env={**os.environ, **(env or {})})
         os.close(fd)
-        names = ["http", "tcp4", "dns_udp", "log"]
-        fds = [self.http.fileno(), self.tcp4.fileno(), self.udp.fileno(), log_fd]
-        socket.send_fds(self.sock, [json.dumps({"op": "listen", "log_seq": 7,
-                                                "fds": names}).encode()], fds)
+        names = ["http", "tcp4", "dns_udp", "log", "log_head", "log_keeper"]
+        fds = [self.http.fileno(), self.tcp4.fileno(), self.udp.fileno(), log_fd, head_fd,
+               far.fileno()]
+        socket.send_fds(self.sock, [json.dumps({"op": "listen", "fds": names,
+                                                **({"log_bytes": log_bytes} if log_bytes else {})
+                                                }).encode()], fds)
         os.close(log_fd)
+        os.close(head_fd)
+        far.close()
         self.url = f"http://127.0.0.1:{self.http.getsockname()[1]}"
 
     def call(self, message, fds=()):
@@ -105,11 +112,16 @@ class Proxy:
         assert reply == {"ok": True}, reply
 
     def records(self, at_least=1):
-        """The log so far; an allowed request is logged when it has ended, soon after its answer."""
+        """The requests in the log; an allowed one is logged when it has ended, soon after its
+        answer."""
         deadline = time.monotonic() + 5
-        while self.log.read_text().count("\n") < at_least and time.monotonic() < deadline:
+        while True:
+            lines = [json.loads(line) for line in self.log.read_text().splitlines(True)
+                     if line.endswith("\n")]
+            requests = [line for line in lines if "decision" in line]
+            if len(requests) >= at_least or time.monotonic() > deadline:
+                return requests
             time.sleep(0.01)
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
 
     def curl(self, *args, proxy=True):
         via = ["-x", self.url] if proxy else []
@@ -119,7 +131,7 @@ class Proxy:
     def close(self):
         self.sock.close()
         assert self.process.wait(10) in (0, -signal.SIGSYS)
-        for s in (self.http, self.tcp4, self.udp):
+        for s in (self.http, self.tcp4, self.udp, self.keeper):
             s.close()
 
 
@@ -145,7 +157,7 @@ def test_plain_http_is_forwarded_and_logged(proxy, origin):
     record = proxy.records()[-1]
     assert record["decision"] == "allow" and record["path"] == "forward"
     assert record["host"] == "localhost" and record["status"] == 200
-    assert record["target"] == "/a" and record["seq"] == 7
+    assert record["target"] == "/a" and record["seq"] == 2
 
 
 def test_denied_request_says_how_to_allow_it(proxy, origin):
