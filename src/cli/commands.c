@@ -187,10 +187,9 @@ const struct cli_command cli_commands[] = {
         .path = "policy log",
         .usage = "[flags] [SANDBOX]",
         .summary = "Show what sandboxes reached and what was refused",
-        .details =
-            "One line for each host: how often, when last, and the rule that decided. Logs of "
-            "removed sandboxes stay.\n"
-            "With --verify the exit status is 1 when a log was tampered with.\n",
+        .details = "One line for each host: how often, when last, and the rule that decided.\n"
+                   "Logs of removed sandboxes stay. With --verify the exit status is 1 when a log\n"
+                   "is not as it was written.\n",
         .examples = "sbx policy log\n"
                     "sbx policy log demo --denied --since 10m\n"
                     "sbx policy log demo --follow\n"

@@ -8,7 +8,6 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "base/msg.h"
 #include "cli/policy.h"
 #include "policy/log.h"
 #include "policy/log_files.h"
@@ -49,22 +48,22 @@ char *log_show_place(const struct log_row *row)
 
 /* As it is stored; a line that was edited by hand is written anew, so that it reaches no terminal
  * raw. */
-static void print_json(const json_t *record, const char *line, size_t len)
+static void print_json(const struct log_fields *record, const char *line, size_t len)
 {
-    bool plain = true;
-    for (size_t i = 0; i < len; i++) {
+    bool plain = true; /* always, when the line was read the fast way */
+    for (size_t i = 0; record->json && i < len; i++) {
         plain &= line[i] >= ' ' && line[i] <= '~';
     }
     if (plain) {
         fwrite(line, 1, len, stdout);
     } else {
-        json_dumpf(record, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
+        json_dumpf(record->json, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
     }
     putchar('\n');
 }
 
-void log_show_record(const struct log_options *options, const json_t *record, const char *line,
-                     size_t len)
+void log_show_record(const struct log_options *options, const struct log_fields *record,
+                     const char *line, size_t len)
 {
     if (options->json) {
         print_json(record, line, len);
@@ -119,15 +118,17 @@ static void ring_print(struct ring *ring, const struct log_options *options)
 {
     for (size_t i = 0; i < ring->count; i++) {
         size_t at = ring->count < options->limit ? i : (ring->next + i) % ring->count;
-        SB_CLEANUP(json) json_t *record = log_parse(ring->lines[at], strlen(ring->lines[at]));
-        log_show_record(options, record, ring->lines[at], strlen(ring->lines[at]));
+        SB_CLEANUP(log_fields) struct log_fields record;
+        log_fields_read(ring->lines[at], strlen(ring->lines[at]), &record);
+        log_show_record(options, &record, ring->lines[at], strlen(ring->lines[at]));
         free(ring->lines[at]);
     }
     free(ring->lines);
     *ring = (struct ring){0};
 }
 
-static void take_record(struct reading *reading, const json_t *record, const char *line, size_t len)
+static void take_record(struct reading *reading, const struct log_fields *record, const char *line,
+                        size_t len)
 {
     const struct log_options *options = reading->options;
     if (reading->summary) {
@@ -146,14 +147,14 @@ static void on_line(void *arg, const char *line, size_t len)
     if (reading->lines++ == 0 && line && log_chain_of_line(line, len, &place)) {
         reading->dropped = place.seq - 1;
     }
-    SB_CLEANUP(json) json_t *record = log_parse(line, len);
-    if (!record) {
+    SB_CLEANUP(log_fields) struct log_fields record;
+    if (!log_fields_read(line, len, &record)) {
         reading->damaged++;
-    } else if (log_options_want(reading->options, record)) {
-        take_record(reading, record, line, len);
-    } else if (!log_is_request(record)) {
-        reading->lost += (uint64_t)sb_json_int(record, "lost", 0);
-        reading->refused += (uint64_t)sb_json_int(record, "refused", 0);
+    } else if (log_options_want(reading->options, &record)) {
+        take_record(reading, &record, line, len);
+    } else if (!log_is_request(&record)) {
+        reading->lost += (uint64_t)record.number[LOG_LOST];
+        reading->refused += (uint64_t)record.number[LOG_REFUSED];
     }
 }
 

@@ -7,7 +7,6 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
-#include "base/msg.h"
 #include "base/paths.h"
 #include "cli/policy_log.h"
 #include "policy/log.h"
@@ -44,9 +43,9 @@ static void sb_cleanup_follow(struct follow *follow)
 static void on_line(void *arg, const char *line, size_t len)
 {
     const struct follow *follow = arg;
-    SB_CLEANUP(json) json_t *record = log_parse(line, len);
-    if (record && log_options_want(follow->options, record)) {
-        log_show_record(follow->options, record, line, len);
+    SB_CLEANUP(log_fields) struct log_fields record;
+    if (log_fields_read(line, len, &record) && log_options_want(follow->options, &record)) {
+        log_show_record(follow->options, &record, line, len);
     }
 }
 

@@ -5,7 +5,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/msg.h"
 #include "cli/policy_log.h"
 #include "policy/log.h"
 #include "policy/policy.h"
@@ -131,19 +130,24 @@ int log_options_parse(const struct cli_args *args, struct log_options *ret, stru
     return r;
 }
 
-static bool host_wanted(const struct log_options *options, const json_t *record)
+static bool host_wanted(const struct log_options *options, const struct log_fields *record)
 {
-    const char *text = sb_json_str(record, "host");
-    json_int_t port = sb_json_int(record, "port", 0);
+    const struct log_view *text = &record->text[LOG_HOST];
+    int64_t port = record->number[LOG_PORT];
     struct host host;
-    return text && host_parse(text, strlen(text), &host, NULL) == 0 && port > 0 &&
+    return text->data && host_parse(text->data, text->len, &host, NULL) == 0 && port > 0 &&
            port <= UINT16_MAX && policy_pattern_matches(options->host, &host, (uint16_t)port);
 }
 
-bool log_options_want(const struct log_options *options, const json_t *record)
+static bool time_wanted(const struct log_options *options, const struct log_fields *record)
 {
-    const char *time = sb_json_str(record, "t");
+    const struct log_view *time = &record->text[LOG_T];
+    return time->len == LOG_TIME_MAX - 1 && memcmp(time->data, options->since, time->len) >= 0;
+}
+
+bool log_options_want(const struct log_options *options, const struct log_fields *record)
+{
     return log_is_request(record) && !(options->denied && log_is_allowed(record)) &&
-           !(options->since_ms && (!time || strcmp(time, options->since) < 0)) &&
+           !(options->since_ms && !time_wanted(options, record)) &&
            !(options->host && !host_wanted(options, record));
 }

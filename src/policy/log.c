@@ -6,8 +6,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/msg.h"
-
 /* Longest parts of a record before escaping makes them at most six times longer; together they stay
  * below LOG_LINE_MAX. */
 enum { TARGET_MAX = 1024, TEXT_MAX = 320, WORD_MAX = 64 };
@@ -205,15 +203,4 @@ json_t *log_parse(const char *line, size_t len)
         return NULL;
     }
     return record;
-}
-
-bool log_is_request(const json_t *record)
-{
-    return json_is_string(json_object_get(record, "decision"));
-}
-
-bool log_is_allowed(const json_t *record)
-{
-    const char *decision = sb_json_str(record, "decision");
-    return decision && strcmp(decision, "allow") == 0;
 }

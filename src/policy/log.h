@@ -69,8 +69,6 @@ int log_lines_read(struct log_lines *lines, log_line_fn *fn, void *arg, struct s
 
 /* A line as JSON; NULL when it is none.  The caller releases it. */
 json_t *log_parse(const char *line, size_t len);
-bool log_is_request(const json_t *record);
-bool log_is_allowed(const json_t *record);
 /* Milliseconds since the epoch as the log writes them: "2026-01-29T10:15:25.123Z". */
 enum { LOG_TIME_MAX = 25 };
 void log_format_time(uint64_t time_ms, char ret[LOG_TIME_MAX]);

@@ -5,13 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/msg.h"
+#include "policy/log.h"
 
 enum { ROWS_MAX = 20000 };
 
 void log_summary_init(struct log_summary *summary)
 {
     *summary = (struct log_summary){.index = json_object()};
+    sb_buf_init(&summary->key, LOG_LINE_MAX + 64);
 }
 
 static void row_done(struct log_row *row)
@@ -31,14 +32,15 @@ void log_summary_done(struct log_summary *summary)
     }
     free(summary->rows);
     json_decref(summary->index);
+    sb_buf_done(&summary->key);
     *summary = (struct log_summary){0};
 }
 
 /* The log can be edited by hand: what is shown on a terminal is made printable again. */
-static char *printable(const json_t *record, const char *key)
+static char *printable(const struct log_fields *record, enum log_text field)
 {
-    const char *value = sb_json_str(record, key);
-    char *out = sb_xstrdup(value ? value : "-");
+    const struct log_view *value = &record->text[field];
+    char *out = value->data ? sb_xstrndup(value->data, value->len) : sb_xstrdup("-");
     for (char *p = out; *p; p++) {
         if (*p < ' ' || *p > '~') {
             *p = '?';
@@ -47,46 +49,64 @@ static char *printable(const json_t *record, const char *key)
     return out;
 }
 
-static void row_read(const json_t *record, struct log_row *row)
+static struct log_row row_new(const struct log_fields *record)
 {
-    const char *decision = sb_json_str(record, "decision");
-    *row = (struct log_row){
-        .sandbox = printable(record, "sandbox"),
-        .host = printable(record, "host"),
-        .path = printable(record, "path"),
-        .rule = printable(record, "rule"),
-        .reason = printable(record, "reason"),
-        .last = printable(record, "t"),
-        .allow = decision && strcmp(decision, "allow") == 0,
-        .port = (long long)sb_json_int(record, "port", 0),
-        .count = 1,
+    return (struct log_row){
+        .sandbox = printable(record, LOG_SANDBOX),
+        .host = printable(record, LOG_HOST),
+        .path = printable(record, LOG_PATH),
+        .rule = printable(record, LOG_RULE),
+        .reason = printable(record, LOG_REASON),
+        .last = printable(record, LOG_T),
+        .allow = log_is_allowed(record),
+        .port = record->number[LOG_PORT],
     };
 }
 
-void log_summary_add(struct log_summary *summary, const json_t *record)
+/* What makes records one row.  A line is shorter than LOG_LINE_MAX, and so is its key. */
+static const char *make_key(struct sb_buf *key, const struct log_fields *record)
 {
-    struct log_row fresh;
-    row_read(record, &fresh);
-    SB_CLEANUP(free)
-    char *key = sb_xasprintf("%d %s %s:%lld %s %s %s", fresh.allow, fresh.sandbox, fresh.host,
-                             fresh.port, fresh.path, fresh.rule, fresh.reason);
+    static const enum log_text fields[] = {LOG_DECISION, LOG_SANDBOX, LOG_HOST,
+                                           LOG_PATH,     LOG_RULE,    LOG_REASON};
+    sb_buf_clear(key);
+    for (size_t i = 0; i < SB_ARRAY_LEN(fields); i++) {
+        const struct log_view *value = &record->text[fields[i]];
+        sb_buf_append(key, value->data ? value->data : "-", value->data ? value->len : 1);
+        sb_buf_append(key, "\n", 1);
+    }
+    sb_buf_printf(key, "%lld", (long long)record->number[LOG_PORT]);
+    return key->data;
+}
+
+static struct log_row *find_row(struct log_summary *summary, const struct log_fields *record)
+{
+    const char *key = make_key(&summary->key, record);
     const json_t *known = json_object_get(summary->index, key);
     if (known) {
-        struct log_row *row = &summary->rows[json_integer_value(known)];
-        row->count++;
-        if (strcmp(fresh.last, row->last) > 0) {
-            char *older = row->last;
-            row->last = fresh.last;
-            fresh.last = older;
-        }
-        row_done(&fresh);
-    } else if (summary->count < ROWS_MAX) {
-        summary->rows = sb_xrealloc(summary->rows, summary->count + 1, sizeof(fresh));
-        json_object_set_new(summary->index, key, json_integer((json_int_t)summary->count));
-        summary->rows[summary->count++] = fresh;
-    } else {
+        return &summary->rows[json_integer_value(known)];
+    }
+    if (summary->count == ROWS_MAX) {
+        return NULL;
+    }
+    summary->rows = sb_xrealloc(summary->rows, summary->count + 1, sizeof(*summary->rows));
+    json_object_set_new_nocheck(summary->index, key, json_integer((json_int_t)summary->count));
+    summary->rows[summary->count] = row_new(record);
+    return &summary->rows[summary->count++];
+}
+
+void log_summary_add(struct log_summary *summary, const struct log_fields *record)
+{
+    struct log_row *row = find_row(summary, record);
+    if (!row) {
         summary->left_out++;
-        row_done(&fresh);
+        return;
+    }
+    const struct log_view *time = &record->text[LOG_T];
+    row->count++;
+    if (time->data && time->len == strlen(row->last) &&
+        memcmp(time->data, row->last, time->len) > 0) {
+        free(row->last);
+        row->last = printable(record, LOG_T);
     }
 }
 

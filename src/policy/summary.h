@@ -7,6 +7,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/buf.h"
+#include "policy/fields.h"
+
 struct log_row {
     char *sandbox, *host, *path, *rule, *reason, *last; /* `last`: RFC 3339, of the latest record */
     bool allow;
@@ -19,6 +22,7 @@ struct log_summary {
     size_t count;
     size_t left_out; /* records without a row */
     json_t *index;   /* private: key -> index of the row */
+    struct sb_buf key;
 };
 
 void log_summary_init(struct log_summary *summary);
@@ -27,6 +31,6 @@ static inline void sb_cleanup_log_summary(struct log_summary *summary)
 {
     log_summary_done(summary);
 }
-void log_summary_add(struct log_summary *summary, const json_t *record);
+void log_summary_add(struct log_summary *summary, const struct log_fields *record);
 /* Latest first. */
 void log_summary_sort(struct log_summary *summary);

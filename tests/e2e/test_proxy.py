@@ -84,12 +84,13 @@ class Proxy:
         self.process = subprocess.Popen([PROXY, *args], preexec_fn=in_child, close_fds=False,
                                         env={**os.environ, **(env or {})})
         os.close(fd)
-        names = ["http", "tcp4", "dns_udp", "log", "log_head", "log_keeper"]
-        fds = [self.http.fileno(), self.tcp4.fileno(), self.udp.fileno(), log_fd, head_fd,
-               far.fileno()]
-        socket.send_fds(self.sock, [json.dumps({"op": "listen", "fds": names,
-                                                **({"log_bytes": log_bytes} if log_bytes else {})
-                                                }).encode()], fds)
+        message = {"op": "listen", "fds": ["http", "tcp4", "dns_udp", "log", "log_head"]}
+        fds = [self.http.fileno(), self.tcp4.fileno(), self.udp.fileno(), log_fd, head_fd]
+        if log_bytes:  # who gives a limit answers on self.keeper when it is reached
+            message["fds"].append("log_keeper")
+            message["log_bytes"] = log_bytes
+            fds.append(far.fileno())
+        socket.send_fds(self.sock, [json.dumps(message).encode()], fds)
         os.close(log_fd)
         os.close(head_fd)
         far.close()
