@@ -146,12 +146,14 @@ class Keeper(threading.Thread):
 
 
 def test_no_line_is_lost_or_moved_by_a_change_of_files(tmp_path):
-    proxy = Proxy(tmp_path, log_bytes=5000)
+    proxy = Proxy(tmp_path, log_bytes=10000)
     keeper = Keeper(proxy)
     keeper.go.set()
     try:
         proxy.configure([])
-        clients = [threading.Thread(target=lambda: [denied(proxy) for _ in range(100)])
+        answers = []
+        clients = [threading.Thread(target=lambda: answers.extend(denied(proxy)
+                                                                  for _ in range(100)))
                    for _ in range(4)]
         for client in clients:
             client.start()
@@ -160,10 +162,13 @@ def test_no_line_is_lost_or_moved_by_a_change_of_files(tmp_path):
     finally:
         proxy.close()
     files = [proxy.log, *(f for f in keeper.files if f.stat().st_size)]
-    assert len(files) > 10 and all(f.stat().st_size < 2 * 5000 + 1000 for f in files)
+    assert len(files) > 5 and all(f.stat().st_size < 2 * 10000 + 1000 for f in files)
     lines = [line for f in files for line in read(f)]
     assert [line["seq"] for line in lines] == list(range(1, len(lines) + 1))
-    assert len([line for line in lines if "decision" in line]) == 400
+    # Every answer is accounted for, those too that came before this slow keeper's next file.
+    refused = sum(" 503 " in answer for answer in answers)
+    assert len(answers) == 400 and len([r for r in lines if "decision" in r]) == 400 - refused
+    assert sum(line.get("refused", 0) for line in lines) == refused
     for f in files[1:]:
         first = read(f)[0]
         assert first["event"] == "open" and first["reason"] == "rotation"
@@ -378,8 +383,8 @@ def test_filters(sbx, sandbox):
 
 
 def test_flood_is_bounded_followed_and_harms_nobody(sbx, sandbox, workspace):
-    """More refusals than the log keeps: 128 MiB hold about 340,000 of these."""
-    count = 400_000
+    """More refusals than the log keeps: 128 MiB hold about 335,000 of these."""
+    count = 360_000
     sbx.ok("create", "--name", "other", "shell", workspace)
     with subprocess.Popen([sbx.binary, "policy", "log", sandbox, "-f", "--json"], env=sbx.env,
                           stdout=subprocess.PIPE) as follower:
