@@ -180,26 +180,33 @@ int log_files_open(const char *sandbox, struct log_files *ret, struct sb_err **e
     return 0;
 }
 
+static int is_current(const struct dirent *entry)
+{
+    size_t n = strlen(entry->d_name), tail = sizeof(suffix) - 1;
+    return n > tail && entry->d_name[0] != '.' && strcmp(entry->d_name + n - tail, suffix) == 0;
+}
+
 int log_files_each(int (*fn)(void *arg, const char *sandbox, struct sb_err **err), void *arg,
                    struct sb_err **err)
 {
     SB_CLEANUP(free) char *path = NULL;
+    struct dirent **entries;
     int r = sb_path_state_sub("log", &path, err);
     if (r < 0) {
         return r;
     }
-    DIR *dir = opendir(path);
-    if (!dir) {
-        return sb_fail_errno(err, errno, "open '%s'", path);
+    int count = scandir(path, &entries, is_current, alphasort);
+    if (count < 0) {
+        return sb_fail_errno(err, errno, "read '%s'", path);
     }
-    for (const struct dirent *e; r == 0 && (e = readdir(dir));) {
-        size_t n = strlen(e->d_name), tail = sizeof(suffix) - 1;
-        if (n > tail && e->d_name[0] != '.' && strcmp(e->d_name + n - tail, suffix) == 0) {
-            SB_CLEANUP(free) char *sandbox = sb_xstrndup(e->d_name, n - tail);
-            r = fn(arg, sandbox, err);
+    for (int i = 0; i < count; i++) {
+        if (r == 0) {
+            entries[i]->d_name[strlen(entries[i]->d_name) - (sizeof(suffix) - 1)] = '\0';
+            r = fn(arg, entries[i]->d_name, err);
         }
+        free(entries[i]);
     }
-    closedir(dir);
+    free(entries);
     return r;
 }
 

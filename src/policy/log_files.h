@@ -47,7 +47,7 @@ static inline void sb_cleanup_log_files(struct log_files *files)
 {
     log_files_close(files);
 }
-/* Calls `fn` for each sandbox that has a log, in no order, until it fails. */
+/* Calls `fn` for each sandbox that has a log, by name, until it fails. */
 int log_files_each(int (*fn)(void *arg, const char *sandbox, struct sb_err **err), void *arg,
                    struct sb_err **err);
 

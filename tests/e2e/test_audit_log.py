@@ -128,6 +128,7 @@ class Keeper(threading.Thread):
     def __init__(self, proxy):
         super().__init__(daemon=True)
         self.proxy, self.files, self.go = proxy, [], threading.Event()
+        self.refusals = 0
         self.start()
 
     def next_file(self):
@@ -142,7 +143,11 @@ class Keeper(threading.Thread):
         while message := self.proxy.keeper.recv(1000):
             assert json.loads(message) == {"op": "rotate"}
             self.go.wait(SECONDS)
-            self.next_file()
+            if self.refusals:  # as when the disk is full
+                self.refusals -= 1
+                self.proxy.keeper.send(b'{"ok":false,"error":"No space left on device"}')
+            else:
+                self.next_file()
 
 
 def test_no_line_is_lost_or_moved_by_a_change_of_files(tmp_path):
@@ -184,6 +189,7 @@ def test_file_does_not_grow_when_the_keeper_is_silent(tmp_path):
             answer = denied(proxy)
         assert " 503 " in answer and "it is full and could not be rotated" in answer
         assert proxy.log.stat().st_size < 2 * 5000 + 1000
+        keeper.refusals = 2
         keeper.go.set()
         wait_for("requests to be judged again", lambda: " 403 " in denied(proxy))
         gap = [line for line in read(keeper.files[0]) if line.get("event") == "gap"]
