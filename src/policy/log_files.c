@@ -12,7 +12,7 @@
 
 static const char suffix[] = ".jsonl";
 
-enum { NAME_TEXT_MAX = 256, HEAD_MAX = 128 };
+enum { NAME_TEXT_MAX = 256 };
 
 static int check_name(const char *sandbox, struct sb_err **err)
 {
@@ -230,28 +230,29 @@ int log_head_open(const char *sandbox, int *ret_fd, struct sb_err **err)
     return head_open(sandbox, O_RDWR | O_CREAT, ret_fd, err);
 }
 
-/* Always the same length, in place: a reader sees the old or the new one. */
+/* "NUMBER VALUE\n": always the same length, in place, so a reader sees the old or the new one. */
+enum { HEAD_DIGITS = 20, HEAD_BYTES = HEAD_DIGITS + 1 + LOG_HASH_MAX };
+
 int log_head_write(int fd, const struct log_chain *head)
 {
-    char text[HEAD_MAX];
-    int n =
-        snprintf(text, sizeof(text), "%020llu %s\n", (unsigned long long)head->seq, head->value);
-    ssize_t done = pwrite(fd, text, (size_t)n, 0);
-    return done == n ? 0 : done < 0 ? -errno : -ENOSPC;
+    char text[HEAD_BYTES + 1];
+    snprintf(text, sizeof(text), "%0*llu %s\n", HEAD_DIGITS, (unsigned long long)head->seq,
+             head->value);
+    ssize_t done = pwrite(fd, text, HEAD_BYTES, 0);
+    return done == HEAD_BYTES ? 0 : done < 0 ? -errno : -ENOSPC;
 }
 
 void log_head_read(int fd, struct log_chain *ret)
 {
-    char text[HEAD_MAX] = "";
-    unsigned long long seq = 0;
-    struct log_chain head;
+    char text[HEAD_BYTES], *end;
     log_chain_init(ret);
-    log_chain_init(&head);
-    if (pread(fd, text, sizeof(text) - 1, 0) > 0 &&
-        sscanf(text, "%20llu %64[0-9a-f]", &seq, head.value) == 2 &&
-        strlen(head.value) == LOG_HASH_MAX - 1) {
-        head.seq = seq;
-        *ret = head;
+    if (pread(fd, text, sizeof(text), 0) != HEAD_BYTES || text[HEAD_BYTES - 1] != '\n') {
+        return;
+    }
+    unsigned long long seq = strtoull(text, &end, 10);
+    if (end == text + HEAD_DIGITS && *end == ' ') {
+        ret->seq = seq;
+        memcpy(ret->value, end + 1, LOG_HASH_MAX - 1);
     }
 }
 
