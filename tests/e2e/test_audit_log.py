@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -336,7 +337,10 @@ def supervisor(sbx):
 
 def test_killed_supervisor_leaves_a_whole_log(sbx, sandbox):
     lookups(sbx, sandbox, 5)
-    os.kill(int(supervisor(sbx)), signal.SIGKILL)
+    pidfd = os.pidfd_open(int(supervisor(sbx)))
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    assert select.select([pidfd], [], [], SECONDS)[0]
+    os.close(pidfd)
     sbx.ok("start", sandbox)
     lookups(sbx, sandbox, 5)
     assert "box: whole: " in verify(sbx, 0)
