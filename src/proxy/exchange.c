@@ -190,8 +190,8 @@ void exchange_open(struct exchange *x, const struct door *door, const struct htt
     x->request.head.method_len = head->method_len;
     if (!record_log_works(x->proxy)) {
         SB_CLEANUP(free)
-        char *text = sb_xasprintf("sbx: %s: without it nothing may pass\n",
-                                  record_log_problem(x->proxy));
+        char *text =
+            sb_xasprintf("sbx: %s: without it nothing may pass\n", record_log_problem(x->proxy));
         give_text(x, 503, "Service Unavailable", text);
         return;
     }
