@@ -28,6 +28,7 @@ struct rootfs {
 };
 
 void rootfs_init(struct rootfs *rootfs);
+/* Closes and frees all but the map. */
 void rootfs_done(struct rootfs *rootfs);
 /* Clones every tree (in root mode: ID-mapped). */
 int rootfs_clone_trees(struct rootfs *rootfs, struct sb_err **err);
