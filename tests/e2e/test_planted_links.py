@@ -9,6 +9,15 @@ import tempfile
 import pytest
 from conftest import need_root, need_sandboxes
 
+SPEC = """schemaVersion: "1"
+kind: mixin
+name: moving
+commands:
+  install:
+    - command: {command}
+      user: "1000"
+"""
+
 
 @pytest.fixture
 def secret():
@@ -68,3 +77,18 @@ def test_links_to_descriptors_of_the_starting_process(sbx, sandbox):
         sbx.ok("start", sandbox)
     finally:
         shutil.rmtree(canary)
+
+
+def test_kit_file_that_its_install_command_made_a_link(sbx, workspace, secret):
+    """A kit that lies in the workspace can be changed by its own commands while it is carried out."""
+    need_sandboxes(sbx)
+    kit = workspace / "kit"
+    (kit / "files" / "workspace").mkdir(parents=True)
+    note = kit / "files" / "workspace" / "note"
+    note.write_text("harmless\n", encoding="utf-8")
+    (kit / "spec.yaml").write_text(
+        SPEC.format(command=f"ln -sf {secret}/inner/key {note}"), encoding="utf-8")
+    done = sbx("create", "--name", "box", "--kit", kit, "shell", workspace)
+    assert done.returncode == 1 and "has become a link" in done.stderr
+    assert str(note) in done.stderr
+    assert not (workspace / "note").exists()
