@@ -163,7 +163,10 @@ static int start_namespaces(struct supervisor *s, struct sb_err **err)
     s->cgroup = cgroup_create(s->name, &limits, record);
     struct ns_spec spec = {
         .name = s->name, .rootfs = &s->rootfs, .cgroup = s->cgroup, .init_fd = init_fd};
-    return ns_start(&spec, &s->ns, err);
+    r = ns_start(&spec, &s->ns, err);
+    /* The sandbox has its mounts: ours would keep the host's file systems busy. */
+    rootfs_done(&s->rootfs);
+    return r;
 }
 
 /* ---- the exit ---- */
