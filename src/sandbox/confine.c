@@ -9,7 +9,10 @@
 #include <stdbool.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+
+#include "base/fs.h"
 
 /* Two programs, since the kernel takes the strictest verdict of all: `calls` says which calls there
  * are, `requests` which ioctl requests there are not. */
@@ -37,6 +40,44 @@ int confine_capabilities(struct sb_err **err)
     return 0;
 }
 
+void confine_halve_limits(void)
+{
+    static const __rlimit_resource_t counted[] = {RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE};
+    for (size_t i = 0; i < SB_ARRAY_LEN(counted); i++) {
+        struct rlimit limit;
+        if (getrlimit(counted[i], &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+            limit.rlim_cur = limit.rlim_max = limit.rlim_cur / 2;
+            setrlimit(counted[i], &limit);
+        }
+    }
+}
+
+/* /proc/sys/user is the user namespace's own, /proc/sys/fs the machine's (namespaces(7)). */
+static int halve_watch(const char *machines, const char *ours, struct sb_err **err)
+{
+    SB_CLEANUP(buf) struct sb_buf text;
+    sb_buf_init(&text, 64);
+    if (sb_read_file(AT_FDCWD, machines, &text, NULL) < 0) {
+        return 0; /* a kernel without inotify */
+    }
+    char half[24];
+    snprintf(half, sizeof(half), "%lu", strtoul(text.data, NULL, 10) / 2);
+    SB_CLEANUP(fd) int fd = open(ours, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, half, strlen(half)) < 0) {
+        return sb_fail_errno(err, errno, "write '%s'", ours);
+    }
+    return 0;
+}
+
+int confine_halve_watches(struct sb_err **err)
+{
+    int r = halve_watch("/proc/sys/fs/inotify/max_user_instances",
+                        "/proc/sys/user/max_inotify_instances", err);
+    return r < 0 ? r
+                 : halve_watch("/proc/sys/fs/inotify/max_user_watches",
+                               "/proc/sys/user/max_inotify_watches", err);
+}
+
 /* Calls that are refused although libseccomp knows them: doors to kernel code that an agent's tools
  * do not need, to other namespaces, to keys that are not namespaced, or to the machine as a whole.
  */
@@ -48,6 +89,7 @@ static const char *const refused[] = {
     "clock_settime",
     "create_module",
     "delete_module",
+    "fanotify_init",
     "finit_module",
     "fsconfig",
     "fsmount",
@@ -124,12 +166,17 @@ static int add_argument_rules(scmp_filter_ctx context)
         r = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
                              SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i], 0));
     }
-    return r;
+    /* It makes sockets of every family, and loads their modules, before it finds that only this one
+     * has pairs. */
+    return r < 0 ? r
+                 : seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1,
+                                    SCMP_A0(SCMP_CMP_EQ, AF_UNIX, 0));
 }
 
 static bool has_argument_rules(int number)
 {
-    return number == SCMP_SYS(clone) || number == SCMP_SYS(clone3) || number == SCMP_SYS(socket);
+    return number == SCMP_SYS(clone) || number == SCMP_SYS(clone3) || number == SCMP_SYS(socket) ||
+           number == SCMP_SYS(socketpair);
 }
 
 /* Everything that libseccomp knows and that is not refused; what it does not know is newer than

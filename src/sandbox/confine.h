@@ -6,6 +6,12 @@
 
 /* Drops every capability that a container does not need from the bounding set. */
 int confine_capabilities(struct sb_err **err);
+/* The kernel counts queued signals, message queues and file watches by user, and a sandbox of an
+ * ordinary user is that user: it gets on only while less than half of each limit is used, so that
+ * it cannot take them all.  The first is for the process that makes the user namespace (its limits
+ * bind all in it), once; the second for the first process in it. */
+void confine_halve_limits(void);
+int confine_halve_watches(struct sb_err **err);
 /* The system call filter as a BPF program in a descriptor's stead: compiled once per supervisor. */
 struct confine_filter;
 int confine_filter_new(struct confine_filter **ret, struct sb_err **err);

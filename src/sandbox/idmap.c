@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/securebits.h>
 #include <pwd.h>
 #include <sched.h>
 #include <signal.h>
@@ -65,8 +66,33 @@ const char *idmap_mode_name(enum idmap_mode mode)
     return names[mode];
 }
 
+/* What the kernel counts by user (watches of files, queued signals, message queues ...) it counts,
+ * of a user namespace, for the one who made it: here an id of the sandbox's own, so that a sandbox
+ * which uses up everything takes nothing from root.  Capabilities stay through the change. */
+static pid_t clone_as_own(const struct idmap *map, pid_t (*fn)(void *arg), void *arg)
+{
+    int before = prctl(PR_GET_SECUREBITS);
+    if (prctl(PR_SET_SECUREBITS, before | SECBIT_NO_SETUID_FIXUP) < 0 ||
+        setresuid((uid_t)-1, map->base, (uid_t)-1) < 0) {
+        return -1;
+    }
+    pid_t pid = fn(arg);
+    if (pid == 0) {
+        return 0; /* in a new user namespace, with all of its capabilities and no secure bits */
+    }
+    int errnum = errno;
+    if (setresuid((uid_t)-1, 0, (uid_t)-1) < 0 || prctl(PR_SET_SECUREBITS, before) < 0) {
+        abort();
+    }
+    errno = errnum;
+    return pid;
+}
+
 pid_t idmap_clone(const struct idmap *map, pid_t (*fn)(void *arg), void *arg)
 {
+    if (map->mode == IDMAP_ROOT) {
+        return clone_as_own(map, fn, arg);
+    }
     /* /proc/PID/uid_map of a process that may not be dumped belongs to root: where we write the map
      * ourselves, the child must be born dumpable. */
     int before = prctl(PR_GET_DUMPABLE);

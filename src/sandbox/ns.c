@@ -87,7 +87,8 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
     }
     r = r < 0 ? r : net_setup(listeners, err);
     if (r == 0 && rootfs->map.mode != IDMAP_ROOT) {
-        r = rootfs_clone_trees(rootfs, err);
+        r = confine_halve_watches(err);
+        r = r < 0 ? r : rootfs_clone_trees(rootfs, err);
     }
     r = r < 0 ? r : rootfs_enter(rootfs, spec->name, err);
     if (r == 0 && sethostname(spec->name, strlen(spec->name)) < 0) {
@@ -204,6 +205,9 @@ int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err *
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) < 0 ||
         pipe2(gate, O_CLOEXEC) < 0) {
         return sb_fail_errno(err, errno, "make the sandbox's channel");
+    }
+    if (spec->rootfs->map.mode != IDMAP_ROOT) {
+        confine_halve_limits();
     }
     struct clone_request request = {.cgroup_fd = cgroup_clone_fd(spec->cgroup), .pidfd = -1};
     sandbox.pid = idmap_clone(&spec->rootfs->map, clone_namespaces, &request);
