@@ -78,6 +78,18 @@ int confine_halve_watches(struct sb_err **err)
                                "/proc/sys/user/max_inotify_watches", err);
 }
 
+int confine_core_dumps(struct sb_err **err)
+{
+    SB_CLEANUP(fd) int fd = open("/proc/sys/kernel/core_pattern", O_RDONLY | O_CLOEXEC);
+    char first;
+    if (fd < 0 || read(fd, &first, 1) != 1 || first != '|') {
+        return 0;
+    }
+    /* For such a program 0 does not count (core(5)), but 1 makes the kernel give up. */
+    const struct rlimit none = {1, 1};
+    return setrlimit(RLIMIT_CORE, &none) < 0 ? sb_fail_errno(err, errno, "limit core dumps") : 0;
+}
+
 /* Calls that are refused although libseccomp knows them: doors to kernel code that an agent's tools
  * do not need, to other namespaces, to keys that are not namespaced, or to the machine as a whole.
  */

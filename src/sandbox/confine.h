@@ -12,6 +12,9 @@ int confine_capabilities(struct sb_err **err);
  * bind all in it), once; the second for the first process in it. */
 void confine_halve_limits(void);
 int confine_halve_watches(struct sb_err **err);
+/* Where the host has crashes handled by a program, which would run as root outside with what the
+ * sandbox dumps, nothing dumps; else a dump is a file in the sandbox, as usual. */
+int confine_core_dumps(struct sb_err **err);
 /* The system call filter as a BPF program in a descriptor's stead: compiled once per supervisor. */
 struct confine_filter;
 int confine_filter_new(struct confine_filter **ret, struct sb_err **err);
