@@ -246,6 +246,22 @@ static int mount_system(const struct rootfs *rootfs)
                : mount_overlay("local", "/usr/local", NEWROOT "/usr/local", local_dirs);
 }
 
+/* Files there are memory.  Where no cgroup counts them as the sandbox's (and the kernel's default
+ * is half of the machine's), at least the size is its share. */
+static int mount_tmpfs(const struct rootfs *rootfs, const char *target, const char *mode,
+                       unsigned share)
+{
+    enum { INODES = 100000 };
+    SB_CLEANUP(free) char *options = NULL;
+    if (rootfs->memory_bytes) {
+        options = sb_xasprintf("mode=%s,nr_inodes=%d,size=%llu", mode, INODES,
+                               (unsigned long long)(rootfs->memory_bytes / share));
+    } else {
+        options = sb_xasprintf("mode=%s", mode);
+    }
+    return mount("sbx", target, "tmpfs", MS_NOSUID | MS_NODEV, options) < 0 ? -errno : 0;
+}
+
 static int bind_device(const char *name)
 {
     SB_CLEANUP(free) char *from = sb_xasprintf("/dev/%s", name);
@@ -258,7 +274,7 @@ static int bind_device(const char *name)
     return mount(from, to, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
 }
 
-static int mount_dev(void)
+static int mount_dev(const struct rootfs *rootfs)
 {
     static const char *const devices[] = {"null", "zero", "full", "random", "urandom", "tty"};
     static const char *const links[][2] = {{"/proc/self/fd", NEWROOT "/dev/fd"},
@@ -286,20 +302,20 @@ static int mount_dev(void)
     }
     if (mount("devpts", NEWROOT "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
               "newinstance,ptmxmode=0666,mode=0620") < 0 ||
-        mount("sbx", NEWROOT "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777") < 0 ||
         mount("mqueue", NEWROOT "/dev/mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) <
             0) {
         return -errno;
     }
-    return 0;
+    return mount_tmpfs(rootfs, NEWROOT "/dev/shm", "1777", 2);
 }
 
-static int mount_proc(void)
+static int mount_proc(const struct rootfs *rootfs)
 {
     /* What shows the host's memory, keys or timers is covered. */
     static const char *const covered[] = {NEWROOT "/proc/kcore", NEWROOT "/proc/keys",
                                           NEWROOT "/proc/timer_list",
                                           NEWROOT "/proc/sysrq-trigger"};
+    (void)rootfs;
     if (mount("proc", NEWROOT "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0) {
         return -errno;
     }
@@ -308,18 +324,28 @@ static int mount_proc(void)
             return -errno;
         }
     }
-    return 0;
+    /* What is the namespaces' own could be changed by root inside, such as how much of the host's
+     * memory its sockets may hold. */
+    const char *sys = NEWROOT "/proc/sys";
+    const unsigned long read_only =
+        MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    return mount(sys, sys, NULL, MS_BIND, NULL) < 0 || mount(NULL, sys, NULL, read_only, NULL) < 0
+               ? -errno
+               : 0;
 }
 
-static int mount_run(void)
+static int mount_run(const struct rootfs *rootfs)
 {
-    if (mount("sbx", NEWROOT "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") < 0 ||
-        mkdir(NEWROOT "/run/lock", 01777) < 0 || mkdir(NEWROOT "/run/secrets", 0755) < 0 ||
+    int r = mount_tmpfs(rootfs, NEWROOT "/run", "0755", 8);
+    if (r < 0) {
+        return r;
+    }
+    if (mkdir(NEWROOT "/run/lock", 01777) < 0 || mkdir(NEWROOT "/run/secrets", 0755) < 0 ||
         mkdir(NEWROOT "/run/user", 0755) < 0) {
         return -errno;
     }
     return mount("sbx", NEWROOT "/run/secrets", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
-                 "mode=0755") < 0
+                 "mode=0755,nr_inodes=1k,size=1m") < 0
                ? -errno
                : 0;
 }
@@ -401,14 +427,14 @@ int rootfs_enter(struct rootfs *rootfs, const char *hostname, struct sb_err **er
     }
     static const struct {
         const char *what;
-        int (*fn)(void);
+        int (*fn)(const struct rootfs *);
     } mounts[] = {{"/dev", mount_dev}, {"/proc", mount_proc}, {"/run", mount_run}};
     r = mount_system(rootfs);
     if (r < 0) {
         return sb_fail_errno(err, -r, "mount the sandbox's root file system");
     }
     for (size_t i = 0; i < SB_ARRAY_LEN(mounts); i++) {
-        r = mounts[i].fn();
+        r = mounts[i].fn(rootfs);
         if (r < 0) {
             return sb_fail_errno(err, -r, "mount the sandbox's %s", mounts[i].what);
         }

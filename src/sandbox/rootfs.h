@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "sandbox/idmap.h"
 
@@ -25,6 +26,7 @@ struct rootfs {
     int template_tree, state_tree, usr_tree, dpkg_tree;
     struct rootfs_workspace workspaces[ROOTFS_WORKSPACES_MAX];
     size_t nworkspaces;
+    uint64_t memory_bytes; /* what the sandbox may use: /dev/shm and /run are parts of it; 0: any */
 };
 
 void rootfs_init(struct rootfs *rootfs);
