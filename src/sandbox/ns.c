@@ -212,6 +212,11 @@ int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err *
     }
     struct clone_request request = {.cgroup_fd = cgroup_clone_fd(spec->cgroup), .pidfd = -1};
     sandbox.pid = idmap_clone(&spec->rootfs->map, clone_namespaces, &request);
+    if (sandbox.pid < 0 && request.cgroup_fd >= 0) {
+        cgroup_give_up_clone(spec->cgroup);
+        request.cgroup_fd = -1;
+        sandbox.pid = idmap_clone(&spec->rootfs->map, clone_namespaces, &request);
+    }
     sandbox.pidfd = request.pidfd;
     if (sandbox.pid == 0) {
         close(channel[0]);

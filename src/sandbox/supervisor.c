@@ -154,11 +154,12 @@ static int start_namespaces(struct supervisor *s, struct sb_err **err)
     if (init_fd < 0) {
         return sb_fail_errno(err, errno, "open '%s'", path);
     }
+    struct limits limits = config_limits(s->config);
     r = prepare_rootfs(s, init_fd, err);
     if (r < 0) {
         return r;
     }
-    struct limits limits = config_limits(s->config);
+    s->rootfs.memory_bytes = limits.memory_bytes;
     SB_CLEANUP(free) char *record = sb_xasprintf("%s/cgroups", s->directory);
     s->cgroup = cgroup_create(s->name, &limits, record);
     struct ns_spec spec = {
@@ -605,6 +606,14 @@ static int start(struct supervisor *s, struct sb_err **err)
     return watch_proxy(s);
 }
 
+/* Tells the starter; while the sandbox is being created, also which of its limits are weak. */
+static void reply_started(const struct supervisor *s)
+{
+    SB_CLEANUP(free) char *note = s->starter_watch ? cgroup_shortfall(s->cgroup) : NULL;
+    SB_CLEANUP(json) json_t *reply = json_pack("{s:b,s:s*}", "ok", 1, "note", note);
+    sb_msg_send(STARTER, reply, NULL, 0, NULL);
+}
+
 static void ignore_signals(void)
 {
     /* A closed terminal or ^C of the command that started us is not ours to obey. */
@@ -631,7 +640,7 @@ int main(int argc, char **argv)
     if (r < 0) {
         reply_error(STARTER, err);
     } else {
-        reply_ok(STARTER, NULL, 0);
+        reply_started(&s);
         if (!s.starter_watch) {
             close(STARTER);
         }
