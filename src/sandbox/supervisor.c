@@ -56,7 +56,7 @@ struct supervisor {
     struct exit_proxy proxy;
     struct publish *publish;
     sb_watch proxy_watch, starter_watch;
-    int log_fd, lock_fd, control_fd;
+    int log_fd, lock_fd, control_fd, template_lock;
     struct client *clients;
     size_t nclients;
 };
@@ -109,21 +109,6 @@ static void add_workspaces(struct supervisor *s)
     }
 }
 
-/* Builds the template when the host's files changed; as real root, or, for an ordinary user, inside
- * a process with the sandbox's ids. */
-static int ensure_template(struct supervisor *s, int init_fd, struct sb_err **err)
-{
-    bool exists;
-    int r = template_path(s->rootfs.map.mode, &s->rootfs.template_path, &exists, err);
-    if (r < 0 || exists) {
-        return r;
-    }
-    if (s->rootfs.map.mode == IDMAP_ROOT) {
-        return template_build(s->rootfs.template_path, init_fd, IDMAP_ROOT, err);
-    }
-    return template_build_as(&s->rootfs.map, s->rootfs.template_path, init_fd, err);
-}
-
 static int prepare_rootfs(struct supervisor *s, int init_fd, struct sb_err **err)
 {
     rootfs_init(&s->rootfs);
@@ -133,7 +118,8 @@ static int prepare_rootfs(struct supervisor *s, int init_fd, struct sb_err **err
     if (mkdir(s->rootfs.state_path, 0755) < 0 && errno != EEXIST) {
         return sb_fail_errno(err, errno, "create '%s'", s->rootfs.state_path);
     }
-    int r = ensure_template(s, init_fd, err);
+    int r =
+        template_take(&s->rootfs.map, init_fd, &s->rootfs.template_path, &s->template_lock, err);
     if (r == 0 && s->rootfs.map.mode == IDMAP_ROOT) {
         uid_t base = s->rootfs.map.base;
         r = lchown(s->rootfs.state_path, base, base) < 0
@@ -633,8 +619,12 @@ int main(int argc, char **argv)
     ignore_signals();
     sb_json_wipe_freed();
     fcntl(STARTER, F_SETFD, FD_CLOEXEC);
-    struct supervisor s = {
-        .name = argv[1], .log_fd = -1, .lock_fd = -1, .control_fd = -1, .proxy.pidfd = -1};
+    struct supervisor s = {.name = argv[1],
+                           .log_fd = -1,
+                           .lock_fd = -1,
+                           .control_fd = -1,
+                           .template_lock = -1,
+                           .proxy.pidfd = -1};
     struct sb_err *err = NULL;
     int r = start(&s, &err);
     if (r < 0) {
