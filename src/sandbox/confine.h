@@ -7,9 +7,10 @@
 /* Drops every capability that a container does not need from the bounding set. */
 int confine_capabilities(struct sb_err **err);
 /* The kernel counts queued signals, message queues and file watches by user, and a sandbox of an
- * ordinary user is that user: it gets on only while less than half of each limit is used, so that
- * it cannot take them all.  The first is for the process that makes the user namespace (its limits
- * bind all in it), once; the second for the first process in it. */
+ * ordinary user is that user.  The first is for the process that makes the user namespace, whose
+ * limits are those of all in it together, and then for the first process in it, for each user id:
+ * so one sandbox leaves half to the user, and a quarter to the next sandbox.  The second, for that
+ * first process, leaves half of the watches. */
 void confine_halve_limits(void);
 int confine_halve_watches(struct sb_err **err);
 /* Where the host has crashes handled by a program, which would run as root outside with what the

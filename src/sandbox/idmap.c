@@ -82,7 +82,7 @@ static pid_t clone_as_own(const struct idmap *map, pid_t (*fn)(void *arg), void 
     }
     int errnum = errno;
     if (setresuid((uid_t)-1, 0, (uid_t)-1) < 0 || prctl(PR_SET_SECUREBITS, before) < 0) {
-        abort();
+        abort(); /* to go on as another would be worse */
     }
     errno = errnum;
     return pid;
@@ -90,20 +90,17 @@ static pid_t clone_as_own(const struct idmap *map, pid_t (*fn)(void *arg), void 
 
 pid_t idmap_clone(const struct idmap *map, pid_t (*fn)(void *arg), void *arg)
 {
-    if (map->mode == IDMAP_ROOT) {
-        return clone_as_own(map, fn, arg);
-    }
+    int dumpable = prctl(PR_GET_DUMPABLE);
     /* /proc/PID/uid_map of a process that may not be dumped belongs to root: where we write the map
      * ourselves, the child must be born dumpable. */
-    int before = prctl(PR_GET_DUMPABLE);
-    bool raise = map->mode == IDMAP_SINGLE && before != 1;
-    if (raise) {
+    if (map->mode == IDMAP_SINGLE) {
         prctl(PR_SET_DUMPABLE, 1);
     }
-    pid_t pid = fn(arg);
+    pid_t pid = map->mode == IDMAP_ROOT ? clone_as_own(map, fn, arg) : fn(arg);
     int errnum = errno;
-    if (raise && pid != 0) {
-        prctl(PR_SET_DUMPABLE, before);
+    if (pid != 0) {
+        /* A change of ids sets it, too (prctl(2)). */
+        prctl(PR_SET_DUMPABLE, dumpable == 1);
     }
     errno = errnum;
     return pid;

@@ -88,6 +88,7 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
     r = r < 0 ? r : net_setup(listeners, err);
     r = r < 0 ? r : confine_core_dumps(err);
     if (r == 0 && rootfs->map.mode != IDMAP_ROOT) {
+        confine_halve_limits();
         r = confine_halve_watches(err);
         r = r < 0 ? r : rootfs_clone_trees(rootfs, err);
     }
