@@ -5,19 +5,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-int sb_open_beneath(int dirfd, const char *path, int flags, mode_t mode)
+int sb_openat2(int dirfd, const char *path, int flags, uint64_t resolve)
 {
-    struct open_how how = {
-        .flags = (uint64_t)(unsigned)(flags | O_CLOEXEC),
-        .mode = (flags & O_CREAT) ? mode : 0,
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-    };
+    struct open_how how = {.flags = (uint64_t)(unsigned)(flags | O_CLOEXEC), .resolve = resolve};
     int fd;
     do {
         /* EAGAIN: a rename raced with the walk (openat2(2)). */
@@ -67,15 +62,12 @@ int sb_read_fd(int fd, struct sb_buf *buf)
     }
 }
 
-int sb_read_file(int dirfd, const char *path, struct sb_buf *buf, struct sb_err **err)
+/* `fd` is a descriptor of `path`, or -errno. */
+static int read_regular(int fd, const char *path, struct sb_buf *buf, struct sb_err **err)
 {
-    SB_CLEANUP(fd) int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (fd < 0) {
-        return sb_fail_errno(err, errno, "open '%s'", path);
-    }
     struct stat st;
-    if (fstat(fd, &st) < 0) {
-        return sb_fail_errno(err, errno, "stat '%s'", path);
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        return sb_fail_errno(err, fd < 0 ? -fd : errno, "open '%s'", path);
     }
     if (!S_ISREG(st.st_mode)) {
         return sb_fail(err, SB_EFAIL, "'%s' is not a regular file", path);
@@ -85,6 +77,21 @@ int sb_read_file(int dirfd, const char *path, struct sb_buf *buf, struct sb_err 
     }
     int r = sb_read_fd(fd, buf);
     return r < 0 ? sb_fail_errno(err, -r, "read '%s'", path) : 0;
+}
+
+enum { READ_FLAGS = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK };
+
+int sb_read_file(int dirfd, const char *path, struct sb_buf *buf, struct sb_err **err)
+{
+    SB_CLEANUP(fd) int fd = openat(dirfd, path, READ_FLAGS);
+    return read_regular(fd < 0 ? -errno : fd, path, buf, err);
+}
+
+int sb_read_plain_file(const char *path, struct sb_buf *buf, struct sb_err **err)
+{
+    SB_CLEANUP(fd) int fd = sb_openat2(AT_FDCWD, path, READ_FLAGS, RESOLVE_NO_SYMLINKS);
+    return fd == -ELOOP ? sb_fail(err, SB_EFAIL, "a part of the path '%s' has become a link", path)
+                        : read_regular(fd, path, buf, err);
 }
 
 int sb_write_all(int fd, const void *data, size_t len)

@@ -278,8 +278,10 @@ static int set_limits(const struct cli_args *args, json_t *config, struct sb_err
     char *end = NULL;
     text = cli_string(args, "cpus");
     double cpus = text ? strtod(text, &end) : 0;
-    if (text && (end == text || *end || !isfinite(cpus) || cpus < 0 || cpus > 4096)) {
-        return sb_fail(err, SB_EUSAGE, "--cpus '%s' is no number of processors", text);
+    /* The kernel gives out processor time by the millisecond in a tenth of a second. */
+    bool too_small = cpus < 0 || (cpus > 0 && cpus < 0.01);
+    if (text && (end == text || *end || !isfinite(cpus) || too_small || cpus > 4096)) {
+        return sb_fail(err, SB_EUSAGE, "--cpus '%s': give a number from 0.01, or 0 for all", text);
     }
     json_object_set_new(config, "cpus", json_real(cpus));
     text = cli_string(args, "pids");

@@ -25,6 +25,7 @@ static const char *const refused[] = {
     "clock_settime",
     "create_module",
     "delete_module",
+    "fanotify_init",
     "finit_module",
     "fsconfig",
     "fsmount",
@@ -101,12 +102,17 @@ static int add_argument_rules(scmp_filter_ctx context)
         r = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
                              SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i], 0));
     }
-    return r;
+    /* It makes sockets of every family, and loads their modules, before it finds that only this one
+     * has pairs. */
+    return r < 0 ? r
+                 : seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1,
+                                    SCMP_A0(SCMP_CMP_EQ, AF_UNIX, 0));
 }
 
 static bool has_argument_rules(int number)
 {
-    return number == SCMP_SYS(clone) || number == SCMP_SYS(clone3) || number == SCMP_SYS(socket);
+    return number == SCMP_SYS(clone) || number == SCMP_SYS(clone3) || number == SCMP_SYS(socket) ||
+           number == SCMP_SYS(socketpair);
 }
 
 /* Everything that libseccomp knows and that is not refused; what it does not know is newer than

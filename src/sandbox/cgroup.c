@@ -9,16 +9,33 @@
 
 #include "base/fs.h"
 
-enum { MAX_GROUPS = 3, PERIOD_US = 100000 };
+#define ROOT "/sys/fs/cgroup"
 
-static const char V1[] = "cgroup v1", V2[] = "cgroup v2";
+enum resource { MEMORY, PROCESSES, PROCESSORS, RESOURCES };
+enum { PERIOD_US = 100000 };
+
+static const struct {
+    const char *controller, *v1_file, *v2_file;
+    const char *shortfall; /* what holds where no group does */
+} resources[RESOURCES] = {
+    [MEMORY] = {"memory", "memory.limit_in_bytes", "memory.max",
+                "memory is limited for each process only"},
+    [PROCESSES] = {"pids", "pids.max", "pids.max", "processes are limited for each user id only"},
+    [PROCESSORS] = {"cpu", "cpu.cfs_quota_us", "cpu.max", "processors are not limited"},
+};
+
+/* A directory that we made. */
+struct group {
+    char *path;
+    unsigned version;
+    int fd; /* v1: its `tasks`; v2: the directory.  For the first process, which has no such path */
+    bool holds[RESOURCES];
+};
 
 struct cgroup {
-    char *paths[MAX_GROUPS]; /* directories that we made */
-    int fds[MAX_GROUPS];     /* v1: the group's `tasks`; v2: the group */
-    size_t npaths;
-    const char *kind;
     struct limits limits;
+    struct group groups[RESOURCES];
+    size_t ngroups;
 };
 
 static bool write_value(const char *dir, const char *file, const char *value)
@@ -35,8 +52,38 @@ static bool write_number(const char *dir, const char *file, uint64_t value)
     return write_value(dir, file, text);
 }
 
-/* Our own group in a hierarchy: the line "N:controllers:/path" of /proc/self/cgroup (cgroups(7)).
- */
+static bool is_asked(const struct cgroup *cgroup, enum resource resource)
+{
+    const bool asked[RESOURCES] = {[MEMORY] = cgroup->limits.memory_bytes > 0,
+                                   [PROCESSES] = cgroup->limits.pids > 0,
+                                   [PROCESSORS] = cgroup->limits.cpus > 0};
+    return asked[resource];
+}
+
+static bool is_held(const struct cgroup *cgroup, enum resource resource)
+{
+    for (size_t i = 0; i < cgroup->ngroups; i++) {
+        if (cgroup->groups[i].holds[resource]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- making groups ---- */
+
+static bool list_has(char *list, const char *word)
+{
+    for (const char *item; (item = strsep(&list, ","));) {
+        if (strcmp(item, word) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Our own group in a hierarchy, without the slash of the top one: from the line
+ * "N:CONTROLLER,...:/PATH" of /proc/self/cgroup (cgroups(7)); v2's has no controllers. */
 static char *own_group(const char *controller)
 {
     SB_CLEANUP(buf) struct sb_buf text;
@@ -47,133 +94,140 @@ static char *own_group(const char *controller)
     char *rest = text.data;
     for (char *line; (line = strsep(&rest, "\n"));) {
         strsep(&line, ":");
-        const char *list = strsep(&line, ":");
-        if (!line || !list) {
-            continue;
-        }
-        if (strcmp(list, controller) == 0) {
-            return sb_xstrdup(line);
+        char *list = strsep(&line, ":");
+        if (line && list && list_has(list, controller)) {
+            return sb_xstrdup(strcmp(line, "/") == 0 ? "" : line);
         }
     }
     return NULL;
 }
 
-/* Makes DIR, which nobody else has; takes the string. */
-static bool make_group(struct cgroup *cgroup, char *dir)
+static void remove_group(struct cgroup *cgroup, size_t i)
 {
-    if (mkdir(dir, 0755) < 0) {
-        free(dir);
-        return false;
-    }
-    cgroup->fds[cgroup->npaths] = -1;
-    cgroup->paths[cgroup->npaths++] = dir;
-    return true;
+    sb_cleanup_fd(&cgroup->groups[i].fd);
+    rmdir(cgroup->groups[i].path);
+    free(cgroup->groups[i].path);
+    cgroup->groups[i] = cgroup->groups[--cgroup->ngroups];
 }
 
-static bool create_v1(struct cgroup *cgroup, const char *name, const char *controller,
-                      const char *probe)
+/* Takes `path`; NULL when it could not be made. */
+static struct group *make_group(struct cgroup *cgroup, char *path, unsigned version)
 {
-    SB_CLEANUP(free) char *own = own_group(controller);
-    if (!own) {
-        return false;
+    if (mkdir(path, 0755) < 0) {
+        free(path);
+        return NULL;
     }
-    SB_CLEANUP(free)
-    char *parent =
-        sb_xasprintf("/sys/fs/cgroup/%s%s", controller, strcmp(own, "/") == 0 ? "" : own);
-    SB_CLEANUP(free) char *file = sb_xasprintf("%s/sbx-%s/%s", parent, name, probe);
-    if (!make_group(cgroup, sb_xasprintf("%s/sbx-%s", parent, name))) {
-        return false;
+    SB_CLEANUP(free) char *tasks = sb_xasprintf("%s/tasks", path);
+    struct group *group = &cgroup->groups[cgroup->ngroups++];
+    *group = (struct group){.path = path, .version = version};
+    group->fd = version == 2 ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+                             : open(tasks, O_WRONLY | O_CLOEXEC);
+    if (group->fd < 0) {
+        remove_group(cgroup, cgroup->ngroups - 1);
+        return NULL;
     }
-    return access(file, W_OK) == 0;
+    return group;
 }
 
-static bool setup_v1(struct cgroup *cgroup, const char *name)
+/* Swap would be memory without a limit. */
+static void limit_swap(const struct group *group, uint64_t memory_bytes)
 {
-    const struct limits *limits = &cgroup->limits;
-    bool any = false;
-    if (limits->memory_bytes && create_v1(cgroup, name, "memory", "memory.limit_in_bytes")) {
-        const char *dir = cgroup->paths[cgroup->npaths - 1];
-        any |= write_number(dir, "memory.limit_in_bytes", limits->memory_bytes);
-        write_number(dir, "memory.memsw.limit_in_bytes", limits->memory_bytes);
+    if (group->version == 2) {
+        write_number(group->path, "memory.swap.max", 0);
+    } else if (!write_number(group->path, "memory.memsw.limit_in_bytes", memory_bytes)) {
+        write_number(group->path, "memory.swappiness", 0);
     }
-    if (limits->pids && create_v1(cgroup, name, "pids", "pids.max")) {
-        any |= write_number(cgroup->paths[cgroup->npaths - 1], "pids.max", limits->pids);
-    }
-    if (limits->cpus > 0 && create_v1(cgroup, name, "cpu", "cpu.cfs_quota_us")) {
-        const char *dir = cgroup->paths[cgroup->npaths - 1];
-        any |= write_number(dir, "cpu.cfs_quota_us", (uint64_t)(limits->cpus * PERIOD_US));
-    }
-    return any;
 }
 
-static bool setup_v2(struct cgroup *cgroup, const char *name)
+/* Sets one limit, and notes whether it holds. */
+static void set_limit(struct group *group, const struct limits *limits, enum resource resource)
+{
+    char value[48];
+    const char *file =
+        group->version == 2 ? resources[resource].v2_file : resources[resource].v1_file;
+    unsigned long long quota = (unsigned long long)(limits->cpus * PERIOD_US);
+    if (resource == PROCESSORS && group->version == 2) {
+        snprintf(value, sizeof(value), "%llu %d", quota, PERIOD_US);
+    } else {
+        const unsigned long long numbers[RESOURCES] = {limits->memory_bytes, limits->pids, quota};
+        snprintf(value, sizeof(value), "%llu", numbers[resource]);
+    }
+    group->holds[resource] = write_value(group->path, file, value);
+    if (resource == MEMORY && group->holds[MEMORY]) {
+        limit_swap(group, limits->memory_bytes);
+    }
+}
+
+/* Where a group for the sandbox can be made: processes live only in leaves (cgroups(7), "no
+ * internal processes"), so beside our own group; for root, at the top. */
+static char *v2_parent(void)
 {
     SB_CLEANUP(free) char *own = own_group("");
-    if (!own || access("/sys/fs/cgroup/cgroup.controllers", F_OK) < 0) {
-        return false;
+    if (!own || access(ROOT "/cgroup.controllers", F_OK) < 0) {
+        return NULL;
     }
-    /* Processes live only in leaves (cgroups(7), "no internal processes"): our group's parent is
-     * where a sibling can be made; as root the hierarchy's top is always one. */
     char *slash = strrchr(own, '/');
-    if (geteuid() == 0 || slash == own) {
+    if (geteuid() == 0) {
         own[0] = '\0';
-    } else {
+    } else if (slash) {
         *slash = '\0';
     }
-    SB_CLEANUP(free) char *parent = sb_xasprintf("/sys/fs/cgroup%s", own);
-    write_value(parent, "cgroup.subtree_control", "+memory +pids +cpu");
-    if (!make_group(cgroup, sb_xasprintf("%s/sbx-%s", parent, name))) {
-        return false;
-    }
-    const char *dir = cgroup->paths[cgroup->npaths - 1];
-    const struct limits *limits = &cgroup->limits;
+    return sb_xasprintf(ROOT "%s", own);
+}
+
+static void set_up_v2(struct cgroup *cgroup, const char *name)
+{
+    SB_CLEANUP(free) char *parent = v2_parent();
+    struct group *group =
+        parent ? make_group(cgroup, sb_xasprintf("%s/sbx-%s", parent, name), 2) : NULL;
     bool any = false;
-    if (limits->memory_bytes) {
-        any |= write_number(dir, "memory.max", limits->memory_bytes);
-        write_number(dir, "memory.swap.max", 0);
-        write_number(dir, "memory.oom.group", 0);
+    for (enum resource i = 0; group && i < RESOURCES; i++) {
+        if (!is_asked(cgroup, i)) {
+            continue;
+        }
+        SB_CLEANUP(free) char *file = sb_xasprintf("%s/%s", group->path, resources[i].v2_file);
+        if (access(file, F_OK) < 0) {
+            /* One at a time: one that is missing would make the kernel refuse all. */
+            SB_CLEANUP(free) char *enable = sb_xasprintf("+%s", resources[i].controller);
+            write_value(parent, "cgroup.subtree_control", enable);
+        }
+        set_limit(group, &cgroup->limits, i);
+        any |= group->holds[i];
     }
-    if (limits->pids) {
-        any |= write_number(dir, "pids.max", limits->pids);
-    }
-    if (limits->cpus > 0) {
-        char quota[48];
-        snprintf(quota, sizeof(quota), "%llu %d", (unsigned long long)(limits->cpus * PERIOD_US),
-                 PERIOD_US);
-        any |= write_value(dir, "cpu.max", quota);
-    }
-    return any;
-}
-
-static void remove_groups(struct cgroup *cgroup)
-{
-    while (cgroup->npaths) {
-        sb_cleanup_fd(&cgroup->fds[--cgroup->npaths]);
-        char *path = cgroup->paths[cgroup->npaths];
-        rmdir(path);
-        free(path);
+    if (group && !any) {
+        remove_group(cgroup, cgroup->ngroups - 1);
     }
 }
 
-/* For the first process, to which the paths mean nothing any more. */
-static bool open_groups(struct cgroup *cgroup, const char *file, int flags)
+static void set_up_v1(struct cgroup *cgroup, const char *name, enum resource resource)
 {
-    for (size_t i = 0; i < cgroup->npaths; i++) {
-        SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", cgroup->paths[i], file);
-        cgroup->fds[i] = open(path, flags | O_CLOEXEC);
-        if (cgroup->fds[i] < 0) {
-            return false;
+    const char *controller = resources[resource].controller;
+    SB_CLEANUP(free) char *own = own_group(controller);
+    if (!own) {
+        return;
+    }
+    SB_CLEANUP(free) char *parent = sb_xasprintf(ROOT "/%s%s", controller, own);
+    if (access(parent, F_OK) < 0) {
+        /* In a container the file system may begin at our own group. */
+        parent[strlen(parent) - strlen(own)] = '\0';
+    }
+    struct group *group = make_group(cgroup, sb_xasprintf("%s/sbx-%s", parent, name), 1);
+    if (group) {
+        set_limit(group, &cgroup->limits, resource);
+        if (!group->holds[resource]) {
+            remove_group(cgroup, cgroup->ngroups - 1);
         }
     }
-    return true;
 }
+
+/* ---- the record ---- */
 
 static void write_record(const struct cgroup *cgroup, const char *record)
 {
     SB_CLEANUP(buf) struct sb_buf text;
     sb_buf_init(&text, 64 * 1024);
-    for (size_t i = 0; i < cgroup->npaths; i++) {
-        sb_buf_printf(&text, "%s\n", cgroup->paths[i]);
+    for (size_t i = 0; i < cgroup->ngroups; i++) {
+        sb_buf_printf(&text, "%s\n", cgroup->groups[i].path);
     }
     sb_write_file_atomic(AT_FDCWD, record, text.data ? text.data : "", text.len, 0600, NULL);
 }
@@ -204,6 +258,8 @@ void cgroup_remove_recorded(const char *record)
     unlink(record);
 }
 
+/* ---- the interface ---- */
+
 struct cgroup *cgroup_create(const char *name, const struct limits *limits, const char *record)
 {
     cgroup_remove_recorded(record);
@@ -212,66 +268,97 @@ struct cgroup *cgroup_create(const char *name, const struct limits *limits, cons
     /* Users and installations have sandboxes of the same name: the process id tells groups apart.
      */
     SB_CLEANUP(free) char *unique = sb_xasprintf("%s-%d", name, getpid());
-    if (setup_v2(cgroup, unique) && open_groups(cgroup, "", O_RDONLY | O_DIRECTORY)) {
-        cgroup->kind = V2;
-    } else {
-        remove_groups(cgroup);
-        if (setup_v1(cgroup, unique) && open_groups(cgroup, "tasks", O_WRONLY)) {
-            cgroup->kind = V1;
-        } else {
-            remove_groups(cgroup);
-            cgroup->kind = "rlimits";
+    set_up_v2(cgroup, unique);
+    for (enum resource i = 0; i < RESOURCES; i++) {
+        if (is_asked(cgroup, i) && !is_held(cgroup, i)) {
+            set_up_v1(cgroup, unique, i);
         }
     }
     write_record(cgroup, record);
     return cgroup;
 }
 
-const char *cgroup_kind(const struct cgroup *cgroup)
-{
-    return cgroup->kind;
-}
-
 int cgroup_clone_fd(const struct cgroup *cgroup)
 {
-    return strcmp(cgroup->kind, V2) == 0 ? cgroup->fds[0] : -1;
-}
-
-static void apply_rlimits(const struct limits *limits)
-{
-    if (limits->pids) {
-        /* Counted per user namespace and uid, so neighbours do not share it. */
-        struct rlimit nproc = {limits->pids, limits->pids};
-        setrlimit(RLIMIT_NPROC, &nproc);
-    }
-    if (limits->memory_bytes) {
-        struct rlimit as = {limits->memory_bytes, limits->memory_bytes};
-        setrlimit(RLIMIT_AS, &as);
-    }
-}
-
-int cgroup_join(const struct cgroup *cgroup, struct sb_err **err)
-{
-    if (cgroup->npaths == 0) {
-        apply_rlimits(&cgroup->limits);
-        return 0;
-    }
-    /* "0" in `tasks` moves the calling thread alone, and so spares the kernel the wait for all
-     * processors that a move of any other process costs (10 ms and more). */
-    for (size_t i = 0; strcmp(cgroup->kind, V1) == 0 && i < cgroup->npaths; i++) {
-        if (write(cgroup->fds[i], "0", 1) != 1) {
-            return sb_fail_errno(err, errno, "put the sandbox into its cgroup '%s'",
-                                 cgroup->paths[i]);
+    for (size_t i = 0; i < cgroup->ngroups; i++) {
+        if (cgroup->groups[i].version == 2) {
+            return cgroup->groups[i].fd;
         }
+    }
+    return -1;
+}
+
+void cgroup_give_up_clone(struct cgroup *cgroup)
+{
+    for (size_t i = 0; i < cgroup->ngroups; i++) {
+        if (cgroup->groups[i].version == 2) {
+            remove_group(cgroup, i);
+            return;
+        }
+    }
+}
+
+/* The weaker limits.  Of memory, what a process can write to counts: address space alone is often
+ * reserved by the gigabyte and never used. */
+static int limit_process(const struct cgroup *cgroup, struct sb_err **err)
+{
+    const struct rlimit data = {cgroup->limits.memory_bytes, cgroup->limits.memory_bytes};
+    const struct rlimit nproc = {cgroup->limits.pids, cgroup->limits.pids};
+    bool memory = is_asked(cgroup, MEMORY) && !is_held(cgroup, MEMORY);
+    /* Counted by user namespace and user id, so neighbours do not share it. */
+    bool processes = is_asked(cgroup, PROCESSES) && !is_held(cgroup, PROCESSES);
+    if ((memory && setrlimit(RLIMIT_DATA, &data) < 0) ||
+        (processes && setrlimit(RLIMIT_NPROC, &nproc) < 0)) {
+        return sb_fail_errno(err, errno, "set the sandbox's resource limits");
     }
     return 0;
 }
 
+int cgroup_join(const struct cgroup *cgroup, struct sb_err **err)
+{
+    /* "0" in `tasks` moves the calling thread alone, and so spares the kernel the wait for all
+     * processors that a move of any other process costs (10 ms and more). */
+    for (size_t i = 0; i < cgroup->ngroups; i++) {
+        const struct group *group = &cgroup->groups[i];
+        if (group->version == 1 && write(group->fd, "0", 1) != 1) {
+            return sb_fail_errno(err, errno, "put the sandbox into its cgroup '%s'", group->path);
+        }
+    }
+    return limit_process(cgroup, err);
+}
+
+const char *cgroup_kind(const struct cgroup *cgroup)
+{
+    static const char *const whole[] = {"rlimits", "cgroup v1", "cgroup v2", "cgroup v1 and v2"};
+    unsigned versions = 0;
+    for (size_t i = 0; i < cgroup->ngroups; i++) {
+        versions |= cgroup->groups[i].version;
+    }
+    for (enum resource i = 0; versions && i < RESOURCES; i++) {
+        if (is_asked(cgroup, i) && !is_held(cgroup, i)) {
+            return "cgroups in part";
+        }
+    }
+    return whole[versions];
+}
+
+char *cgroup_shortfall(const struct cgroup *cgroup)
+{
+    SB_CLEANUP(buf) struct sb_buf text;
+    sb_buf_init(&text, 1024);
+    for (enum resource i = 0; i < RESOURCES; i++) {
+        if (is_asked(cgroup, i) && !is_held(cgroup, i)) {
+            sb_buf_printf(&text, "%s%s", text.len ? ", " : "no usable cgroup, so ",
+                          resources[i].shortfall);
+        }
+    }
+    return text.len ? sb_buf_steal(&text) : NULL;
+}
+
 void cgroup_destroy(struct cgroup *cgroup)
 {
-    if (!cgroup) {
-        return;
+    while (cgroup && cgroup->ngroups) {
+        remove_group(cgroup, cgroup->ngroups - 1);
     }
-    remove_groups(cgroup);
     free(cgroup);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Limits of a sandbox: cgroup v2 where a writable hierarchy has the controllers, else v1, else
- * resource limits of the processes. */
+ * Limits of a sandbox: each by a cgroup (v2, else v1) where one that we may use has the controller,
+ * else by a resource limit, which is weaker: it holds for each process or user id alone. */
 #pragma once
 
 #include <stdint.h>
@@ -18,16 +18,23 @@ struct cgroup;
 
 /* Makes groups for sandbox `name`, and notes their paths in the file `record`, so that whoever
  * comes after a killed supervisor can remove them; removes those that the record names already.
- * Never fails for want of cgroups: cgroup_kind() then says "rlimits". */
+ * Never fails for want of cgroups. */
 struct cgroup *cgroup_create(const char *name, const struct limits *limits, const char *record);
 /* Removes the groups that a killed supervisor left behind, by its record; no record is no work. */
 void cgroup_remove_recorded(const char *record);
-const char *cgroup_kind(const struct cgroup *cgroup); /* "cgroup v2", "cgroup v1", "rlimits" */
 /* The directory to clone the sandbox into (clone3(2), CLONE_INTO_CGROUP); -1: it joins by itself.
  */
 int cgroup_clone_fd(const struct cgroup *cgroup);
+/* That group was refused: an ordinary user may make a group and yet not be let in. */
+void cgroup_give_up_clone(struct cgroup *cgroup);
 /* In the sandbox's first process, while it has one thread and before it runs anything of the
- * sandbox: enters the groups, or sets resource limits where there are none. */
+ * sandbox: enters the groups, and sets resource limits for what none of them holds. */
 int cgroup_join(const struct cgroup *cgroup, struct sb_err **err);
+/* Once the first process is cloned: "cgroup v2", "cgroup v1" or "cgroup v1 and v2" when groups hold
+ * every limit, "rlimits" when they hold none, "cgroups in part" else. */
+const char *cgroup_kind(const struct cgroup *cgroup);
+/* Then, too: what the user must know of limits that no group holds, or NULL; the caller frees it.
+ */
+char *cgroup_shortfall(const struct cgroup *cgroup);
 /* Removes the groups (empty by now) and frees. */
 void cgroup_destroy(struct cgroup *cgroup);

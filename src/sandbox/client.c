@@ -168,14 +168,19 @@ int sandbox_start(const char *name, bool *ret_started, struct sb_err **err)
         return 0;
     }
     SB_CLEANUP(fd) int starter = -1;
+    SB_CLEANUP(msg) struct sb_msg reply = {0};
     int r = spawn_supervisor(name, &starter, err);
-    r = r < 0 ? r : read_reply(starter, NULL, err);
+    r = r < 0 ? r : read_reply(starter, &reply, err);
     if (r < 0) {
         sb_wrap(err, r, "cannot start sandbox '%s'", name);
         if (err && *err) {
             (*err)->code = SB_ESTART;
         }
         return SB_ESTART;
+    }
+    const char *note = sb_json_str(reply.json, "note");
+    if (note) {
+        fprintf(stderr, "note: %s (LIMITS in sbx(1))\n", note);
     }
     starter_fd = sb_steal_fd(&starter);
     *ret_started = true;
@@ -334,11 +339,11 @@ static int list_one(const char *name, void *arg, struct sb_err **err)
     const char *workspace = sb_json_str(config, "workspace");
     const char *created = sb_json_str(config, "created");
     json_t *ports = json_object_get(status, "ports");
-    json_array_append_new(arg, json_pack("{s:s,s:s,s:s,s:s,s:o,s:s}", "name", name, "agent",
-                                         agent ? agent : "?", "status", word, "workspace",
-                                         workspace ? workspace : "", "ports",
-                                         ports ? json_incref(ports) : json_array(), "created",
-                                         created ? created : ""));
+    json_array_append_new(
+        arg, json_pack("{s:s,s:s,s:s,s:s,s:o,s:s,s:s*}", "name", name, "agent", agent ? agent : "?",
+                       "status", word, "workspace", workspace ? workspace : "", "ports",
+                       ports ? json_incref(ports) : json_array(), "created", created ? created : "",
+                       "limits", sb_json_str(status, "limits")));
     return 0;
 }
 

@@ -2,10 +2,13 @@
 #include "sandbox/confine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <stdbool.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
+#include "base/fs.h"
 #include "filter/load.h"
 #include "filter/sandbox_calls.inc"
 #include "filter/sandbox_requests.inc"
@@ -28,6 +31,56 @@ int confine_capabilities(struct sb_err **err)
         }
     }
     return 0;
+}
+
+void confine_halve_limits(void)
+{
+    static const __rlimit_resource_t counted[] = {RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE};
+    for (size_t i = 0; i < SB_ARRAY_LEN(counted); i++) {
+        struct rlimit limit;
+        if (getrlimit(counted[i], &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+            limit.rlim_cur = limit.rlim_max = limit.rlim_cur / 2;
+            setrlimit(counted[i], &limit);
+        }
+    }
+}
+
+/* /proc/sys/user is the user namespace's own, /proc/sys/fs the machine's (namespaces(7)). */
+static int halve_watch(const char *machines, const char *ours, struct sb_err **err)
+{
+    SB_CLEANUP(buf) struct sb_buf text;
+    sb_buf_init(&text, 64);
+    if (sb_read_file(AT_FDCWD, machines, &text, NULL) < 0) {
+        return 0; /* a kernel without inotify */
+    }
+    char half[24];
+    snprintf(half, sizeof(half), "%lu", strtoul(text.data, NULL, 10) / 2);
+    SB_CLEANUP(fd) int fd = open(ours, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, half, strlen(half)) < 0) {
+        return sb_fail_errno(err, errno, "write '%s'", ours);
+    }
+    return 0;
+}
+
+int confine_halve_watches(struct sb_err **err)
+{
+    int r = halve_watch("/proc/sys/fs/inotify/max_user_instances",
+                        "/proc/sys/user/max_inotify_instances", err);
+    return r < 0 ? r
+                 : halve_watch("/proc/sys/fs/inotify/max_user_watches",
+                               "/proc/sys/user/max_inotify_watches", err);
+}
+
+int confine_core_dumps(struct sb_err **err)
+{
+    SB_CLEANUP(fd) int fd = open("/proc/sys/kernel/core_pattern", O_RDONLY | O_CLOEXEC);
+    char first;
+    if (fd < 0 || read(fd, &first, 1) != 1 || first != '|') {
+        return 0;
+    }
+    /* For such a program 0 does not count (core(5)), but 1 makes the kernel give up. */
+    const struct rlimit none = {1, 1};
+    return setrlimit(RLIMIT_CORE, &none) < 0 ? sb_fail_errno(err, errno, "limit core dumps") : 0;
 }
 
 int confine_calls(struct sb_err **err)

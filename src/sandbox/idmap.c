@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/securebits.h>
 #include <pwd.h>
 #include <sched.h>
 #include <signal.h>
@@ -65,19 +66,41 @@ const char *idmap_mode_name(enum idmap_mode mode)
     return names[mode];
 }
 
-pid_t idmap_clone(const struct idmap *map, pid_t (*fn)(void *arg), void *arg)
+/* What the kernel counts by user (watches of files, queued signals, message queues ...) it counts,
+ * of a user namespace, for the one who made it: here an id of the sandbox's own, so that a sandbox
+ * which uses up everything takes nothing from root.  Capabilities stay through the change. */
+static pid_t clone_as_own(const struct idmap *map, pid_t (*fn)(void *arg), void *arg)
 {
-    /* /proc/PID/uid_map of a process that may not be dumped belongs to root: where we write the map
-     * ourselves, the child must be born dumpable. */
-    int before = prctl(PR_GET_DUMPABLE);
-    bool raise = map->mode == IDMAP_SINGLE && before != 1;
-    if (raise) {
-        prctl(PR_SET_DUMPABLE, 1);
+    int before = prctl(PR_GET_SECUREBITS);
+    if (prctl(PR_SET_SECUREBITS, before | SECBIT_NO_SETUID_FIXUP) < 0 ||
+        setresuid((uid_t)-1, map->base, (uid_t)-1) < 0) {
+        return -1;
     }
     pid_t pid = fn(arg);
+    if (pid == 0) {
+        return 0; /* in a new user namespace, with all of its capabilities and no secure bits */
+    }
     int errnum = errno;
-    if (raise && pid != 0) {
-        prctl(PR_SET_DUMPABLE, before);
+    if (setresuid((uid_t)-1, 0, (uid_t)-1) < 0 || prctl(PR_SET_SECUREBITS, before) < 0) {
+        abort(); /* to go on as another would be worse */
+    }
+    errno = errnum;
+    return pid;
+}
+
+pid_t idmap_clone(const struct idmap *map, pid_t (*fn)(void *arg), void *arg)
+{
+    int dumpable = prctl(PR_GET_DUMPABLE);
+    /* /proc/PID/uid_map of a process that may not be dumped belongs to root: where we write the map
+     * ourselves, the child must be born dumpable. */
+    if (map->mode == IDMAP_SINGLE) {
+        prctl(PR_SET_DUMPABLE, 1);
+    }
+    pid_t pid = map->mode == IDMAP_ROOT ? clone_as_own(map, fn, arg) : fn(arg);
+    int errnum = errno;
+    if (pid != 0) {
+        /* A change of ids sets it, too (prctl(2)). */
+        prctl(PR_SET_DUMPABLE, dumpable == 1);
     }
     errno = errnum;
     return pid;

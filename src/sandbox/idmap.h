@@ -42,5 +42,6 @@ int idmap_remove_tree(const struct idmap *map, const char *path, struct sb_err *
 /* Runs `fn` in a child process that has the sandbox's ids, root where there is one; 0 when it
  * returned 0. */
 int idmap_run_as(const struct idmap *map, int (*fn)(void *arg), void *arg, struct sb_err **err);
-/* Calls `fn`, which clones into a new user namespace, so that idmap_write can write its map. */
+/* Calls `fn`, which clones into a new user namespace, so that idmap_write can write its map, and so
+ * that a sandbox which root makes uses up no limits of root's. */
 pid_t idmap_clone(const struct idmap *map, pid_t (*fn)(void *arg), void *arg);

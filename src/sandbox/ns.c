@@ -86,8 +86,11 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
         r = sb_fail_errno(err, errno, "make the mount namespace private");
     }
     r = r < 0 ? r : net_setup(listeners, err);
+    r = r < 0 ? r : confine_core_dumps(err);
     if (r == 0 && rootfs->map.mode != IDMAP_ROOT) {
-        r = rootfs_clone_trees(rootfs, err);
+        confine_halve_limits();
+        r = confine_halve_watches(err);
+        r = r < 0 ? r : rootfs_clone_trees(rootfs, err);
     }
     r = r < 0 ? r : rootfs_enter(rootfs, spec->name, err);
     if (r == 0 && sethostname(spec->name, strlen(spec->name)) < 0) {
@@ -203,8 +206,16 @@ int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err *
         pipe2(gate, O_CLOEXEC) < 0) {
         return sb_fail_errno(err, errno, "make the sandbox's channel");
     }
+    if (spec->rootfs->map.mode != IDMAP_ROOT) {
+        confine_halve_limits();
+    }
     struct clone_request request = {.cgroup_fd = cgroup_clone_fd(spec->cgroup), .pidfd = -1};
     sandbox.pid = idmap_clone(&spec->rootfs->map, clone_namespaces, &request);
+    if (sandbox.pid < 0 && request.cgroup_fd >= 0) {
+        cgroup_give_up_clone(spec->cgroup);
+        request.cgroup_fd = -1;
+        sandbox.pid = idmap_clone(&spec->rootfs->map, clone_namespaces, &request);
+    }
     sandbox.pidfd = request.pidfd;
     if (sandbox.pid == 0) {
         close(channel[0]);

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/mount.h>
@@ -41,17 +42,12 @@ void rootfs_done(struct rootfs *rootfs)
     }
     free(rootfs->template_path);
     free(rootfs->state_path);
+    struct idmap map = rootfs->map;
     rootfs_init(rootfs);
+    rootfs->map = map;
 }
 
 /* ---- trees ---- */
-
-static int open_tree_fd(const char *path, unsigned flags)
-{
-    int fd = (int)syscall(SYS_open_tree, AT_FDCWD, path,
-                          OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_NO_AUTOMOUNT | flags);
-    return fd < 0 ? -errno : fd;
-}
 
 static int set_attr(int tree, unsigned flags, uint64_t set, int userns)
 {
@@ -61,16 +57,19 @@ static int set_attr(int tree, unsigned flags, uint64_t set, int userns)
                : 0;
 }
 
-/* A detached clone of the tree at `path`, seen through `userns` when that is not -1. */
-static int clone_tree(const char *path, uint64_t attrs, int userns, int *ret_tree,
+/* A detached clone of the mount at the directory `dir`, which is called `path` in messages, seen
+ * through `userns` when that is not -1. */
+static int clone_tree(int dir, const char *path, uint64_t attrs, int userns, int *ret_tree,
                       struct sb_err **err)
 {
     /* An ordinary user may not take a mount apart from what is mounted on it (mount_namespaces(7)).
      */
     unsigned recursive = userns < 0 ? AT_RECURSIVE : 0;
-    SB_CLEANUP(fd) int tree = open_tree_fd(path, recursive);
+    SB_CLEANUP(fd)
+    int tree = (int)syscall(SYS_open_tree, dir, "",
+                            OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | recursive);
     if (tree < 0) {
-        return sb_fail_errno(err, -tree, "clone the mount of '%s'", path);
+        return sb_fail_errno(err, errno, "clone the mount of '%s'", path);
     }
     if (userns >= 0) {
         int r = set_attr(tree, 0, MOUNT_ATTR_IDMAP, userns);
@@ -89,15 +88,41 @@ static int clone_tree(const char *path, uint64_t attrs, int userns, int *ret_tre
     return 0;
 }
 
+static int clone_layer(const char *path, uint64_t attrs, int userns, int *ret_tree,
+                       struct sb_err **err)
+{
+    SB_CLEANUP(fd) int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return dir < 0 ? sb_fail_errno(err, errno, "open '%s'", path)
+                   : clone_tree(dir, path, attrs, userns, ret_tree, err);
+}
+
+/* The path had no link when the sandbox was made.  One workspace may lie in another, so that a part
+ * of its path is the sandbox's to change: a link there would lead to any place of the host. */
+static int open_workspace(const char *path, struct sb_err **err)
+{
+    int dir = sb_openat2(AT_FDCWD, path, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+    if (dir == -ELOOP) {
+        sb_fail(err, SB_ESTART, "workspace '%s': a part of its path has become a link", path);
+        sb_hint(err, "put the directory back in its place, or remove the sandbox and create it "
+                     "anew with the path that it has now");
+        return SB_ESTART;
+    }
+    return dir < 0 ? sb_fail_errno(err, -dir, "workspace '%s'", path) : dir;
+}
+
 static int clone_workspace(const struct rootfs *rootfs, struct rootfs_workspace *workspace,
                            struct sb_err **err)
 {
+    SB_CLEANUP(fd) int dir = open_workspace(workspace->path, err);
     SB_CLEANUP(fd) int userns = -1;
     struct stat st;
-    if (stat(workspace->path, &st) < 0) {
-        return sb_fail_errno(err, errno, "workspace '%s'", workspace->path);
+    if (dir < 0) {
+        return dir;
     }
     if (rootfs->map.mode == IDMAP_ROOT) {
+        if (fstat(dir, &st) < 0) {
+            return sb_fail_errno(err, errno, "workspace '%s'", workspace->path);
+        }
         userns = idmap_workspace_userns(&rootfs->map, st.st_uid, st.st_gid, err);
         if (userns < 0) {
             return userns;
@@ -105,29 +130,30 @@ static int clone_workspace(const struct rootfs *rootfs, struct rootfs_workspace 
     }
     uint64_t attrs = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
     attrs |= workspace->read_only ? MOUNT_ATTR_RDONLY : 0;
-    return clone_tree(workspace->path, attrs, userns, &workspace->tree, err);
+    return clone_tree(dir, workspace->path, attrs, userns, &workspace->tree, err);
 }
 
+/* Everything but the sandbox's own layers is read-only also where root could write: an overlay only
+ * reads what lies below it, and nothing of the host may be changed by way of these mounts. */
 int rootfs_clone_trees(struct rootfs *rootfs, struct sb_err **err)
 {
     SB_CLEANUP(fd) int userns = -1;
-    bool root = rootfs->map.mode == IDMAP_ROOT;
-    if (root) {
+    if (rootfs->map.mode == IDMAP_ROOT) {
         userns = idmap_system_userns(&rootfs->map, err);
         if (userns < 0) {
             return userns;
         }
     }
-    int r = clone_tree(rootfs->template_path, 0, userns, &rootfs->template_tree, err);
+    int r =
+        clone_layer(rootfs->template_path, MOUNT_ATTR_RDONLY, userns, &rootfs->template_tree, err);
     if (r == 0) {
-        r = clone_tree(rootfs->state_path, 0, -1, &rootfs->state_tree, err);
+        r = clone_layer(rootfs->state_path, 0, -1, &rootfs->state_tree, err);
     }
     if (r == 0) {
-        r = clone_tree("/usr", root ? 0 : MOUNT_ATTR_RDONLY, userns, &rootfs->usr_tree, err);
+        r = clone_layer("/usr", MOUNT_ATTR_RDONLY, userns, &rootfs->usr_tree, err);
     }
     if (r == 0 && access("/var/lib/dpkg", F_OK) == 0) {
-        r = clone_tree("/var/lib/dpkg", root ? 0 : MOUNT_ATTR_RDONLY, userns, &rootfs->dpkg_tree,
-                       err);
+        r = clone_layer("/var/lib/dpkg", MOUNT_ATTR_RDONLY, userns, &rootfs->dpkg_tree, err);
     }
     for (size_t i = 0; r == 0 && i < rootfs->nworkspaces; i++) {
         r = clone_workspace(rootfs, &rootfs->workspaces[i], err);
@@ -135,10 +161,15 @@ int rootfs_clone_trees(struct rootfs *rootfs, struct sb_err **err)
     return r;
 }
 
-static int attach(int tree, const char *path)
+/* Mounts a tree, and closes it: a path inside may name a descriptor of ours (/proc/self/fd). */
+static int attach(int *tree, int dir, const char *path)
 {
-    return syscall(SYS_move_mount, tree, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) < 0 ? -errno
-                                                                                          : 0;
+    unsigned flags = MOVE_MOUNT_F_EMPTY_PATH | (*path ? 0 : MOVE_MOUNT_T_EMPTY_PATH);
+    if (syscall(SYS_move_mount, *tree, "", dir, path, flags) < 0) {
+        return -errno;
+    }
+    close(sb_steal_fd(tree));
+    return 0;
 }
 
 /* ---- the staged root ---- */
@@ -148,23 +179,22 @@ static int make_dir(const char *path, mode_t mode)
     return mkdir(path, mode) < 0 && errno != EEXIST ? -errno : 0;
 }
 
-static int stage_layers(const struct rootfs *rootfs)
+static int stage_layers(struct rootfs *rootfs)
 {
-    static const struct {
+    const struct {
         const char *path;
-        size_t offset;
-    } layers[] = {{STAGE "/template", offsetof(struct rootfs, template_tree)},
-                  {STAGE "/state", offsetof(struct rootfs, state_tree)},
-                  {STAGE "/usr", offsetof(struct rootfs, usr_tree)},
-                  {STAGE "/dpkg", offsetof(struct rootfs, dpkg_tree)}};
+        int *tree;
+    } layers[] = {{STAGE "/template", &rootfs->template_tree},
+                  {STAGE "/state", &rootfs->state_tree},
+                  {STAGE "/usr", &rootfs->usr_tree},
+                  {STAGE "/dpkg", &rootfs->dpkg_tree}};
     if (mount("sbx", STAGE, "tmpfs", 0, "mode=0755,size=1m") < 0) {
         return -errno;
     }
     for (size_t i = 0; i < SB_ARRAY_LEN(layers); i++) {
-        const int *tree = (const int *)(const void *)((const char *)rootfs + layers[i].offset);
         int r = make_dir(layers[i].path, 0755);
-        if (r == 0 && *tree >= 0) {
-            r = attach(*tree, layers[i].path);
+        if (r == 0 && *layers[i].tree >= 0) {
+            r = attach(layers[i].tree, AT_FDCWD, layers[i].path);
         }
         if (r < 0) {
             return r;
@@ -216,6 +246,22 @@ static int mount_system(const struct rootfs *rootfs)
                : mount_overlay("local", "/usr/local", NEWROOT "/usr/local", local_dirs);
 }
 
+/* Files there are memory.  Where no cgroup counts them as the sandbox's (and the kernel's default
+ * is half of the machine's), at least the size is its share. */
+static int mount_tmpfs(const struct rootfs *rootfs, const char *target, const char *mode,
+                       unsigned share)
+{
+    enum { INODES = 100000 };
+    SB_CLEANUP(free) char *options = NULL;
+    if (rootfs->memory_bytes) {
+        options = sb_xasprintf("mode=%s,nr_inodes=%d,size=%llu", mode, INODES,
+                               (unsigned long long)(rootfs->memory_bytes / share));
+    } else {
+        options = sb_xasprintf("mode=%s", mode);
+    }
+    return mount("sbx", target, "tmpfs", MS_NOSUID | MS_NODEV, options) < 0 ? -errno : 0;
+}
+
 static int bind_device(const char *name)
 {
     SB_CLEANUP(free) char *from = sb_xasprintf("/dev/%s", name);
@@ -228,7 +274,7 @@ static int bind_device(const char *name)
     return mount(from, to, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
 }
 
-static int mount_dev(void)
+static int mount_dev(const struct rootfs *rootfs)
 {
     static const char *const devices[] = {"null", "zero", "full", "random", "urandom", "tty"};
     static const char *const links[][2] = {{"/proc/self/fd", NEWROOT "/dev/fd"},
@@ -256,20 +302,20 @@ static int mount_dev(void)
     }
     if (mount("devpts", NEWROOT "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
               "newinstance,ptmxmode=0666,mode=0620") < 0 ||
-        mount("sbx", NEWROOT "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777") < 0 ||
         mount("mqueue", NEWROOT "/dev/mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) <
             0) {
         return -errno;
     }
-    return 0;
+    return mount_tmpfs(rootfs, NEWROOT "/dev/shm", "1777", 2);
 }
 
-static int mount_proc(void)
+static int mount_proc(const struct rootfs *rootfs)
 {
     /* What shows the host's memory, keys or timers is covered. */
     static const char *const covered[] = {NEWROOT "/proc/kcore", NEWROOT "/proc/keys",
                                           NEWROOT "/proc/timer_list",
                                           NEWROOT "/proc/sysrq-trigger"};
+    (void)rootfs;
     if (mount("proc", NEWROOT "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0) {
         return -errno;
     }
@@ -278,30 +324,70 @@ static int mount_proc(void)
             return -errno;
         }
     }
-    return 0;
-}
-
-static int mount_run(void)
-{
-    if (mount("sbx", NEWROOT "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") < 0 ||
-        mkdir(NEWROOT "/run/lock", 01777) < 0 || mkdir(NEWROOT "/run/secrets", 0755) < 0 ||
-        mkdir(NEWROOT "/run/user", 0755) < 0) {
-        return -errno;
-    }
-    return mount("sbx", NEWROOT "/run/secrets", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
-                 "mode=0755") < 0
+    /* What is the namespaces' own could be changed by root inside, such as how much of the host's
+     * memory its sockets may hold. */
+    const char *sys = NEWROOT "/proc/sys";
+    const unsigned long read_only =
+        MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    return mount(sys, sys, NULL, MS_BIND, NULL) < 0 || mount(NULL, sys, NULL, read_only, NULL) < 0
                ? -errno
                : 0;
 }
 
-/* Files of the sandbox's past may be links by now: only ever touched after the move into the root.
- */
-static int mount_workspaces(const struct rootfs *rootfs, struct sb_err **err)
+static int mount_run(const struct rootfs *rootfs)
+{
+    int r = mount_tmpfs(rootfs, NEWROOT "/run", "0755", 8);
+    if (r < 0) {
+        return r;
+    }
+    if (mkdir(NEWROOT "/run/lock", 01777) < 0 || mkdir(NEWROOT "/run/secrets", 0755) < 0 ||
+        mkdir(NEWROOT "/run/user", 0755) < 0) {
+        return -errno;
+    }
+    return mount("sbx", NEWROOT "/run/secrets", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
+                 "mode=0755,nr_inodes=1k,size=1m") < 0
+               ? -errno
+               : 0;
+}
+
+/* What lies in the sandbox's root was its own to change: paths there are walked only after the move
+ * into it, so that every link ends inside, and never through a magic link, which could end at a
+ * descriptor that we still have. */
+static int open_inside(int dir, const char *path)
+{
+    return sb_openat2(dir, path, O_PATH | O_DIRECTORY, RESOLVE_NO_MAGICLINKS);
+}
+
+/* A descriptor of the directory at the absolute `path`; missing ones are made. */
+static int make_inside(const char *path)
+{
+    SB_CLEANUP(fd) int dir = open_inside(AT_FDCWD, path);
+    if (dir != -ENOENT) {
+        return sb_steal_fd(&dir);
+    }
+    SB_CLEANUP(free) char *copy = sb_xstrdup(path);
+    char *rest = copy;
+    dir = open_inside(AT_FDCWD, "/");
+    for (const char *name; dir >= 0 && (name = strsep(&rest, "/"));) {
+        if (!*name) {
+            continue;
+        }
+        if (mkdirat(dir, name, 0755) < 0 && errno != EEXIST) {
+            return -errno;
+        }
+        int next = open_inside(dir, name);
+        close(dir);
+        dir = next;
+    }
+    return sb_steal_fd(&dir);
+}
+
+static int mount_workspaces(struct rootfs *rootfs, struct sb_err **err)
 {
     for (size_t i = 0; i < rootfs->nworkspaces; i++) {
-        const struct rootfs_workspace *workspace = &rootfs->workspaces[i];
-        int r = sb_mkdir_p(AT_FDCWD, workspace->path, 0755);
-        r = r < 0 ? r : attach(workspace->tree, workspace->path);
+        struct rootfs_workspace *workspace = &rootfs->workspaces[i];
+        SB_CLEANUP(fd) int dir = make_inside(workspace->path);
+        int r = dir < 0 ? dir : attach(&workspace->tree, dir, "");
         if (r < 0) {
             return sb_fail_errno(err, -r, "mount the workspace '%s'", workspace->path);
         }
@@ -314,9 +400,12 @@ static int write_names(const char *hostname)
     SB_CLEANUP(free) char *line = sb_xasprintf("%s\n", hostname);
     SB_CLEANUP(free)
     char *hosts = sb_xasprintf("127.0.0.1 localhost %s\n::1 localhost ip6-localhost\n", hostname);
-    int r = sb_write_file_atomic(AT_FDCWD, "/etc/hostname", line, strlen(line), 0644, NULL);
-    return r < 0 ? r
-                 : sb_write_file_atomic(AT_FDCWD, "/etc/hosts", hosts, strlen(hosts), 0644, NULL);
+    SB_CLEANUP(fd) int etc = open_inside(AT_FDCWD, "/etc");
+    if (etc < 0) {
+        return etc;
+    }
+    int r = sb_write_file_atomic(etc, "hostname", line, strlen(line), 0644, NULL);
+    return r < 0 ? r : sb_write_file_atomic(etc, "hosts", hosts, strlen(hosts), 0644, NULL);
 }
 
 static int move_into(void)
@@ -338,14 +427,14 @@ int rootfs_enter(struct rootfs *rootfs, const char *hostname, struct sb_err **er
     }
     static const struct {
         const char *what;
-        int (*fn)(void);
+        int (*fn)(const struct rootfs *);
     } mounts[] = {{"/dev", mount_dev}, {"/proc", mount_proc}, {"/run", mount_run}};
     r = mount_system(rootfs);
     if (r < 0) {
         return sb_fail_errno(err, -r, "mount the sandbox's root file system");
     }
     for (size_t i = 0; i < SB_ARRAY_LEN(mounts); i++) {
-        r = mounts[i].fn();
+        r = mounts[i].fn(rootfs);
         if (r < 0) {
             return sb_fail_errno(err, -r, "mount the sandbox's %s", mounts[i].what);
         }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "sandbox/idmap.h"
 
@@ -25,9 +26,11 @@ struct rootfs {
     int template_tree, state_tree, usr_tree, dpkg_tree;
     struct rootfs_workspace workspaces[ROOTFS_WORKSPACES_MAX];
     size_t nworkspaces;
+    uint64_t memory_bytes; /* what the sandbox may use: /dev/shm and /run are parts of it; 0: any */
 };
 
 void rootfs_init(struct rootfs *rootfs);
+/* Closes and frees all but the map. */
 void rootfs_done(struct rootfs *rootfs);
 /* Clones every tree (in root mode: ID-mapped). */
 int rootfs_clone_trees(struct rootfs *rootfs, struct sb_err **err);

@@ -127,7 +127,9 @@ static int write_host_file(struct runner *runner, const json_t *step, struct sb_
     const char *path = sb_json_str(step, "path");
     SB_CLEANUP(buf) struct sb_buf data;
     sb_buf_init(&data, FILE_MAX);
-    int r = sb_read_file(AT_FDCWD, sb_json_str(step, "host_path"), &data, err);
+    /* The kit may lie in the workspace, where its own install commands could have put a link in the
+     * place of the file since the kit was read. */
+    int r = sb_read_plain_file(sb_json_str(step, "host_path"), &data, err);
     return r < 0 ? r
                  : sandbox_write_file(runner->name, path, data.data, data.len,
                                       (unsigned)sb_json_int(step, "mode", 0644), 1000, false, err);

@@ -58,7 +58,7 @@ struct supervisor {
     struct publish *publish;
     sb_watch proxy_watch, starter_watch;
     struct log_keeper log;
-    int lock_fd, control_fd;
+    int lock_fd, control_fd, template_lock;
     struct client *clients;
     size_t nclients;
 };
@@ -100,21 +100,6 @@ static void add_workspaces(struct supervisor *s)
     }
 }
 
-/* Builds the template when the host's files changed; as real root, or, for an ordinary user, inside
- * a process with the sandbox's ids. */
-static int ensure_template(struct supervisor *s, int init_fd, struct sb_err **err)
-{
-    bool exists;
-    int r = template_path(s->rootfs.map.mode, &s->rootfs.template_path, &exists, err);
-    if (r < 0 || exists) {
-        return r;
-    }
-    if (s->rootfs.map.mode == IDMAP_ROOT) {
-        return template_build(s->rootfs.template_path, init_fd, IDMAP_ROOT, err);
-    }
-    return template_build_as(&s->rootfs.map, s->rootfs.template_path, init_fd, err);
-}
-
 static int prepare_rootfs(struct supervisor *s, int init_fd, struct sb_err **err)
 {
     rootfs_init(&s->rootfs);
@@ -124,7 +109,8 @@ static int prepare_rootfs(struct supervisor *s, int init_fd, struct sb_err **err
     if (mkdir(s->rootfs.state_path, 0755) < 0 && errno != EEXIST) {
         return sb_fail_errno(err, errno, "create '%s'", s->rootfs.state_path);
     }
-    int r = ensure_template(s, init_fd, err);
+    int r =
+        template_take(&s->rootfs.map, init_fd, &s->rootfs.template_path, &s->template_lock, err);
     if (r == 0 && s->rootfs.map.mode == IDMAP_ROOT) {
         uid_t base = s->rootfs.map.base;
         r = lchown(s->rootfs.state_path, base, base) < 0
@@ -145,16 +131,20 @@ static int start_namespaces(struct supervisor *s, struct sb_err **err)
     if (init_fd < 0) {
         return sb_fail_errno(err, errno, "open '%s'", path);
     }
+    struct limits limits = config_limits(s->config);
     r = prepare_rootfs(s, init_fd, err);
     if (r < 0) {
         return r;
     }
-    struct limits limits = config_limits(s->config);
+    s->rootfs.memory_bytes = limits.memory_bytes;
     SB_CLEANUP(free) char *record = sb_xasprintf("%s/cgroups", s->directory);
     s->cgroup = cgroup_create(s->name, &limits, record);
     struct ns_spec spec = {
         .name = s->name, .rootfs = &s->rootfs, .cgroup = s->cgroup, .init_fd = init_fd};
-    return ns_start(&spec, &s->ns, err);
+    r = ns_start(&spec, &s->ns, err);
+    /* The sandbox has its mounts: ours would keep the host's file systems busy. */
+    rootfs_done(&s->rootfs);
+    return r;
 }
 
 /* ---- the exit ---- */
@@ -607,6 +597,14 @@ static int start(struct supervisor *s, struct sb_err **err)
     return watch_proxy(s);
 }
 
+/* Tells the starter; while the sandbox is being created, also which of its limits are weak. */
+static void reply_started(const struct supervisor *s)
+{
+    SB_CLEANUP(free) char *note = s->starter_watch ? cgroup_shortfall(s->cgroup) : NULL;
+    SB_CLEANUP(json) json_t *reply = json_pack("{s:b,s:s*}", "ok", 1, "note", note);
+    sb_msg_send(STARTER, reply, NULL, 0, NULL);
+}
+
 static void ignore_signals(void)
 {
     /* A closed terminal or ^C of the command that started us is not ours to obey. */
@@ -626,13 +624,14 @@ int main(int argc, char **argv)
     ignore_signals();
     sb_json_wipe_freed();
     fcntl(STARTER, F_SETFD, FD_CLOEXEC);
-    struct supervisor s = {.name = argv[1], .lock_fd = -1, .control_fd = -1, .proxy.pidfd = -1};
+    struct supervisor s = {
+        .name = argv[1], .lock_fd = -1, .control_fd = -1, .template_lock = -1, .proxy.pidfd = -1};
     struct sb_err *err = NULL;
     int r = start(&s, &err);
     if (r < 0) {
         reply_error(STARTER, err);
     } else {
-        reply_ok(STARTER, NULL, 0);
+        reply_started(&s);
         if (!s.starter_watch) {
             close(STARTER);
         }

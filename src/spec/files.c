@@ -2,8 +2,9 @@
  * The files that a kit brings: files/home and files/workspace, walked in sorted order.
  *
  * A link is followed when what it finally points at lies in the kit's directory; a link out of it
- * is refused, so that a kit cannot copy the user's own files into a sandbox.  The kit's directory
- * is the user's: it is not changed by a sandbox while it is read. */
+ * is refused, so that a kit cannot copy the user's own files into a sandbox.  The path that is kept
+ * has no link in it; whoever opens it later refuses links (sb_read_plain_file), since a kit in the
+ * workspace can be changed by the sandbox. */
 #include <dirent.h>
 #include <errno.h>
 #include <sys/stat.h>

@@ -5,9 +5,11 @@ SBX_BUILD names the build directory (default: build).  Nothing here is a mock; w
 and the machine lacks is skipped by `need_*`, which says so on the terminal even under -q.
 """
 
+import contextlib
 import json
 import os
 import pathlib
+import pwd
 import shutil
 import subprocess
 import sys
@@ -24,31 +26,39 @@ BUILD = (ROOT / os.environ.get("SBX_BUILD", "build")).resolve()
 SKIPPED = []
 
 
-@pytest.fixture(scope="session")
-def bindir(tmp_path_factory):
-    """All programs in one directory, as after an installation: sbx finds its helpers there."""
-    directory = tmp_path_factory.mktemp("bin")
+def copy_programs(directory):
     directory.chmod(0o755)
     for name in ("sbx", "sbx-supervisor", "sbx-proxy", "sbx-init"):
         for built in BUILD.rglob(name):
             if built.is_file() and os.access(built, os.X_OK):
                 shutil.copy2(built, directory / name)
     assert (directory / "sbx").exists(), f"sbx is not built below {BUILD}: run make first"
+
+
+@pytest.fixture(scope="session")
+def bindir(tmp_path_factory):
+    """All programs in one directory, as after an installation: sbx finds its helpers there."""
+    directory = tmp_path_factory.mktemp("bin")
+    copy_programs(directory)
     return directory
 
 
 class Sbx:
-    """Runs sbx; calling it returns a CompletedProcess with text output."""
+    """Runs sbx; calling it returns a CompletedProcess with text output.
 
-    def __init__(self, binary, home):
+    `command` is how to run it: words to begin with, for another user's sbx.
+    """
+
+    def __init__(self, binary, home, command=()):
         self.binary = str(binary)
+        self.command = [*command, self.binary]
         self.home = home
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("SBX_", "XDG_"))}
         self.env.update(SBX_HOME=str(home), NO_COLOR="1", LC_ALL="C.UTF-8")
 
     def __call__(self, *words, code=None, input=None, env=None, cwd=None, timeout=60):
         done = subprocess.run(
-            [self.binary, *map(str, words)], input="" if input is None else input,
+            [*self.command, *map(str, words)], input="" if input is None else input,
             capture_output=True, text=True, errors="replace",
             env={**self.env, **(env or {})}, cwd=cwd, timeout=timeout, check=False)
         if code is not None:
@@ -73,6 +83,86 @@ def sbx(bindir):
     yield run
     run("rm", "--all", "--force")
     shutil.rmtree(home, ignore_errors=True)
+
+
+class Caller(Sbx):
+    """sbx as one kind of caller has it, with a workspace of his own.
+
+    mode   "root", "range" (an ordinary user with subordinate ids) or "single" (one without)
+    """
+
+    def __init__(self, mode, entry, place):
+        as_user = [] if mode == "root" else [
+            "setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--init-groups"]
+        super().__init__(place / "bin" / "sbx", place / "home", as_user)
+        self.mode, self.entry, self.place = mode, entry, place
+        self.work = place / "work"
+        self.env["HOME"] = entry.pw_dir
+
+    def own(self, path):
+        """Gives a file or directory to the caller."""
+        os.chown(path, self.entry.pw_uid, self.entry.pw_gid)
+        return path
+
+    def inside(self, script, user="1000", code=0, name="box", **options):
+        return self("exec", "-u", user, name, "--", "sh", "-c", script, code=code, **options)
+
+    def run(self, *words, **options):
+        """A command of the host's, as the caller."""
+        return subprocess.run([*self.command[:-1], *map(str, words)], capture_output=True,
+                              text=True, timeout=60, check=True, env=self.env, **options)
+
+
+@contextlib.contextmanager
+def make_user(mode):
+    name = f"sbxt{os.getpid()}{mode[0]}"
+    system = ["-r"] if mode == "single" else []
+    subprocess.run(["useradd", *system, "-m", name], check=True, timeout=30)
+    try:
+        ranges = pathlib.Path("/etc/subuid").read_text("utf-8").splitlines()
+        if any(line.startswith(f"{name}:") for line in ranges) != (mode == "range"):
+            skip_loudly("useradd gives other subordinate ids here than the test needs")
+        yield pwd.getpwnam(name)
+    finally:
+        subprocess.run(["userdel", "-r", name], check=False, capture_output=True, timeout=30)
+
+
+@contextlib.contextmanager
+def make_caller(mode):
+    need_root()
+    if mode != "root":
+        need_program("useradd")
+    if mode == "range":
+        need_program("newuidmap")
+    with contextlib.ExitStack() as stack:
+        entry = pwd.getpwuid(0) if mode == "root" else stack.enter_context(make_user(mode))
+        place = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sbx-c-")))
+        place.chmod(0o755)
+        one = Caller(mode, entry, place)
+        for directory in (place / "bin", one.home, one.work):
+            directory.mkdir()
+        copy_programs(place / "bin")
+        one.own(one.home).chmod(0o700)
+        one.own(one.work)
+        need_sandboxes(one)
+        try:
+            yield one
+        finally:
+            one("rm", "--all", "--force")
+
+
+@pytest.fixture(params=("root", "range", "single"))
+def caller(request):
+    with make_caller(request.param) as one:
+        yield one
+
+
+@pytest.fixture(scope="module", params=("root", "range", "single"))
+def box(request):
+    """A caller with a running sandbox "box", for all tests of a module that leave no trace."""
+    with make_caller(request.param) as one:
+        one.ok("create", "--name", "box", "shell", one.work)
+        yield one
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The root file system of a sandbox that root made, and the template below it."""
 
+import os
 import shutil
 import subprocess
 
-from conftest import need_root, need_sandboxes
+import pytest
+from conftest import make_caller, need_root, need_sandboxes
 
 
 def test_changes_of_the_system_stay_inside(sbx, sandbox):
@@ -19,7 +21,7 @@ def test_first_starts_at_once_leave_one_template(sbx, workspace):
     starts = [subprocess.Popen([sbx.binary, "create", "--name", f"b{i}", "shell", str(workspace)],
                                env=sbx.env, stdout=subprocess.DEVNULL) for i in range(4)]
     assert [start.wait(timeout=60) for start in starts] == [0] * 4
-    assert len(list((sbx.home / "state" / "templates").iterdir())) == 1
+    assert len(templates_of(sbx)) == 1
 
 
 def test_the_templates_sudo_is_of_no_use_on_the_host(sbx, sandbox):
@@ -28,3 +30,57 @@ def test_the_templates_sudo_is_of_no_use_on_the_host(sbx, sandbox):
     assert templates.stat().st_mode & 0o077 == 0
     done = subprocess.run([sudo, "id"], capture_output=True, text=True, timeout=10, check=False)
     assert done.returncode == 1 and "outside" in done.stderr
+
+
+def templates_of(sbx):
+    return {path.name for path in (sbx.home / "state" / "templates").glob("host-*")}
+
+
+def make_it_stale(caller):
+    """The template has a copy of sbx-init: another one makes it stale, like a change of /etc."""
+    os.utime(caller.place / "bin" / "sbx-init")
+
+
+@pytest.mark.parametrize("mode", ("root", "range", "single"))
+def test_stale_templates_go_when_no_sandbox_runs_on_them(mode):
+    with make_caller(mode) as one:
+        one.ok("create", "--name", "first", "shell", one.work)
+        old = templates_of(one)
+        make_it_stale(one)
+        one.ok("create", "--name", "second", "shell", one.work)
+        assert old < templates_of(one) and len(templates_of(one)) == 2, "the first runs on the old"
+        assert one.ok("exec", "first", "--", "cat", "/etc/hostname") == "first\n"
+        middle = templates_of(one) - old
+        one.ok("stop", "first")
+        make_it_stale(one)
+        one.ok("start", "first")
+        assert len(templates_of(one)) == 2 and middle < templates_of(one)
+        one.ok("stop", "first", "second")
+        # An interrupted build and an interrupted removal.
+        for name in ("host-x.new", "host-y.old"):
+            rest = one.home / "state" / "templates" / name
+            rest.mkdir()
+            one.own(rest)
+        make_it_stale(one)
+        one.ok("start", "first", "second")
+        assert len(templates_of(one)) == 1
+        for name in ("first", "second"):
+            assert one.ok("exec", name, "--", "cat", "/etc/hostname") == f"{name}\n"
+
+
+def test_starts_while_templates_change():
+    """Whoever removes an old template never takes one away that another is about to use."""
+    with make_caller("root") as one:
+        for i in range(4):
+            one.ok("create", "--name", f"b{i}", "shell", one.work)
+        for _ in range(5):
+            one.ok("stop", *(f"b{i}" for i in range(4)))
+            starts = []
+            for i in range(4):
+                make_it_stale(one)
+                starts.append(subprocess.Popen([one.binary, "start", f"b{i}"], env=one.env,
+                                               stdout=subprocess.DEVNULL))
+            assert [start.wait(timeout=60) for start in starts] == [0] * 4
+        for i in range(4):
+            assert one.ok("exec", f"b{i}", "--", "sh", "-c", "ls /etc/os-release; id -un"
+                          ) == "/etc/os-release\nagent\n"

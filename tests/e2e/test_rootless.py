@@ -2,83 +2,92 @@
 """Sandboxes of ordinary users: with a range of subordinate ids, and with only their own id."""
 
 import os
-import pathlib
-import pwd
-import shutil
-import subprocess
-import tempfile
 
 import pytest
-from conftest import need_program, need_root, skip_loudly
+from conftest import make_caller
 
 
-class User:
-    """A user of the test's own, who runs the programs from a directory that everyone may read."""
-
-    def __init__(self, name, binary):
-        self.entry = pwd.getpwnam(name)
-        self.binary = binary
-        self.work = pathlib.Path(self.entry.pw_dir) / "work"
-        self.home = pathlib.Path(self.entry.pw_dir) / "sbx"
-
-    def __call__(self, *words, check=True):
-        done = subprocess.run(
-            ["setpriv", f"--reuid={self.entry.pw_uid}", f"--regid={self.entry.pw_gid}",
-             "--init-groups", self.binary, *map(str, words)],
-            cwd=self.work, capture_output=True, text=True, timeout=60, check=False,
-            stdin=subprocess.DEVNULL,
-            env={"PATH": os.environ["PATH"], "HOME": self.entry.pw_dir,
-                 "SBX_HOME": str(self.home)})
-        assert not check or done.returncode == 0, (words, done.stdout, done.stderr)
-        return done
-
-    def inside(self, script, check=True):
-        return self("exec", "box", "--", "sh", "-c", script, check=check)
+@pytest.fixture(params=("range", "single"))
+def user(request):
+    with make_caller(request.param) as one:
+        yield one
 
 
-@pytest.fixture(params=["range", "single"])
-def user(request, bindir):
-    need_root()
-    need_program("useradd")
-    if request.param == "range":
-        need_program("newuidmap")
-    name = f"sbxt{os.getpid()}{request.param[0]}"
-    programs = pathlib.Path(tempfile.mkdtemp(prefix="sbx-b-"))
-    system = ["-r"] if request.param == "single" else []
-    subprocess.run(["useradd", *system, "-m", name], check=True, timeout=30)
-    try:
-        has_range = any(line.startswith(f"{name}:")
-                        for line in pathlib.Path("/etc/subuid").read_text("utf-8").splitlines())
-        if has_range != (request.param == "range"):
-            skip_loudly("useradd gives other subordinate ids here than the test needs")
-        programs.chmod(0o755)
-        for program in bindir.iterdir():
-            shutil.copy2(program, programs)
-        person = User(name, programs / "sbx")
-        person.mode = request.param
-        person.work.mkdir()
-        os.chown(person.work, person.entry.pw_uid, person.entry.pw_gid)
-        yield person
-        person("rm", "--all", "--force", check=False)
-    finally:
-        subprocess.run(["userdel", "-r", name], check=False, capture_output=True, timeout=30)
-        shutil.rmtree(programs, ignore_errors=True)
-
-
-def test_an_ordinary_user_has_a_working_sandbox(user):
-    created = user("create", "--name", "box", "shell", ".")
-    assert ("only one user id" in created.stderr) == (user.mode == "single")
-    assert user.inside("id -u").stdout == "1000\n"
-    user.inside("echo kept > ~/kept; echo mine > made; test $(stat -c %u made) = 1000")
-    assert (user.work / "made").stat().st_uid == user.entry.pw_uid
-    assert user.inside("touch /usr/made", check=False).returncode != 0
-    sudo = user.inside("sudo sh -c 'touch /usr/local/made /opt/made && id -u'", check=False)
+def test_what_is_limited_is_said(user):
+    said = user("create", "--name", "box", "shell", user.work, code=0).stderr
+    assert ("only one user id" in said) == (user.mode == "single")
+    sudo = user.inside("sudo id -u", code=0 if user.mode == "range" else 1)
     if user.mode == "range":
-        assert sudo.stdout == "0\n"
+        assert sudo.stdout == "0\n" and user.inside("id -u", user="0").stdout == "0\n"
     else:
         assert "single user id" in sudo.stderr and "uidmap" in sudo.stderr
-        user.inside("touch /usr/local/made /opt/made")
-    user("stop", "box")
-    assert user.inside("cat ~/kept; ls /opt/made").stdout == "kept\n/opt/made\n"
-    user("rm", "--force", "box")
+
+
+def test_workspace_files_have_one_owner_seen_from_both_sides(user):
+    (user.own(user.work)).chmod(0o755)
+    theirs = user.work / "theirs"
+    theirs.write_text("of the host\n", encoding="utf-8")
+    user.own(theirs).chmod(0o600)
+    user.ok("create", "--name", "box", "shell", user.work)
+    assert user.inside("cat theirs; stat -c '%U %G %a' theirs; echo mine > mine; mkdir -p d/e"
+                       ).stdout == "of the host\nagent agent 600\n"
+    for name in ("mine", "d", "d/e"):
+        made = (user.work / name).stat()
+        assert (made.st_uid, made.st_gid) == (user.entry.pw_uid, user.entry.pw_gid), name
+    user.run("rm", "-r", user.work / "d", user.work / "mine")
+    if user.mode == "range":
+        user.inside("echo x > roots", user="0")
+        made = (user.work / "roots").stat()
+        assert made.st_uid not in (0, user.entry.pw_uid), "root inside is somebody outside"
+        user.inside("rm -f roots")
+
+
+def test_writable_places_and_persistence(user):
+    user.ok("create", "--name", "box", "shell", user.work)
+    assert user.inside("id -u").stdout == "1000\n"
+    places = "/home/agent/kept /usr/local/bin/kept /opt/kept /etc/kept /var/lib/kept"
+    become = "" if user.mode == "single" else "sudo "
+    user.inside(f"{become}sh -c 'echo kept | tee {places} > /dev/null'")
+    for refused in ("/usr/made", "/usr/bin/made", "/var/lib/dpkg/made"):
+        assert user("exec", "box", "--", "sh", "-c", f"{become}touch {refused}").returncode != 0
+    user.ok("stop", "box")
+    assert user.json("ls")[0]["status"] == "stopped"
+    user.ok("start", "box")
+    assert user.inside(f"cat {places}").stdout == "kept\n" * 5
+    assert not os.path.exists("/opt/kept") and not os.path.exists("/usr/local/bin/kept")
+
+
+def test_read_only_paths(user):
+    books = user.place / "books"
+    books.mkdir()
+    user.own(books)
+    (books / "page").write_text("text\n", encoding="utf-8")
+    user.own(books / "page")
+    user.ok("create", "--name", "box", "shell", user.work, f"{books}:ro")
+    users = ("1000", "0") if user.mode == "range" else ("1000",)
+    for who in users:
+        assert user.inside(f"cat {books}/page", user=who).stdout == "text\n"
+        for attack in (f"touch {books}/new", f"echo x > {books}/page", f"rm {books}/page",
+                       f"chmod 777 {books}", f"mv {books}/page {books}/q",
+                       f"mount -o remount,rw {books}"):
+            assert user("exec", "-u", who, "box", "--", "sh", "-c", attack).returncode != 0
+    assert os.listdir(books) == ["page"]
+
+
+def test_rm_removes_what_other_ids_left(user):
+    user.ok("create", "--name", "box", "shell", user.work)
+    user.inside("mkdir -p ~/a/b && touch ~/a/b/c && chmod 0 ~/a/b ~/a")
+    if user.mode == "range":
+        user.inside("mkdir -p /opt/x/y && touch /opt/x/y/z && chown -R 4321:4321 /opt/x &&"
+                    " chmod 700 /opt/x && cp /bin/true /opt/suid && chmod 4755 /opt/suid", user="0")
+    user.ok("rm", "--force", "box")
     assert not list((user.home / "state" / "sandboxes").iterdir())
+    assert not list((user.home / "run").iterdir())
+    user.ok("create", "--name", "box", "shell", user.work)
+
+
+def test_two_users_do_not_meet(user):
+    """The state of one is closed to another, who is only one more ordinary user of the host."""
+    user.ok("create", "--name", "box", "shell", user.work)
+    for part in ("state", "config", "run"):
+        assert (user.home / part).stat().st_mode & 0o077 == 0
