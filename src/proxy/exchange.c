@@ -147,7 +147,7 @@ static const char *read_place(struct exchange *x, const struct door *door,
                              &judgement->port, NULL) < 0) {
         return "the host is not a valid name or address";
     }
-    proxy_map_alias(&judgement->host);
+    host_map_alias(&judgement->host);
     return NULL;
 }
 
