@@ -238,11 +238,10 @@ static bool known_equal(const void *entry, const void *wanted)
 /* Takes path and exceptions out of the rule. */
 static struct node *node_new(struct rule *rule, const char *origin, const char *id)
 {
-    SB_CLEANUP(free) char *text = rule_format(rule);
-    size_t n = strlen(text) + 1;
+    size_t n = strlen(rule->text) + 1;
     struct node *node = sb_xcalloc(1, sizeof(*node) + n);
-    memcpy(node->text, text, n);
-    policy_rule_id(text, origin, node->id);
+    memcpy(node->text, rule->text, n);
+    policy_rule_id(rule->text, origin, node->id);
     if (id) {
         snprintf(node->id, sizeof(node->id), "%s", id);
     }
@@ -279,7 +278,7 @@ int policy_canonical_line(const char *line, char **ret, struct sb_err **err)
     if (r < 0) {
         return r;
     }
-    *ret = rule_format(&rule);
+    *ret = sb_steal(&rule.text);
     return 0;
 }
 

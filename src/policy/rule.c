@@ -13,6 +13,7 @@ void rule_done(struct rule *rule)
 {
     free(rule->path);
     free(rule->except);
+    free(rule->text);
     *rule = (struct rule){0};
 }
 
@@ -24,6 +25,42 @@ uint16_t rule_method_bit(const char *method, size_t n)
         i++;
     }
     return (uint16_t)(1U << i);
+}
+
+/* ---- rule to text ---- */
+
+void rule_format_methods(uint16_t bits, char ret[RULE_METHODS_TEXT_MAX])
+{
+    char *out = ret;
+    for (size_t i = 0; bits != RULE_METHODS_ANY && i < SB_ARRAY_LEN(methods); i++) {
+        if (bits & 1U << i) {
+            out = stpcpy(stpcpy(out, out > ret ? "," : ""), methods[i]);
+        }
+    }
+    if (bits == RULE_METHODS_ANY) {
+        stpcpy(ret, "ANY");
+    }
+}
+
+static char *format_rule(const struct rule *rule)
+{
+    char pattern[PATTERN_TEXT_MAX], names[RULE_METHODS_TEXT_MAX];
+    struct sb_buf out;
+    sb_buf_init(&out, (RULE_LINE_MAX + 1) * PATTERN_TEXT_MAX);
+    pattern_format(&rule->pattern, pattern);
+    sb_buf_printf(&out, "%s %s", rule->allow ? "allow" : "deny", pattern);
+    if (rule->methods) {
+        rule_format_methods(rule->methods, names);
+        sb_buf_printf(&out, " method %s", names);
+    }
+    if (rule->path && !path_glob_is_all(rule->path)) {
+        sb_buf_printf(&out, " path %s", rule->path);
+    }
+    for (size_t i = 0; i < rule->nexcept; i++) {
+        pattern_format(&rule->except[i], pattern);
+        sb_buf_printf(&out, "%s %s", i ? "" : " except", pattern);
+    }
+    return sb_buf_steal(&out);
 }
 
 /* ---- text to rule ---- */
@@ -270,47 +307,11 @@ int rule_parse(const char *line, struct rule *ret, struct sb_err **err)
         return r;
     }
     /* A-labels are longer than the letters that they stand for. */
-    SB_CLEANUP(free) char *text = rule_format(&rule);
-    if (strlen(text) > RULE_LINE_MAX) {
+    rule.text = format_rule(&rule);
+    if (strlen(rule.text) > RULE_LINE_MAX) {
         return refuse_length(err);
     }
     *ret = rule;
     rule = (struct rule){0};
     return 0;
-}
-
-/* ---- rule to text ---- */
-
-void rule_format_methods(uint16_t bits, char ret[RULE_METHODS_TEXT_MAX])
-{
-    char *out = ret;
-    for (size_t i = 0; bits != RULE_METHODS_ANY && i < SB_ARRAY_LEN(methods); i++) {
-        if (bits & 1U << i) {
-            out = stpcpy(stpcpy(out, out > ret ? "," : ""), methods[i]);
-        }
-    }
-    if (bits == RULE_METHODS_ANY) {
-        stpcpy(ret, "ANY");
-    }
-}
-
-char *rule_format(const struct rule *rule)
-{
-    char pattern[PATTERN_TEXT_MAX], names[RULE_METHODS_TEXT_MAX];
-    struct sb_buf out;
-    sb_buf_init(&out, (RULE_LINE_MAX + 1) * PATTERN_TEXT_MAX);
-    pattern_format(&rule->pattern, pattern);
-    sb_buf_printf(&out, "%s %s", rule->allow ? "allow" : "deny", pattern);
-    if (rule->methods) {
-        rule_format_methods(rule->methods, names);
-        sb_buf_printf(&out, " method %s", names);
-    }
-    if (rule->path && !path_glob_is_all(rule->path)) {
-        sb_buf_printf(&out, " path %s", rule->path);
-    }
-    for (size_t i = 0; i < rule->nexcept; i++) {
-        pattern_format(&rule->except[i], pattern);
-        sb_buf_printf(&out, "%s %s", i ? "" : " except", pattern);
-    }
-    return sb_buf_steal(&out);
 }

@@ -19,6 +19,7 @@ struct rule {
     char *path; /* owned glob; NULL in a network rule */
     struct pattern *except;
     size_t nexcept;
+    char *text; /* owned: the canonical line, at most RULE_LINE_MAX bytes */
 };
 
 void rule_done(struct rule *rule);
@@ -28,9 +29,6 @@ static inline void sb_cleanup_rule(struct rule *rule)
 }
 /* Errors carry a place in `line` and an excerpt; `ret` is to be released after a success only. */
 int rule_parse(const char *line, struct rule *ret, struct sb_err **err);
-/* The canonical text, at most RULE_LINE_MAX bytes for every rule that rule_parse() accepts; the
- * caller frees. */
-char *rule_format(const struct rule *rule);
 /* "GET,HEAD" or "ANY"; `ret` holds RULE_METHODS_TEXT_MAX bytes. */
 enum { RULE_METHODS_TEXT_MAX = 64 };
 void rule_format_methods(uint16_t methods, char ret[RULE_METHODS_TEXT_MAX]);
