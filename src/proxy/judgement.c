@@ -75,12 +75,54 @@ void judge_done(struct proxy *proxy, struct judgement *judgement)
     record_done(&judgement->record);
 }
 
+/* Frameworks take the method from these fields: a rule that looks at methods would be told a lie. */
+static bool overrides_method(const struct http_head *head)
+{
+    static const char *const names[] = {"x-http-method-override", "x-http-method",
+                                        "x-method-override"};
+    for (size_t i = 0; i < SB_ARRAY_LEN(names); i++) {
+        const struct http_field *field = http_find(head, names[i]);
+        if (field && !(field->value_len == head->method_len &&
+                       strncasecmp(field->value, head->method, head->method_len) == 0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Behind an upgrade no requests are seen; a WebSocket is what its one request asked for. */
+static bool upgrades_blindly(const struct http_head *head)
+{
+    return head->protocol_len && !http_text_is(head->protocol, head->protocol_len, "websocket");
+}
+
+const char *judge_hidden(const struct proxy *proxy, const struct judgement *judgement,
+                         const struct http_head *head)
+{
+    bool overrides = overrides_method(head);
+    if (!overrides && !upgrades_blindly(head)) {
+        return NULL;
+    }
+    if (!policy_needs_request(proxy->config->policy, &judgement->host, judgement->port)) {
+        return NULL;
+    }
+    return overrides ? "method-override" : "uninspectable";
+}
+
 /* Never a rule that would change nothing. */
 static char *advise(const struct proxy *proxy, const struct judgement *judgement,
                     const char *reason)
 {
     const struct record *record = &judgement->record;
     const char *sandbox = proxy->config->sandbox;
+    if (reason && strcmp(reason, "method-override") == 0) {
+        return sb_xstrdup("Rules for this host look at methods, and a header of the request names "
+                          "another one than its own\n");
+    }
+    if (reason && strcmp(reason, "uninspectable") == 0) {
+        return sb_xstrdup("Rules for this host look at requests, and behind an upgrade to anything "
+                          "but WebSocket none could be seen\n");
+    }
     if (reason && strcmp(reason, "address") == 0) {
         return sb_xasprintf("It leads to an address of this host or of a private network, which a "
                             "wildcard, a preset or a kit cannot open.\n"

@@ -79,10 +79,12 @@ def test_patterns_let_through_what_they_say(shared, origin, rule, allowed):
 
 @pytest.mark.parametrize("name", [
     "BAD.example", "bad.example.", "BaD.ExAmPlE.", "bad\u3002example", "bad\uff0eexample",
-    "b\u200bad.example", "b\u00adad.example", "\uff42ad.example", "bad.ex\u0430mple", "bad.example:80",
+    "b\u200bad.example", "b\u00adad.example", "\uff42ad.example", "bad.ex\u0430mple",
+    "bad.example:80",
     "BAD.EXAMPLE.:80", "bad%2eexample", "b%61d.example", "good.example@bad.example",
     "bad.example\\", "bad.example\t", "bad.example%00", "bad.example\0", "bad..example",
-    "[bad.example]", "bad.example%20", "xn--bad.example", "bad.example/", "bad.example?", "bad.example#",
+    "[bad.example]", "bad.example%20", "xn--bad.example", "bad.example/", "bad.example?",
+    "bad.example#",
     "good.example,bad.example", "good.example bad.example"])
 def test_no_spelling_gets_around_a_deny_rule(shared, origin, name):
     """The origin answers for every name: what is let through would be seen."""
@@ -108,7 +110,8 @@ def test_spellings_of_one_name_are_one_name(shared, origin):
 
 EVASIONS = ["/secret", "/secret/", "/secret/x", "/SECRET/x", "/%73ecret", "/./secret", "//secret",
             "/a/../secret", "/a/%2e%2e/secret", "/a/..%2fsecret", "/%2e/secret", "/secret%2fx",
-            "/secret;a=b/x", "/a/..;/secret", "/secret\\x", "/a\\..\\secret", "/secret%00", "/%252e%252e/secret",
+            "/secret;a=b/x", "/a/..;/secret", "/secret\\x", "/a\\..\\secret", "/secret%00",
+            "/%252e%252e/secret",
             "/secret?x", "/secret/..%c0%af", "/secret%09", "/a%2f..%2fsecret"]
 
 
@@ -232,9 +235,58 @@ def test_host_and_sni_inside_an_opened_tunnel_must_agree(tls):
     tls.configure("allow api.example method GET", "allow other.example")
     assert tls.curl("-H", "Host: other.example", "https://api.example/").stdout == "403"
     assert tls.proxy.records()[-1]["reason"] == "host-mismatch"
-    refused = tls.curl("--connect-to", "other.example:443:api.example:443", "https://other.example/")
+    refused = tls.curl("--connect-to", "other.example:443:api.example:443",
+                       "https://other.example/")
     assert refused.stdout == "000"
     assert tls.proxy.records()[-1]["reason"] == "sni-mismatch"
+
+
+def client_hello(name):
+    """The bytes of a ClientHello, as one TLS record."""
+    out = ssl.MemoryBIO()
+    context = ssl.create_default_context()
+    context.check_hostname = name is not None
+    try:
+        context.wrap_bio(ssl.MemoryBIO(), out, server_hostname=name).do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    return out.read()
+
+
+def in_small_records(hello, size):
+    body = hello[5:]
+    return b"".join(b"\x16\x03\x01" + struct.pack(">H", len(body[i:i + size])) + body[i:i + size]
+                    for i in range(0, len(body), size))
+
+
+@pytest.mark.parametrize("name,size,opened", [
+    ("api.example", None, True), ("API.example", None, True), ("api.example", 7, True),
+    ("other.example", None, False), ("other.example", 1, False), (None, None, False),
+    (None, 3, False)])
+def test_hello_is_read_however_it_comes(tls, name, size, opened):
+    """Opened: a ServerHello comes back; refused: an alert, or nothing."""
+    tls.configure("allow api.example method GET")
+    hello = client_hello(name)
+    data = hello if size is None else in_small_records(hello, size)
+    s, _ = connect(tls.proxy, "api.example:443")
+    with s:
+        for at in range(0, len(data), 100):
+            s.sendall(data[at:at + 100])
+        answer = s.recv(1000)
+    assert answer[:1] == b"\x16" if opened else answer[:1] in (b"", b"\x15"), answer
+
+
+@pytest.mark.parametrize("protocol,code", [
+    ("HTTP/2.0", 403), ("TLS/1.2", 403), ("websocket, x", 403), ("x", 403), ("websocket", 200)])
+def test_no_upgrade_hides_requests(shared, origin, protocol, code):
+    """(The origin upgrades to nothing: the request itself is what is answered.)"""
+    pins = {"a.example": f"127.0.0.1:{origin}"}
+    shared.configure(["allow a.example method GET path /ok"], pins=pins)
+    head = f"GET http://a.example/ok HTTP/1.1\r\nHost: a.example\r\nUpgrade: {protocol}\r\n"
+    raw = (head + "Connection: Upgrade, close\r\n\r\n").encode()
+    assert status(send(shared, raw)) == code
+    shared.configure(["allow a.example"], pins=pins)
+    assert status(send(shared, raw)) == 200
 
 
 def test_a_tunnel_ends_when_a_rule_wants_to_see_inside(tls):
@@ -249,8 +301,8 @@ def test_a_tunnel_ends_when_a_rule_wants_to_see_inside(tls):
 
 def test_names_are_answered_for_rules_about_requests(shared):
     from test_proxy import dns_query
-    shared.configure(["allow a.example:8443 method GET path /x", "allow b.example:9", "deny b.example:1-9",
-                      "allow **.c.example", "deny d.c.example"])
+    shared.configure(["allow a.example:8443 method GET path /x", "allow b.example:9",
+                      "deny b.example:1-9", "allow **.c.example", "deny d.c.example"])
     assert dns_query(shared, "a.example")[3] & 15 == 0
     assert dns_query(shared, "b.example")[3] & 15 == 3
     assert dns_query(shared, "e.c.example")[3] & 15 == 0
@@ -506,7 +558,8 @@ def test_nothing_denied_passes_during_reloads(shared, origin):
                 + ["allow *.example:8080", "allow **.deny1.example method GET"][:v]
                 for v in range(3)]
     wrong, before = [], len(shared.records(0))
-    asking = [threading.Thread(target=ask_denied, args=(shared.http.getsockname(), SOAK // 2, wrong))
+    address = shared.http.getsockname()
+    asking = [threading.Thread(target=ask_denied, args=(address, SOAK // 2, wrong))
               for _ in range(2)]
     reloads = 0
     for thread in asking:
