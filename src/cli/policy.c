@@ -234,24 +234,29 @@ static int refuse_missing(const struct policy_scope *scope, const char *what, st
 }
 
 /* "deny", "a.com" and "except", "b.a.com": a rule may come as one word or as several. */
-static char *join_words(const struct policy_scope *scope)
+static int join_words(const struct policy_scope *scope, char **ret, struct sb_err **err)
 {
     struct sb_buf text;
-    sb_buf_init(&text, 2 * RULE_LINE_MAX);
+    sb_buf_init(&text, RULE_LINE_MAX + 1);
     for (size_t i = 0; i < scope->nwords; i++) {
         sb_buf_printf(&text, "%s%s", i ? " " : "", scope->words[i]);
     }
-    return sb_buf_steal(&text);
+    bool too_long = text.overflow;
+    *ret = sb_buf_steal(&text);
+    return too_long ? sb_fail(err, SB_ELIMIT, "no rule is that long") : 0;
 }
 
 int cmd_policy_rm(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
     struct policy_scope scope;
+    SB_CLEANUP(free) char *word = NULL;
     int r = policy_scope_parse(args, 0, &scope, err);
+    if (r == 0 && scope.nwords) {
+        r = join_words(&scope, &word, err);
+    }
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(free) char *word = scope.nwords ? join_words(&scope) : NULL;
     const struct policy_selection selection = {.word = word,
                                                .id = cli_string(args, "id"),
                                                .resource = cli_string(args, "resource"),

@@ -85,7 +85,7 @@ static json_t *describe_rules(const json_t *rules, const char *type)
 static char *resource_text(const json_t *rule)
 {
     struct sb_buf text;
-    sb_buf_init(&text, 2 * RULE_LINE_MAX);
+    sb_buf_init(&text, RULE_LINE_MAX + 1);
     sb_buf_puts(&text, json_string_value(json_array_get(json_object_get(rule, "resources"), 0)));
     size_t i;
     const json_t *item;

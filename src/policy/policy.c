@@ -137,11 +137,12 @@ static void key_of_pattern(struct key *key, const struct pattern *pattern)
  * not tell upper from lower case. */
 static void key_of_path(struct key *key, const struct place *place, const char *path, size_t n)
 {
+    uintptr_t where = (uintptr_t)place;
     key->bytes[0] = UINT8_MAX; /* no kind of a pattern */
-    memcpy(&key->bytes[1], &place, sizeof(place));
-    key->len = 1 + sizeof(place) + n;
+    memcpy(&key->bytes[1], &where, sizeof(where));
+    key->len = 1 + sizeof(where);
     for (size_t i = 0; i < n; i++) {
-        key->bytes[1 + sizeof(place) + i] = (unsigned char)tolower((unsigned char)path[i]);
+        key->bytes[key->len++] = (unsigned char)tolower((unsigned char)path[i]);
     }
 }
 

@@ -5,9 +5,12 @@
 
 #include "base/buf.h"
 
+/* More than any line can become: its words are half as many as its bytes. */
+enum { TEXT_MAX = RULE_LINE_MAX / 2 * PATTERN_TEXT_MAX };
+
 /* In the order of canonical texts.  The bit behind the last one is every other method. */
-static const char *const methods[] = {"GET",    "HEAD",    "POST",    "PUT",  "PATCH",
-                                      "DELETE", "OPTIONS", "CONNECT", "TRACE"};
+static const char *const method_names[] = {"GET",    "HEAD",    "POST",    "PUT",  "PATCH",
+                                           "DELETE", "OPTIONS", "CONNECT", "TRACE"};
 
 void rule_done(struct rule *rule)
 {
@@ -20,8 +23,8 @@ void rule_done(struct rule *rule)
 uint16_t rule_method_bit(const char *method, size_t n)
 {
     size_t i = 0;
-    while (i < SB_ARRAY_LEN(methods) &&
-           !(strlen(methods[i]) == n && memcmp(methods[i], method, n) == 0)) {
+    while (i < SB_ARRAY_LEN(method_names) &&
+           !(strlen(method_names[i]) == n && memcmp(method_names[i], method, n) == 0)) {
         i++;
     }
     return (uint16_t)(1U << i);
@@ -29,15 +32,15 @@ uint16_t rule_method_bit(const char *method, size_t n)
 
 /* ---- rule to text ---- */
 
-void rule_format_methods(uint16_t bits, char ret[RULE_METHODS_TEXT_MAX])
+void rule_format_methods(uint16_t methods, char ret[RULE_METHODS_TEXT_MAX])
 {
     char *out = ret;
-    for (size_t i = 0; bits != RULE_METHODS_ANY && i < SB_ARRAY_LEN(methods); i++) {
-        if (bits & 1U << i) {
-            out = stpcpy(stpcpy(out, out > ret ? "," : ""), methods[i]);
+    for (size_t i = 0; methods != RULE_METHODS_ANY && i < SB_ARRAY_LEN(method_names); i++) {
+        if (methods & 1U << i) {
+            out = stpcpy(stpcpy(out, out > ret ? "," : ""), method_names[i]);
         }
     }
-    if (bits == RULE_METHODS_ANY) {
+    if (methods == RULE_METHODS_ANY) {
         stpcpy(ret, "ANY");
     }
 }
@@ -46,7 +49,7 @@ static char *format_rule(const struct rule *rule)
 {
     char pattern[PATTERN_TEXT_MAX], names[RULE_METHODS_TEXT_MAX];
     struct sb_buf out;
-    sb_buf_init(&out, (RULE_LINE_MAX + 1) * PATTERN_TEXT_MAX);
+    sb_buf_init(&out, TEXT_MAX);
     pattern_format(&rule->pattern, pattern);
     sb_buf_printf(&out, "%s %s", rule->allow ? "allow" : "deny", pattern);
     if (rule->methods) {
@@ -134,8 +137,9 @@ static int parse_method(const struct words *words, struct word name, uint16_t *r
         *ret |= RULE_METHODS_ANY;
         return 0;
     }
-    for (size_t i = 0; i < SB_ARRAY_LEN(methods); i++) {
-        if (strlen(methods[i]) == name.len && strncasecmp(text, methods[i], name.len) == 0) {
+    for (size_t i = 0; i < SB_ARRAY_LEN(method_names); i++) {
+        if (strlen(method_names[i]) == name.len &&
+            strncasecmp(text, method_names[i], name.len) == 0) {
             *ret |= (uint16_t)(1U << i);
             return 0;
         }
