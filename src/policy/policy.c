@@ -106,6 +106,12 @@ void policy_free(struct policy *policy)
     free(policy);
 }
 
+/* The node whose public part this is. */
+static const struct node *node_of(const struct policy_rule *rule)
+{
+    return (const struct node *)(const void *)((const char *)rule - offsetof(struct node, public));
+}
+
 /* ---- places ---- */
 
 static void key_of_name(struct key *key, enum pattern_kind kind, const char *name)
@@ -309,11 +315,6 @@ int policy_add(struct policy *policy, const char *line, const char *origin, cons
 size_t policy_count(const struct policy *policy)
 {
     return policy->count;
-}
-
-const struct policy_rule *policy_rule_at(const struct policy *policy, size_t index)
-{
-    return &policy->rules[index]->public;
 }
 
 bool policy_has_http_rules(const struct policy *policy)
@@ -573,11 +574,17 @@ static bool try_port(struct name_search *search, uint16_t port)
     return search->found;
 }
 
-/* The lowest port that is allowed is the first of an allow rule or the one behind a deny rule. */
+/* The lowest port that is allowed is the first of an allow rule or of an exception, or the one
+ * behind a deny rule. */
 static bool try_ports_of(struct name_search *search, const struct node *node)
 {
     if (node->public.allow) {
         return try_port(search, node->ports.first);
+    }
+    for (size_t i = 0; i < node->nexcept; i++) {
+        if (try_port(search, node->except[i].ports.first)) {
+            return true;
+        }
     }
     return node->ports.last < UINT16_MAX && try_port(search, (uint16_t)(node->ports.last + 1));
 }
@@ -594,33 +601,38 @@ static bool try_ports(void *arg, const struct place *place)
     return search->found;
 }
 
+/* Is the host denied on every port? */
+static bool denied_throughout(const struct policy_decision *any_port)
+{
+    return any_port->rule && !any_port->rule->allow && !node_of(any_port->rule)->nexcept;
+}
+
 bool policy_allows_name(const struct policy *policy, const struct host *host,
                         struct policy_decision *ret)
 {
-    struct policy_decision any_port, usual;
+    struct policy_decision any_port, usual, other;
     struct name_search search = {.policy = policy, .host = host, .decision = &any_port};
     /* Port 0 is covered by the rules for every port alone. */
-    if (try_port(&search, 0) || any_port.rule) {
-        *ret = any_port;
-        return search.found;
+    bool found = try_port(&search, 0);
+    *ret = any_port;
+    if (found || denied_throughout(&any_port)) {
+        return found;
     }
     search.decision = &usual;
-    if (!try_port(&search, 443)) {
-        search.decision = ret;
-        visit_places(policy, host, try_ports, &search);
+    found = try_port(&search, 443);
+    *ret = usual;
+    if (found) {
+        return true;
     }
-    if (search.decision == &usual || !search.found) {
-        *ret = usual;
+    search.decision = &other;
+    visit_places(policy, host, try_ports, &search);
+    if (search.found) {
+        *ret = other;
     }
     return search.found;
 }
 
 /* ---- addresses ---- */
-
-static const struct node *node_of(const struct policy_rule *rule)
-{
-    return (const struct node *)(const void *)((const char *)rule - offsetof(struct node, public));
-}
 
 /* The network rules that name the address itself or a network around it. */
 static void search_address(const struct policy *policy, const struct in6_addr *address,

@@ -71,7 +71,6 @@ int policy_canonical_line(const char *line, char **ret, struct sb_err **err);
 enum { POLICY_ID_MAX = 9 };
 void policy_rule_id(const char *text, const char *origin, char ret[POLICY_ID_MAX]);
 size_t policy_count(const struct policy *policy);
-const struct policy_rule *policy_rule_at(const struct policy *policy, size_t index);
 
 void policy_decide(const struct policy *policy, const struct policy_request *request,
                    struct policy_decision *ret);

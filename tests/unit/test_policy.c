@@ -476,6 +476,10 @@ static void test_names(void **state)
     add(policy, "deny y.d.com:443", "global");
     add(policy, "allow e.com:8443 method GET path /a", "global");
     add(policy, "allow f.com:*", "global");
+    add(policy, "deny h.com except h.com:8080-8081", "global");
+    add(policy, "allow h.com:8080", "global");
+    add(policy, "deny i.com except i.com:8080", "global");
+    add(policy, "allow i.com:8081", "global");
     add(policy, "deny **:443", "global");
     assert_true(name_allowed(policy, "a.com"));
     assert_true(name_allowed(policy, "b.com"));
@@ -485,6 +489,8 @@ static void test_names(void **state)
     assert_true(name_allowed(policy, "e.com"));
     assert_true(name_allowed(policy, "f.com"));
     assert_false(name_allowed(policy, "g.com"));
+    assert_true(name_allowed(policy, "h.com"));
+    assert_false(name_allowed(policy, "i.com"));
 }
 
 static bool leads_to(const struct policy *policy, const char *name, const char *address)
@@ -678,6 +684,19 @@ static bool rule_covers(const struct rule *rule, const struct host *host, const 
     return rule->allow ? a && b : a || b;
 }
 
+/* A name is answered when some port of it is open: asked one after the other. */
+static void check_names(const struct policy *policy)
+{
+    for (size_t h = 0; h < SB_ARRAY_LEN(random_hosts); h++) {
+        bool open = false;
+        for (uint16_t port = 1; port < 600 && !open; port++) {
+            struct policy_decision decision = decide(policy, random_hosts[h], port);
+            open = decision.allow || decision.needs_request;
+        }
+        assert_int_equal(name_allowed(policy, random_hosts[h]), open);
+    }
+}
+
 /* Any order, any origin: allowed when some allow and no deny rule matches.  (With an escaped slash
  * two allow rules may share the readings; the plain loop then asks for one that has both.) */
 static void test_agrees_with_plain_loop(void **state)
@@ -712,6 +731,9 @@ static void test_agrees_with_plain_loop(void **state)
             struct policy_decision blind = decide(policy, host.text, 443);
             assert_true(!blind.allow || got);
             assert_true(!got || blind.allow || blind.needs_request);
+        }
+        if (round % 8 == 0) {
+            check_names(policy);
         }
         for (size_t i = 0; i < count; i++) {
             rule_done(&rules[i]);
