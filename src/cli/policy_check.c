@@ -8,8 +8,8 @@
 #include "base/msg.h"
 #include "cli/policy.h"
 #include "cli/policy_scope.h"
-#include "policy/path.h"
 #include "policy/pin.h"
+#include "policy/rule.h"
 #include "policy/store.h"
 
 const struct cli_flag cli_flags_policy_check[] = {
@@ -19,7 +19,7 @@ const struct cli_flag cli_flags_policy_check[] = {
     {0},
 };
 
-enum { METHOD_TEXT_MAX = 16, VERDICTS_MAX = 8 };
+enum { METHOD_TEXT_MAX = 16, VERDICTS_MAX = 16 };
 
 struct target {
     const char *text; /* as the person wrote it */
@@ -119,15 +119,29 @@ static int parse_target(const struct cli_args *args, struct target *ret, struct 
 
 /* ---- the answer ---- */
 
-static bool address_allowed(const struct target *target, const struct verdict *verdict,
-                            const struct pin *pin)
+/* Where the name leads without asking anybody: its pin, or itself. */
+static const struct in6_addr *known_address(const struct target *target, const struct pin *pin,
+                                            uint16_t *ret_port)
 {
-    if (pin) {
-        return policy_allows_pinned(verdict->policy, &verdict->decision, &pin->address.address,
-                                    pin->port ? pin->port : target->port);
+    *ret_port = pin && pin->port ? pin->port : target->port;
+    return pin ? &pin->address.address : target->host.is_address ? &target->host.address : NULL;
+}
+
+static void judge_address(const struct target *target, const struct pin *pin,
+                          struct verdict *verdict)
+{
+    uint16_t port;
+    const struct in6_addr *address = known_address(target, pin, &port);
+    struct policy_decision *decision = &verdict->decision;
+    if (!address || !decision->allow) {
+        return;
     }
-    return !target->host.is_address || policy_allows_address(verdict->policy, &verdict->decision,
-                                                             &target->host.address, target->port);
+    const struct policy_rule *denied = policy_denies_address(verdict->policy, address, port);
+    verdict->allow = pin ? policy_allows_pinned(verdict->policy, decision, address, port)
+                         : policy_allows_address(verdict->policy, decision, address, port);
+    if (denied) {
+        *decision = (struct policy_decision){.rule = denied};
+    }
 }
 
 static int judge(const struct target *target, const json_t *rules, const struct pin *pin,
@@ -147,7 +161,8 @@ static int judge(const struct target *target, const json_t *rules, const struct 
         request.path_len = target->path_len;
         policy_decide(ret->policy, &request, &ret->decision);
     }
-    ret->allow = ret->decision.allow && address_allowed(target, ret, pin);
+    ret->allow = ret->decision.allow;
+    judge_address(target, pin, ret);
     return 0;
 }
 
@@ -161,21 +176,14 @@ static const char *reason_of(const struct verdict *verdict)
 
 /* ---- what would change it ---- */
 
-/* " --method GET --path /a", of plain characters: the words are for a shell. */
-static char *request_flags(const struct target *target, const struct verdict *verdict)
+/* The length of the path when it can stand in a rule, and plain in a shell; else 0. */
+static size_t plain_path(const struct target *target)
 {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
                                 "/._~@:+-";
-    size_t n = 0;
-    while (n < target->path_len && strchr(plain, target->path[n])) {
-        n++;
-    }
-    bool whole = n == target->path_len && path_glob_check(target->path, n, NULL) == 0;
-    if (!verdict->by_request) {
-        return sb_xstrdup("");
-    }
-    return whole ? sb_xasprintf(" --method %s --path %.*s", target->method, (int)n, target->path)
-                 : sb_xasprintf(" --method %s", target->method);
+    size_t n = strcspn(target->path, "?#");
+    n = n < target->path_len ? n : target->path_len;
+    return strspn(target->path, plain) >= n && path_glob_check(target->path, n, NULL) == 0 ? n : 0;
 }
 
 /* "example.com:443" as rules name it. */
@@ -185,19 +193,14 @@ static char *place_text(const struct target *target)
     return sb_xasprintf("%s%s%s:%u", v6 ? "[" : "", target->host.text, v6 ? "]" : "", target->port);
 }
 
-/* Without the rule of this id. */
-static json_t *rules_without(const json_t *rules, const char *id)
+static void remove_rule(json_t *rules, const char *id)
 {
-    json_t *out = json_array();
-    size_t i;
-    const json_t *rule;
-    json_array_foreach(rules, i, rule)
-    {
-        if (strcmp(sb_json_str(rule, "id"), id) != 0) {
-            json_array_append(out, (json_t *)(uintptr_t)rule);
+    for (size_t i = json_array_size(rules); i > 0; i--) {
+        const char *other = sb_json_str(json_array_get(rules, i - 1), "id");
+        if (other && strcmp(other, id) == 0) {
+            json_array_remove(rules, i - 1);
         }
     }
-    return out;
 }
 
 /* The command that takes a deny rule away, or NULL for one that the person did not write. */
@@ -217,43 +220,87 @@ static void append_text(json_t *list, const char *text)
     json_array_append_new(list, json_string(text));
 }
 
+/* Would this rule of the person's let it through? */
+static int try_allow(const struct target *target, json_t *rules, const struct pin *pin,
+                     const char *words, bool *ret, struct sb_err **err)
+{
+    SB_CLEANUP(verdict) struct verdict verdict = {0};
+    SB_CLEANUP(free) char *text = sb_xasprintf("allow %s", words);
+    json_array_append_new(rules, json_pack("{s:s,s:s}", "text", text, "origin", "global"));
+    int r = judge(target, rules, pin, &verdict, err);
+    *ret = verdict.allow;
+    return r;
+}
+
+/* The words of a rule for just this, as a line has them and as a command has them. */
+struct suggestion {
+    char *words, *command;
+};
+
+static void sb_cleanup_suggestion(struct suggestion *suggestion)
+{
+    free(suggestion->words);
+    free(suggestion->command);
+}
+
+static void suggest(const struct target *target, const struct verdict *now, const char *verb,
+                    struct suggestion *ret)
+{
+    SB_CLEANUP(free) char *place = place_text(target);
+    const char *scope = target->sandbox ? target->sandbox : "-g";
+    bool nameless = rule_method_bit(target->method, strlen(target->method)) & RULE_METHOD_OTHER;
+    const char *method = nameless ? "ANY" : target->method;
+    size_t n = plain_path(target);
+    if (!now->by_request) {
+        ret->words = sb_xstrdup(place);
+        ret->command = sb_xasprintf("sbx policy %s %s %s", verb, scope, place);
+    } else if (!n) {
+        ret->words = sb_xasprintf("%s method %s", place, method);
+        ret->command = sb_xasprintf("sbx policy %s %s %s --method %s", verb, scope, place, method);
+    } else {
+        ret->words = sb_xasprintf("%s method %s path %.*s", place, method, (int)n, target->path);
+        ret->command = sb_xasprintf("sbx policy %s %s %s --method %s --path %.*s", verb, scope,
+                                    place, method, (int)n, target->path);
+    }
+}
+
 /* The commands that lead to the other answer, by trying: without the deny rule that decided, the
  * next one may decide, or no rule at all.  Empty when nothing that the person can write does it. */
 static int find_changes(const struct target *target, const json_t *rules, const struct pin *pin,
                         const struct verdict *now, json_t *changes, struct sb_err **err)
 {
-    const char *scope = target->sandbox ? target->sandbox : "-g";
-    SB_CLEANUP(free) char *place = place_text(target);
-    SB_CLEANUP(free) char *flags = request_flags(target, now);
-    SB_CLEANUP(json) json_t *left = json_incref((json_t *)(uintptr_t)rules);
+    SB_CLEANUP(suggestion) struct suggestion suggestion = {0};
+    suggest(target, now, now->allow ? "deny" : "allow", &suggestion);
     if (now->allow) {
-        SB_CLEANUP(free) char *deny = sb_xasprintf("sbx policy deny %s %s%s", scope, place, flags);
-        append_text(changes, deny);
+        append_text(changes, suggestion.command);
         return 0;
     }
-    for (int i = 0; i < VERDICTS_MAX; i++) {
+    SB_CLEANUP(json) json_t *left = json_copy((json_t *)(uintptr_t)rules);
+    bool works = false;
+    int r = 0;
+    for (int i = 0; i < VERDICTS_MAX && r == 0; i++) {
         SB_CLEANUP(verdict) struct verdict next = {0};
-        int r = judge(target, left, pin, &next, err);
+        r = judge(target, left, pin, &next, err);
+        const struct policy_rule *rule = next.decision.rule;
         if (r < 0 || next.allow) {
             return r;
         }
-        if (!next.decision.rule || next.decision.allow) {
-            SB_CLEANUP(free)
-            char *allow = sb_xasprintf("sbx policy allow %s %s%s", scope, place, flags);
-            append_text(changes, allow);
-            return 0;
+        if (!rule || rule->allow) {
+            append_text(changes, suggestion.command);
+            r = try_allow(target, left, pin, suggestion.words, &works, err);
+            break;
         }
-        SB_CLEANUP(free) char *removal = removal_of(target, next.decision.rule);
+        SB_CLEANUP(free) char *removal = removal_of(target, rule);
         if (!removal) {
             break;
         }
         append_text(changes, removal);
-        json_t *fewer = rules_without(left, next.decision.rule->id);
-        json_decref(left);
-        left = fewer;
+        remove_rule(left, rule->id);
     }
-    json_array_clear(changes);
-    return 0;
+    if (!works) {
+        json_array_clear(changes);
+    }
+    return r;
 }
 
 /* ---- showing it ---- */

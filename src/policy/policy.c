@@ -23,7 +23,6 @@
 #include "policy/table.h"
 
 enum {
-    RULES_MAX = 1000000,
     /* Segments and bytes of a path that the index looks at. */
     DEPTH_MAX = 8,
     PATH_KEY_MAX = 200,
@@ -297,8 +296,8 @@ int policy_add(struct policy *policy, const char *line, const char *origin, cons
     if (r < 0) {
         return r;
     }
-    if (policy->count >= RULES_MAX) {
-        return sb_fail(err, SB_ELIMIT, "more than %d rules", RULES_MAX);
+    if (policy->count >= POLICY_RULES_MAX) {
+        return sb_fail(err, SB_ELIMIT, "more than %d rules", POLICY_RULES_MAX);
     }
     struct node *node = node_new(&rule, intern_origin(policy, origin), id);
     uint64_t hash = table_hash(policy->seed, &node->public.origin, sizeof(node->public.origin));
@@ -687,12 +686,18 @@ bool policy_allows_address(const struct policy *policy, const struct policy_deci
     return named && allow->kind == PATTERN_EXACT;
 }
 
-bool policy_allows_pinned(const struct policy *policy, const struct policy_decision *by_name,
-                          const struct in6_addr *address, uint16_t port)
+const struct policy_rule *policy_denies_address(const struct policy *policy,
+                                                const struct in6_addr *address, uint16_t port)
 {
     const struct node *allow, *deny;
     search_addresses(policy, address, port, &allow, &deny);
-    return by_name->allow && !deny;
+    return deny ? &deny->public : NULL;
+}
+
+bool policy_allows_pinned(const struct policy *policy, const struct policy_decision *by_name,
+                          const struct in6_addr *address, uint16_t port)
+{
+    return by_name->allow && !policy_denies_address(policy, address, port);
 }
 
 bool policy_pattern_matches(const char *pattern, const struct host *host, uint16_t port)

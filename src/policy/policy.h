@@ -28,6 +28,8 @@
 
 #include "policy/host.h"
 
+enum { POLICY_RULES_MAX = 250000 };
+
 struct policy; /* an immutable-after-build set of rules; the cost of a decision does not grow with
                   their number */
 
@@ -91,6 +93,9 @@ bool policy_allows_address(const struct policy *policy, const struct policy_deci
 /* Same, for an address that the user pinned the name to: it counts as named; a deny rule wins. */
 bool policy_allows_pinned(const struct policy *policy, const struct policy_decision *by_name,
                           const struct in6_addr *address, uint16_t port);
+/* The deny rule that covers this address, whatever name led there, or NULL. */
+const struct policy_rule *policy_denies_address(const struct policy *policy,
+                                                const struct in6_addr *address, uint16_t port);
 /* The domain-pattern match alone (credential injection uses the same grammar): does the pattern
  * text of a kit ("api.example.com", "*.example.com:443", "localhost:11434") cover host:port? A
  * pattern that does not parse matches nothing. */

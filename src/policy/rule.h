@@ -6,7 +6,8 @@
 #include "policy/pattern.h"
 
 enum {
-    RULE_LINE_MAX = 2048, /* bytes of a line, also of a canonical one */
+    RULE_LINE_MAX = 2048,      /* bytes of a line, also of a canonical one */
+    RULE_METHOD_OTHER = 0x200, /* every method that rules have no name for */
     RULE_METHODS_ANY = 0x3ff,
 };
 
@@ -32,6 +33,5 @@ int rule_parse(const char *line, struct rule *ret, struct sb_err **err);
 /* "GET,HEAD" or "ANY"; `ret` holds RULE_METHODS_TEXT_MAX bytes. */
 enum { RULE_METHODS_TEXT_MAX = 64 };
 void rule_format_methods(uint16_t methods, char ret[RULE_METHODS_TEXT_MAX]);
-/* The bit of a request's method (exact case, as methods are in HTTP); every method that rules have
- * no name for has the same one. */
+/* The bit of a request's method (exact case, as methods are in HTTP). */
 uint16_t rule_method_bit(const char *method, size_t n);

@@ -8,7 +8,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-enum { RULES_FILE_MAX = 16 * 1024 * 1024 };
+enum { RULES_FILE_MAX = 12 * 1024 * 1024 };
 
 /* The file of a sandbox (NULL: the global one); makes its directory.  The caller frees. */
 int rules_file_path(const char *sandbox, char **ret, struct sb_err **err);

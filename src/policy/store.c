@@ -83,6 +83,9 @@ static int read_pin_line(const struct source *source, const char *line, struct s
 static int read_rule_line(const struct source *source, const char *line, struct sb_err **err)
 {
     SB_CLEANUP(free) char *canonical = NULL;
+    if (json_array_size(source->rules) >= POLICY_RULES_MAX) {
+        return sb_fail(err, SB_ELIMIT, "more than %d rules", POLICY_RULES_MAX);
+    }
     int r = policy_canonical_line(line, &canonical, err);
     if (r == 0) {
         append_rule(source->rules, canonical, source->origin);

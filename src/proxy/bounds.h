@@ -73,8 +73,8 @@ enum {
     LIMIT_DNS_TCP_MS = 10 * 1000,
     /* Data moved for one connection before others get their turn. */
     LIMIT_TURN_ROUNDS = 64,
-    /* Configuration: some hundred thousand rules with their texts. */
-    LIMIT_CONFIG_BYTES = 32 * 1024 * 1024,
+    /* Configuration: as many rules as there may be, with their texts. */
+    LIMIT_CONFIG_BYTES = 64 * 1024 * 1024,
     /* The host's CA bundle is about 220 KiB. */
     LIMIT_TRUST_BYTES = 4 * 1024 * 1024,
     /* Log lines of one turn that are written together; lines that wait for a file that cannot be

@@ -138,7 +138,9 @@ def test_a_pin_comes_and_goes_at_once(clean):
         ["git.corp", "127.0.0.1", "global"], ["git.corp", f"127.0.0.1:{world.port}", "sandbox"]]
     assert world.check("git.corp")["pinned"] == f"127.0.0.1:{world.port}"
     world.sbx.ok("policy", "deny", "box", "127.0.0.0/8")
-    assert world.curl(fetch) == "000" and not world.check("git.corp")["allowed"]
+    answer = world.check("git.corp")
+    assert world.curl(fetch) == "000" and not answer["allowed"]
+    assert answer["rule"] == "deny 127.0.0.0/8" and len(answer["changes"]) == 1
     world.sbx.ok("policy", "rm", "box", "127.0.0.0/8")
     world.sbx.ok("policy", "host", "rm", "box", "git.corp")
     world.sbx.ok("policy", "host", "rm", "-g", "git.corp")
@@ -194,7 +196,12 @@ def test_changes_of_check_are_what_changes_it(clean):
     world.sbx.ok("policy", "deny", "box", "**.foo.example", "a.foo.example:443")
     world.sbx.ok("policy", "deny", "-g", "a.foo.example")
     world.sbx.ok("policy", "allow", "box", "b.foo.example", "--method", "GET")
-    for target in (["a.foo.example"], ["https://b.foo.example/x/y", "--method", "PUT"]):
+    world.sbx.ok("policy", "allow", "box", "**")
+    world.sbx.ok("policy", "deny", "box", "10.0.0.0/8", "** method PUT path /x/**")
+    for target in (["a.foo.example"], ["https://b.foo.example/x/y?z", "--method", "PUT"],
+                   ["https://b.foo.example/x/%41;y", "--method", "PUT"],
+                   ["https://b.foo.example/y", "--method", "propfind"], ["10.1.1.1:22"],
+                   ["127.0.0.1:80"], ["localhost:80"], ["169.254.169.254"]):
         for _ in range(2):
             before = world.check(*target)
             assert before["changes"], before
