@@ -242,6 +242,18 @@ def test_host_and_sni_inside_an_opened_tunnel_must_agree(tls):
     assert tls.proxy.records()[-1]["reason"] == "sni-mismatch"
 
 
+def test_an_address_is_not_the_name_that_leads_there(tls):
+    """CONNECT to the very address of an allowed name, with its name in the handshake; and to other
+    ports of the name."""
+    tls.configure("allow api.example:443", "allow api.example:444 method GET")
+    port = tls.server.server_address[1]
+    for target in (f"127.0.0.1:{port}", f"[::ffff:127.0.0.1]:{port}", f"localhost:{port}",
+                   "192.0.2.1:443", "api.example:22", "api.example:80", f"api.example:{port}"):
+        done = tls.curl("-g", "--connect-to", f"api.example:443:{target}", "https://api.example/")
+        assert done.stdout == "000" and "403" in done.stderr, target
+    assert tls.curl("https://api.example/", cert=tls.origin_cert).stdout == "200"
+
+
 def client_hello(name):
     """The bytes of a ClientHello, as one TLS record."""
     out = ssl.MemoryBIO()
