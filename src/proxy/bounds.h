@@ -18,6 +18,9 @@ enum {
      * each of which may hold two windows. */
     LIMIT_STREAMS = 100,
     LIMIT_EXCHANGES = 2048,
+    /* HTTP/2: of a request that comes after its answer, what is read and thrown away before the
+     * stream is reset: a push or an upload that was refused. */
+    LIMIT_UNWANTED_BYTES = 16 * 1024 * 1024,
     /* HTTP/2: cancelled streams (rapid reset), CONTINUATION frames of one head, and frames that
      * move nothing (PING, SETTINGS, PRIORITY, empty DATA) in a period; more ends the connection. */
     LIMIT_RESETS = 200,

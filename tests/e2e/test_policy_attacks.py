@@ -200,6 +200,16 @@ def test_tls_is_opened_where_a_rule_looks_at_requests(tls):
     assert tls.proxy.records()[-1]["rule"] == "deny api.example:443 method POST"
 
 
+@pytest.mark.parametrize("http", ["--http1.1", "--http2"])
+@pytest.mark.parametrize("size", [1, 100 << 10, 8 << 20])
+def test_a_refused_upload_is_told_so(tls, tmp_path, http, size):
+    body = tmp_path / "body"
+    body.write_bytes(b"x" * size)
+    tls.configure("allow api.example", "deny api.example method PUT")
+    done = tls.curl(http, "-H", "Expect:", "-T", str(body), "https://api.example/")
+    assert done.stdout == "403", done.stderr
+
+
 def test_tls_stays_closed_where_no_rule_looks_at_requests(tls):
     """The client sees the origin's own certificate, not one of the proxy."""
     tls.configure("allow api.example", "deny other.example method POST",
