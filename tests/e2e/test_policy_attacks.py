@@ -530,6 +530,22 @@ def test_a_pin_is_an_address_or_the_configuration_is_refused(shared):
         assert reply["ok"] is False and "pins" in reply["error"]
 
 
+def test_a_kept_connection_outlives_no_change(tls):
+    """The origin's connection was kept; the next request is judged by the address rules of now."""
+    first, port = {"api.example": tls.pins["api.example"]}, tls.pins["api.example"].split(":")[1]
+    rules = ["allow api.example method GET"]
+    more = {"ca": {k: tls.ca[k] for k in ("cert_pem", "key_pem")}}
+    tls.proxy.configure(rules, pins=first, **more)
+    assert tls.curl("https://api.example/").stdout == "200"
+    tls.proxy.configure(rules + [f"deny 127.0.0.0/8:{port}"], pins=first, **more)
+    assert tls.curl("https://api.example/").stdout == "403"
+    assert tls.proxy.records()[-1]["reason"] == "address"
+    tls.proxy.configure(rules, pins=first, **more)
+    assert tls.curl("https://api.example/").stdout == "200"
+    tls.proxy.configure(rules, pins={"api.example": "127.0.0.1:1"}, **more)
+    assert tls.curl("https://api.example/").stdout == "502"
+
+
 # ---- numbers ----
 
 def test_a_hundred_thousand_rules(shared, origin):
