@@ -75,7 +75,8 @@ void judge_done(struct proxy *proxy, struct judgement *judgement)
     record_done(&judgement->record);
 }
 
-/* Frameworks take the method from these fields: a rule that looks at methods would be told a lie. */
+/* Frameworks take the method from these fields: a rule that looks at methods would be told a lie.
+ */
 static bool overrides_method(const struct http_head *head)
 {
     static const char *const names[] = {"x-http-method-override", "x-http-method",
@@ -139,8 +140,7 @@ static char *advise(const struct proxy *proxy, const struct judgement *judgement
         return sb_xstrdup("A deny rule wins over every allow rule; on the host 'sbx policy ls' "
                           "shows it and 'sbx policy rm' removes it\n");
     }
-    bool by_method =
-        policy_needs_request(proxy->config->policy, &judgement->host, judgement->port);
+    bool by_method = policy_needs_request(proxy->config->policy, &judgement->host, judgement->port);
     const char *flags = by_method ? " --method METHOD --path PATH" : "";
     return sb_xasprintf("To allow it, on the host: sbx policy allow %s %s:%u%s\n"
                         "For every sandbox: sbx policy allow -g %s:%u%s\n",
