@@ -4,7 +4,7 @@
 PREFIX ?= /usr/local
 # Another python may come first in PATH and lack Debian's pytest.
 PYTHON := /usr/bin/python3
-SOURCES = $$(find src tests fuzz -name '*.[ch]')
+SOURCES = $$(find src tests fuzz bench -name '*.[ch]')
 
 .PHONY: all setup demo check static install bench fuzz lint format clean help
 

@@ -126,8 +126,9 @@ const struct cli_command cli_commands[] = {
         .path = "policy ls",
         .usage = "[flags] [SANDBOX]",
         .summary = "List the rules that hold",
-        .details =
-            "Without SANDBOX the global rules; with it also its own and those of its kits.\n",
+        .details = "Without SANDBOX the preset's and the global rules; with it also its own and "
+                   "those of its\n"
+                   "kits.\n",
         .examples = "sbx policy ls\n"
                     "sbx policy ls demo --json",
         .flags = cli_flags_policy_ls,
@@ -138,12 +139,17 @@ const struct cli_command cli_commands[] = {
         .path = "policy allow",
         .usage = "[flags] [-g | SANDBOX] RESOURCE...",
         .summary = "Let sandboxes reach a host",
-        .details = "RESOURCE is host, host:port, *.host (one label more), **.host (one or more), "
-                   "** (all) or a\n"
-                   "CIDR. Running sandboxes obey at once. A deny wins over every allow.\n",
+        .details = "RESOURCE is HOST[:PORT]; HOST is a name, *.name (one label more), **.name (one "
+                   "or more),\n"
+                   "** (all), an address or a CIDR; PORT is one or a range (8000-8999). With "
+                   "--method the\n"
+                   "rule allows such requests alone, and TLS with the host is opened to see them. "
+                   "Running\n"
+                   "sandboxes obey at once. A deny wins over every allow.\n",
         .examples = "sbx policy allow -g api.example.com\n"
-                    "sbx policy allow demo localhost:11434",
-        .flags = cli_flags_policy_change,
+                    "sbx policy allow demo localhost:11434\n"
+                    "sbx policy allow -g git.example.com --method GET,HEAD --path '/team/**'",
+        .flags = cli_flags_policy_allow,
         .min_words = 1,
         .max_words = ANY,
         .run = cmd_policy_allow,
@@ -152,10 +158,14 @@ const struct cli_command cli_commands[] = {
         .path = "policy deny",
         .usage = "[flags] [-g | SANDBOX] RESOURCE...",
         .summary = "Keep sandboxes from reaching a host",
-        .details =
-            "RESOURCE as for policy allow. A deny wins over every allow, whichever came first.\n",
-        .examples = "sbx policy deny -g '**.example.net'",
-        .flags = cli_flags_policy_change,
+        .details = "RESOURCE as for policy allow. A deny wins over every allow, whichever came "
+                   "first; what\n"
+                   "--except names is not denied by this rule, and needs an allow rule as "
+                   "everything does.\n",
+        .examples = "sbx policy deny -g '**.example.net'\n"
+                    "sbx policy deny -g '**.example.org' --except wiki.example.org\n"
+                    "sbx policy deny demo git.example.com --method POST,PUT,PATCH,DELETE",
+        .flags = cli_flags_policy_deny,
         .min_words = 1,
         .max_words = ANY,
         .run = cmd_policy_deny,
@@ -164,8 +174,10 @@ const struct cli_command cli_commands[] = {
         .path = "policy rm",
         .usage = "[flags] [-g | SANDBOX] RULE...",
         .summary = "Remove rules",
-        .details = "RULE is the id or the pattern that policy ls shows.\n",
-        .examples = "sbx policy rm -g api.example.com",
+        .details =
+            "RULE is an id that policy ls shows, a pattern (all its rules), or a whole rule.\n",
+        .examples = "sbx policy rm -g api.example.com\n"
+                    "sbx policy rm -g --resource git.example.com --method GET,HEAD",
         .flags = cli_flags_policy_rm,
         .max_words = ANY,
         .run = cmd_policy_rm,
@@ -173,15 +185,34 @@ const struct cli_command cli_commands[] = {
     {
         .path = "policy check",
         .usage = "[flags] TARGET",
-        .summary = "Say whether a target is allowed, and which rule says so",
+        .summary = "Say whether a target is allowed, by which rule, and what would change it",
         .details =
             "TARGET is host, host:port or a URL. Exit status 0 when allowed, 1 when denied.\n",
         .examples = "sbx policy check example.com:443\n"
+                    "sbx policy check https://git.example.com/team/a --method POST\n"
                     "sbx policy check --sandbox demo localhost:11434",
         .flags = cli_flags_policy_check,
         .min_words = 1,
-        .max_words = 2,
+        .max_words = 3,
         .run = cmd_policy_check,
+    },
+    {
+        .path = "policy host",
+        .usage = "add|ls|rm [flags] [-g | SANDBOX] [NAME [ADDRESS[:PORT]]]",
+        .summary = "Say what address a name leads to",
+        .details = "For names that public servers do not know, and for tests. The address counts "
+                   "as named by\n"
+                   "you: private and loopback ones are reached as well, where a rule allows the "
+                   "name. With\n"
+                   "PORT, connections to any port of the name go to that one.\n",
+        .examples = "sbx policy host add -g git.example.com 10.1.2.3\n"
+                    "sbx policy host add demo api.example.com 127.0.0.1:8443\n"
+                    "sbx policy host ls demo\n"
+                    "sbx policy host rm -g git.example.com",
+        .flags = cli_flags_policy_host,
+        .min_words = 1,
+        .max_words = 4,
+        .run = cmd_policy_host,
     },
     {
         .path = "policy log",

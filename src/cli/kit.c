@@ -59,11 +59,13 @@ static int check_rules(const struct kit *kit, const char *key, struct sb_err **e
         const char *rule = sb_json_str(item, "rule");
         SB_CLEANUP(free) char *canonical = NULL;
         SB_CLEANUP(err) struct sb_err *why = NULL;
-        if (policy_canonical_pattern(true, rule, &canonical, &why) < 0) {
+        if (policy_canonical_pattern(strcmp(key, "allow") == 0, rule, &canonical, &why) < 0) {
             sb_fail(err, SB_ESPEC, "kit '%s': no network rule can be made of \"%.80s\": %s",
                     kit_name(kit), rule, why->message);
             kit_set_place(kit, (size_t)sb_json_int(item, "line", 0), rule, err);
-            sb_hint(err, "write a host, host:port, *.host, or a block of addresses");
+            sb_hint(err, "%s",
+                    why->hint ? why->hint
+                              : "write a host, host:port, *.host, or a block of addresses");
             return SB_ESPEC;
         }
     }

@@ -1,96 +1,52 @@
 /* SPDX-License-Identifier: Apache-2.0
- * `sbx policy init|ls|allow|deny|rm|check`: the words of a person on one side, policy/store and
+ * `sbx policy init|allow|deny|rm`: the words of a person on one side, policy/store and
  * policy/policy on the other.  Decides nothing itself. */
 #include "cli/policy.h"
 
 #include <stdio.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/msg.h"
+#include "cli/policy_scope.h"
+#include "policy/rule.h"
 #include "policy/store.h"
 #include "sandbox/client.h"
 
-#define FLAG_GLOBAL                                                                                \
+#define FLAG_METHOD                                                                                \
     {                                                                                              \
-        "global", 'g', CLI_BOOL, NULL, "for every sandbox"                                         \
+        "method", 0, CLI_STRING, "METHOD,...", "only requests with these methods (ANY: all)"       \
     }
-#define FLAG_SANDBOX                                                                               \
+#define FLAG_PATH                                                                                  \
     {                                                                                              \
-        "sandbox", 0, CLI_STRING, "SANDBOX", "for this sandbox"                                    \
-    }
-#define FLAG_JSON                                                                                  \
-    {                                                                                              \
-        "json", 0, CLI_BOOL, NULL, "print JSON"                                                    \
+        "path", 0, CLI_STRING, "GLOB", "only these paths; * is one segment, ** any number"         \
     }
 
-const struct cli_flag cli_flags_policy_ls[] = {
-    FLAG_JSON,
-    {"type", 0, CLI_STRING, "TYPE", "all or network (there is no other type)"},
+const struct cli_flag cli_flags_policy_allow[] = {
+    POLICY_FLAG_GLOBAL, POLICY_FLAG_SANDBOX, FLAG_METHOD, FLAG_PATH, {0}};
+const struct cli_flag cli_flags_policy_deny[] = {
+    POLICY_FLAG_GLOBAL,
+    POLICY_FLAG_SANDBOX,
+    FLAG_METHOD,
+    FLAG_PATH,
+    {"except", 0, CLI_LIST, "RESOURCE", "what this rule does not deny"},
     {0},
 };
-const struct cli_flag cli_flags_policy_change[] = {FLAG_GLOBAL, FLAG_SANDBOX, {0}};
 const struct cli_flag cli_flags_policy_rm[] = {
-    FLAG_GLOBAL,
-    FLAG_SANDBOX,
+    POLICY_FLAG_GLOBAL,
+    POLICY_FLAG_SANDBOX,
     {"resource", 0, CLI_STRING, "RESOURCE", "remove the rules for this resource"},
     {"id", 0, CLI_STRING, "ID", "remove the rule with this id"},
+    FLAG_METHOD,
+    FLAG_PATH,
     {0},
 };
-const struct cli_flag cli_flags_policy_check[] = {FLAG_SANDBOX, FLAG_JSON, {0}};
-
-/* The positional words behind the optional "network", and whose rules are meant. */
-struct scope {
-    const char *sandbox; /* NULL: every sandbox */
-    const char *const *words;
-    size_t nwords;
-};
-
-static void scope_begin(const struct cli_args *args, struct scope *scope)
-{
-    size_t skip = args->nwords && strcmp(args->words[0], "network") == 0;
-    *scope = (struct scope){.words = args->words + skip, .nwords = args->nwords - skip};
-}
-
-static int scope_parse(const struct cli_args *args, struct scope *ret, struct sb_err **err)
-{
-    struct scope scope;
-    scope_begin(args, &scope);
-    scope.sandbox = cli_string(args, "sandbox");
-    bool global = cli_bool(args, "global");
-    if (global && scope.sandbox) {
-        return sb_fail(err, SB_EUSAGE, "-g and --sandbox exclude each other");
-    }
-    if (!global && !scope.sandbox) {
-        if (!scope.nwords) {
-            int r = sb_fail(err, SB_EUSAGE, "expected -g or the name of a sandbox");
-            sb_hint(err, "-g changes the rules of every sandbox");
-            return r;
-        }
-        scope.sandbox = scope.words[0];
-        scope.words++;
-        scope.nwords--;
-    }
-    if (scope.sandbox && !sandbox_name_valid(scope.sandbox)) {
-        int r = sb_fail(err, SB_EUSAGE, "'%s' is not the name of a sandbox", scope.sandbox);
-        sb_hint(err, "write -g before the resource to change the rules of every sandbox");
-        return r;
-    }
-    *ret = scope;
-    return 0;
-}
-
-static int reload(const char *sandbox, struct sb_err **err)
-{
-    int r = sandbox_reload(sandbox, err);
-    return r < 0 ? sb_wrap(err, r, "the rules are stored, but a running sandbox keeps its old ones")
-                 : 0;
-}
 
 int cmd_policy_init(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
     int r = policy_store_set_preset(args->words[0], err);
     if (r == 0) {
-        r = reload(NULL, err);
+        r = policy_reload(NULL, err);
     }
     if (r < 0) {
         return r;
@@ -100,164 +56,133 @@ int cmd_policy_init(const struct cli_args *args, int *ret_status, struct sb_err 
     return 0;
 }
 
-static int add_kit_rules(const json_t *list, bool allow, json_t *rules, struct sb_err **err)
+/* Appends the parts of "a,b". A word with blanks holds more of a rule than its resource, and is one
+ * part. */
+static void split_commas(const char *word, json_t *parts)
 {
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *item = json_array_get(list, i);
-        const char *pattern = sb_json_str(item, "rule"), *kit = sb_json_str(item, "kit");
-        if (!pattern) {
-            continue;
-        }
-        SB_CLEANUP(free) char *text = NULL;
-        SB_CLEANUP(free) char *origin = sb_xasprintf("kit:%s", kit ? kit : "?");
-        int r = policy_canonical_pattern(allow, pattern, &text, err);
-        if (r < 0) {
-            return sb_wrap(err, r, "rule of %s", origin);
-        }
-        char id[POLICY_ID_MAX];
-        policy_rule_id(text, origin, id);
-        json_array_append_new(rules,
-                              json_pack("{s:s,s:s,s:s}", "text", text, "id", id, "origin", origin));
+    bool whole = strpbrk(word, " \t") != NULL;
+    for (bool more = true; more;) {
+        size_t n = whole ? strlen(word) : strcspn(word, ",");
+        more = word[n] == ',';
+        json_array_append_new(parts, json_stringn(word, n));
+        word += n + more;
     }
-    return 0;
 }
 
-/* Every rule that holds: preset, global and, with a sandbox, its own and its kits'. */
-static int load_rules(const char *sandbox, json_t *rules, struct sb_err **err)
-{
-    SB_CLEANUP(json) json_t *config = NULL;
-    int r = sandbox ? sandbox_load(sandbox, &config, err) : 0;
-    if (r == 0) {
-        r = policy_store_rules(sandbox, rules, NULL, err);
-    }
-    const json_t *plan = json_object_get(config, "plan");
-    if (r == 0) {
-        r = add_kit_rules(json_object_get(plan, "allow"), true, rules, err);
-    }
-    if (r == 0) {
-        r = add_kit_rules(json_object_get(plan, "deny"), false, rules, err);
-    }
-    return r;
-}
+/* ---- allow and deny ---- */
 
-static const char *rule_pattern(const char *text)
+static int check_flags(const struct cli_args *args, struct sb_err **err)
 {
-    const char *space = strchr(text, ' ');
-    return space ? space + 1 : text;
-}
-
-/* Turns {"text","id","origin"} into what is shown. */
-static json_t *describe_rules(const json_t *rules)
-{
-    SB_CLEANUP(json) json_t *denied = json_object();
-    json_t *out = json_array();
-    for (size_t i = 0; i < json_array_size(rules); i++) {
-        const char *text = sb_json_str(json_array_get(rules, i), "text");
-        if (strncmp(text, "deny ", 5) == 0) {
-            json_object_set_new(denied, rule_pattern(text), json_true());
-        }
-    }
-    for (size_t i = 0; i < json_array_size(rules); i++) {
-        const json_t *rule = json_array_get(rules, i);
-        const char *text = sb_json_str(rule, "text"), *pattern = rule_pattern(text);
-        bool allow = strncmp(text, "allow ", 6) == 0;
-        bool shadowed = allow && json_object_get(denied, pattern);
-        json_array_append_new(
-            out, json_pack("{s:s,s:s,s:s,s:s,s:s,s:[s]}", "id", sb_json_str(rule, "id"), "type",
-                           "network", "origin", sb_json_str(rule, "origin"), "decision",
-                           allow ? "allow" : "deny", "status", shadowed ? "overridden" : "active",
-                           "resources", pattern));
-    }
-    return out;
-}
-
-static void print_json(const json_t *value)
-{
-    json_dumpf(value, stdout, JSON_INDENT(2));
-    putchar('\n');
-}
-
-int cmd_policy_ls(const struct cli_args *args, int *ret_status, struct sb_err **err)
-{
-    const char *type = cli_string(args, "type");
-    if (type && strcmp(type, "all") != 0 && strcmp(type, "network") != 0) {
-        return sb_fail(err, SB_EUSAGE, "--type is all or network, not '%s'", type);
-    }
-    SB_CLEANUP(json) json_t *rules = json_array();
-    int r = load_rules(args->nwords ? args->words[0] : NULL, rules, err);
-    if (r < 0) {
+    const char *method = cli_string(args, "method"), *path = cli_string(args, "path");
+    if (path && !method) {
+        int r = sb_fail(err, SB_EUSAGE, "--path needs --method");
+        sb_hint(err, "say for which: --method GET,HEAD, or --method ANY");
         return r;
     }
-    *ret_status = 0;
-    SB_CLEANUP(json) json_t *shown = describe_rules(rules);
-    if (cli_bool(args, "json")) {
-        print_json(shown);
-        return 0;
+    if ((method && strpbrk(method, " \t\r\n")) || (path && strpbrk(path, " \t\r\n"))) {
+        return sb_fail(err, SB_EUSAGE, "%s holds no blanks",
+                       path && strpbrk(path, " \t\r\n") ? "a path" : "a list of methods");
     }
-    static const char *const headers[] = {"NAME",   "TYPE",      "ORIGIN", "DECISION",
-                                          "STATUS", "RESOURCES", NULL};
-    struct cli_table *table = cli_table_new(headers);
-    for (size_t i = 0; i < json_array_size(shown); i++) {
-        const json_t *rule = json_array_get(shown, i);
-        const json_t *resource = json_array_get(json_object_get(rule, "resources"), 0);
-        const char *cells[] = {sb_json_str(rule, "id"),
-                               sb_json_str(rule, "type"),
-                               sb_json_str(rule, "origin"),
-                               sb_json_str(rule, "decision"),
-                               sb_json_str(rule, "status"),
-                               json_string_value(resource),
-                               NULL};
-        cli_table_row(table, cells);
-    }
-    cli_table_print(table);
     return 0;
 }
 
-/* Splits "a,b" words into a JSON array of canonical rules, so that an error changes nothing. */
-static int collect_patterns(const struct scope *scope, bool allow, json_t *ret, struct sb_err **err)
+/* The canonical rules that the words and flags mean, so that an error changes nothing. */
+static int compose_rules(const struct cli_args *args, const struct policy_scope *scope, bool allow,
+                         json_t *rules, struct sb_err **err)
 {
-    for (size_t i = 0; i < scope->nwords; i++) {
-        const char *p = scope->words[i];
-        for (bool more = true; more;) {
-            size_t n = strcspn(p, ",");
-            more = p[n] == ',';
-            SB_CLEANUP(free) char *pattern = sb_xstrndup(p, n), *text = NULL;
-            int r = policy_canonical_pattern(allow, pattern, &text, err);
-            if (r < 0) {
-                return r;
-            }
-            json_array_append_new(ret, json_string(rule_pattern(text)));
-            p += n + more;
+    SB_CLEANUP(json) json_t *resources = json_array();
+    SB_CLEANUP(json) json_t *except = json_array();
+    size_t count = 0, i;
+    const char *const *words = allow ? NULL : cli_list(args, "except", &count);
+    for (i = 0; i < scope->nwords; i++) {
+        split_commas(scope->words[i], resources);
+    }
+    for (i = 0; i < count; i++) {
+        split_commas(words[i], except);
+    }
+    size_t nexcept = json_array_size(except);
+    SB_CLEANUP(free) const char **texts = sb_xcalloc(nexcept + 1, sizeof(*texts));
+    for (i = 0; i < nexcept; i++) {
+        texts[i] = json_string_value(json_array_get(except, i));
+    }
+    struct policy_words rule = {.methods = cli_string(args, "method"),
+                                .path = cli_string(args, "path"),
+                                .except = texts,
+                                .nexcept = nexcept};
+    const json_t *resource;
+    json_array_foreach(resources, i, resource)
+    {
+        SB_CLEANUP(free) char *text = NULL;
+        rule.pattern = json_string_value(resource);
+        int r = policy_canonical_words(allow, &rule, &text, err);
+        if (r < 0) {
+            return r;
         }
+        json_array_append_new(rules, json_string(text));
     }
     return 0;
 }
 
-/* An allow rule below a deny rule changes nothing; say so at once. */
-static void note_if_denied(const char *sandbox, const char *pattern)
+/* Where a pattern names one place: that place is still denied by another rule; say so at once. */
+static void note_if_denied(const struct policy *policy, const struct pattern *pattern)
 {
-    struct host host;
-    uint16_t port;
-    SB_CLEANUP(json) json_t *rules = json_array();
-    SB_CLEANUP(policy) struct policy *policy = NULL;
-    if (host_parse_authority(pattern, strlen(pattern), 443, &host, &port, NULL) < 0 ||
-        load_rules(sandbox, rules, NULL) < 0 || policy_from_json(rules, &policy, NULL) < 0) {
+    struct policy_decision decision;
+    uint16_t port = pattern->ports.first ? pattern->ports.first : 443;
+    if (pattern->kind != PATTERN_EXACT) {
         return;
     }
-    struct policy_decision decision;
-    policy_decide(policy, &host, port, &decision);
-    if (!decision.allow && decision.rule) {
-        printf("  but it stays denied by '%s' (%s, id %s)\n", decision.rule->text,
-               decision.rule->origin, decision.rule->id);
+    policy_decide(policy, &(struct policy_request){.host = &pattern->host, .port = port},
+                  &decision);
+    if (decision.rule && !decision.rule->allow && !decision.needs_request) {
+        printf("  but %s stays denied by '%s' (%s, id %s)\n", pattern->host.text,
+               decision.rule->text, decision.rule->origin, decision.rule->id);
+    }
+}
+
+/* An allow rule, or an exception, below another deny rule changes nothing. */
+static void note_denied_places(const struct policy *policy, const char *text)
+{
+    SB_CLEANUP(rule) struct rule rule = {0};
+    if (rule_parse(text, &rule, NULL) < 0) {
+        return;
+    }
+    if (rule.allow) {
+        note_if_denied(policy, &rule.pattern);
+    }
+    for (size_t i = 0; i < rule.nexcept; i++) {
+        note_if_denied(policy, &rule.except[i]);
+    }
+}
+
+static void print_change(const struct policy_scope *scope, const json_t *rules)
+{
+    SB_CLEANUP(json) json_t *all = json_array();
+    SB_CLEANUP(policy) struct policy *policy = NULL;
+    SB_CLEANUP(free) char *whose = policy_scope_text(scope);
+    if (policy_load_rules(scope->sandbox, all, NULL) == 0) {
+        policy_from_json(all, &policy, NULL);
+    }
+    size_t i;
+    const json_t *item;
+    json_array_foreach(rules, i, item)
+    {
+        const char *text = json_string_value(item), *words = strchr(text, ' ') + 1;
+        char id[POLICY_ID_MAX];
+        policy_rule_id(text, scope->sandbox ? "sandbox" : "global", id);
+        printf("%s %s for %s (id %s)\n", *text == 'a' ? "allowed" : "denied", words, whose, id);
+        if (policy) {
+            note_denied_places(policy, text);
+        }
     }
 }
 
 static int change(const struct cli_args *args, bool allow, int *ret_status, struct sb_err **err)
 {
-    struct scope scope;
+    struct policy_scope scope;
     SB_CLEANUP(json) json_t *config = NULL;
-    SB_CLEANUP(json) json_t *patterns = json_array();
-    int r = scope_parse(args, &scope, err);
+    SB_CLEANUP(json) json_t *rules = json_array();
+    int r = policy_scope_parse(args, 0, &scope, err);
+    r = r < 0 ? r : check_flags(args, err);
     if (r < 0) {
         return r;
     }
@@ -267,26 +192,16 @@ static int change(const struct cli_args *args, bool allow, int *ret_status, stru
                                    : "sbx policy check tells what is allowed now");
         return r;
     }
-    r = collect_patterns(&scope, allow, patterns, err);
+    r = compose_rules(args, &scope, allow, rules, err);
     if (r == 0 && scope.sandbox) {
         r = sandbox_load(scope.sandbox, &config, err);
     }
-    for (size_t i = 0; r == 0 && i < json_array_size(patterns); i++) {
-        const char *pattern = json_string_value(json_array_get(patterns, i));
-        SB_CLEANUP(free) char *id = NULL;
-        r = policy_store_add(scope.sandbox, allow, pattern, &id, err);
-        if (r == 0) {
-            printf("%s %s for %s%s (id %s)\n", allow ? "allowed" : "denied", pattern,
-                   scope.sandbox ? "sandbox " : "all sandboxes", scope.sandbox ? scope.sandbox : "",
-                   id);
-        }
-        if (r == 0 && allow) {
-            note_if_denied(scope.sandbox, pattern);
-        }
+    r = r < 0 ? r : policy_store_add(scope.sandbox, rules, err);
+    if (r < 0) {
+        return r;
     }
-    if (r == 0) {
-        r = reload(scope.sandbox, err);
-    }
+    print_change(&scope, rules);
+    r = policy_reload(scope.sandbox, err);
     if (r == 0) {
         *ret_status = 0;
     }
@@ -303,11 +218,13 @@ int cmd_policy_deny(const struct cli_args *args, int *ret_status, struct sb_err 
     return change(args, false, ret_status, err);
 }
 
-static int refuse_missing(const struct scope *scope, const char *what, struct sb_err **err)
+/* ---- rm ---- */
+
+static int refuse_missing(const struct policy_scope *scope, const char *what, struct sb_err **err)
 {
+    SB_CLEANUP(free) char *whose = policy_scope_text(scope);
     const char *name = scope->sandbox ? scope->sandbox : "";
-    int r = sb_fail(err, SB_ENOTFOUND, "no rule '%s' among those written for %s%s", what,
-                    scope->sandbox ? "sandbox " : "all sandboxes", name);
+    int r = sb_fail(err, SB_ENOTFOUND, "no rule '%s' among those written for %s", what, whose);
     sb_hint(
         err,
         "'sbx policy ls%s%s' shows every rule; those of presets and kits cannot be removed, but "
@@ -316,153 +233,58 @@ static int refuse_missing(const struct scope *scope, const char *what, struct sb
     return r;
 }
 
+/* "deny", "a.com" and "except", "b.a.com": a rule may come as one word or as several. */
+static int join_words(const struct policy_scope *scope, char **ret, struct sb_err **err)
+{
+    struct sb_buf text;
+    sb_buf_init(&text, RULE_LINE_MAX + 1);
+    for (size_t i = 0; i < scope->nwords; i++) {
+        sb_buf_printf(&text, "%s%s", i ? " " : "", scope->words[i]);
+    }
+    bool too_long = text.overflow;
+    *ret = sb_buf_steal(&text);
+    return too_long ? sb_fail(err, SB_ELIMIT, "no rule is that long") : 0;
+}
+
 int cmd_policy_rm(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
-    struct scope scope;
-    int r = scope_parse(args, &scope, err);
+    struct policy_scope scope;
+    SB_CLEANUP(free) char *word = NULL;
+    int r = policy_scope_parse(args, 0, &scope, err);
+    if (r == 0 && scope.nwords) {
+        r = join_words(&scope, &word, err);
+    }
     if (r < 0) {
         return r;
     }
-    const char *id = cli_string(args, "id"), *resource = cli_string(args, "resource");
-    if ((id != NULL) + (resource != NULL) + scope.nwords != 1) {
+    const struct policy_selection selection = {.word = word,
+                                               .id = cli_string(args, "id"),
+                                               .resource = cli_string(args, "resource"),
+                                               .methods = cli_string(args, "method"),
+                                               .path = cli_string(args, "path")};
+    if (!!selection.id + !!selection.resource + !!word != 1) {
         r = sb_fail(err, SB_EUSAGE, "expected one rule to remove");
         sb_hint(err, "name it by --id ID, by --resource RESOURCE or by either without a flag");
         return r;
     }
-    const char *what = id ? id : resource ? resource : scope.words[0];
-    size_t removed = 0;
-    r = policy_store_remove(scope.sandbox, what, &removed, err);
+    SB_CLEANUP(json) json_t *removed = json_array();
+    r = policy_store_remove(scope.sandbox, &selection, removed, err);
     if (r < 0) {
         return r;
     }
-    if (!removed) {
+    if (!json_array_size(removed)) {
+        const char *what = word ? word : selection.id ? selection.id : selection.resource;
         return refuse_missing(&scope, what, err);
     }
-    printf("removed %zu %s: %s\n", removed, removed == 1 ? "rule" : "rules", what);
-    r = reload(scope.sandbox, err);
+    size_t i;
+    const json_t *item;
+    json_array_foreach(removed, i, item)
+    {
+        printf("removed: %s\n", json_string_value(item));
+    }
+    r = policy_reload(scope.sandbox, err);
     if (r == 0) {
         *ret_status = 0;
     }
     return r;
-}
-
-/* host, host:port or a URL; the port defaults to the scheme's. */
-static int parse_target(const char *text, struct host *ret_host, uint16_t *ret_port,
-                        struct sb_err **err)
-{
-    const char *authority = text, *scheme = strstr(text, "://");
-    uint16_t port = 443;
-    if (scheme) {
-        size_t n = (size_t)(scheme - text);
-        if (n == 4 && strncasecmp(text, "http", 4) == 0) {
-            port = 80;
-        } else if (n != 5 || strncasecmp(text, "https", 5) != 0) {
-            int r = sb_fail(err, SB_EUSAGE, "no default port is known for this URL's scheme");
-            sb_hint(err, "write HOST:PORT");
-            return r;
-        }
-        authority = scheme + 3;
-    }
-    size_t n = scheme ? strcspn(authority, "/?#") : strlen(authority);
-    int r = host_parse_authority(authority, n, port, ret_host, ret_port, err);
-    if (r < 0 && err && *err) {
-        sb_err_set_place(err, NULL, 1, (*err)->place.column + (size_t)(authority - text),
-                         (*err)->place.length, text);
-    }
-    return r;
-}
-
-/* What a person can do about a denial. */
-static void print_remedy(const char *place, const char *sandbox,
-                         const struct policy_decision *decision)
-{
-    bool written = decision->rule && (strcmp(decision->rule->origin, "global") == 0 ||
-                                      strcmp(decision->rule->origin, "sandbox") == 0);
-    bool global = !sandbox || (decision->rule && strcmp(decision->rule->origin, "global") == 0);
-    if (!decision->rule || decision->allow) {
-        printf("  to allow it: sbx policy allow %s %s\n", sandbox ? sandbox : "-g", place);
-    } else if (written) {
-        printf("  to allow it: sbx policy rm %s --id %s\n", global ? "-g" : sandbox,
-               decision->rule->id);
-    } else {
-        printf("  a deny rule of a kit or preset wins over every allow rule\n");
-    }
-}
-
-static void print_check(const char *target, const char *place, const char *sandbox, bool allow,
-                        const struct policy_decision *decision)
-{
-    printf("%s: %s\n", allow ? "Allowed" : "Denied", target);
-    if (!decision->rule) {
-        printf("  no rule allows it (default-deny)\n");
-    } else if (allow == decision->allow) {
-        printf("  by rule '%s' (%s, id %s)\n", decision->rule->text, decision->rule->origin,
-               decision->rule->id);
-    } else {
-        printf("  '%s' (%s) allows it, but this address needs a rule that names it\n",
-               decision->rule->text, decision->rule->origin);
-    }
-    if (!allow) {
-        print_remedy(place, sandbox, decision);
-    }
-}
-
-static void print_check_json(const struct host *host, uint16_t port, bool allow,
-                             const struct policy_decision *decision)
-{
-    const struct policy_rule *rule = decision->rule;
-    SB_CLEANUP(json)
-    json_t *out = json_pack("{s:b,s:s,s:i,s:s?,s:s?,s:s?,s:s}", "allowed", allow, "host",
-                            host->text, "port", port, "rule", rule ? rule->text : NULL, "rule_id",
-                            rule ? rule->id : NULL, "origin", rule ? rule->origin : NULL, "reason",
-                            !rule                      ? "default-deny"
-                            : allow == decision->allow ? "rule"
-                                                       : "address");
-    print_json(out);
-}
-
-int cmd_policy_check(const struct cli_args *args, int *ret_status, struct sb_err **err)
-{
-    struct scope scope;
-    scope_begin(args, &scope);
-    const char *sandbox = cli_string(args, "sandbox");
-    if (!sandbox && scope.nwords == 2) {
-        sandbox = scope.words[0]; /* "check SANDBOX TARGET", as for allow and deny */
-        scope.words++;
-        scope.nwords--;
-    }
-    if (scope.nwords != 1) {
-        return sb_fail(err, SB_EUSAGE, "expected one host, host:port or URL to check");
-    }
-    const char *target = scope.words[0];
-    struct host host;
-    uint16_t port;
-    SB_CLEANUP(json) json_t *rules = json_array();
-    SB_CLEANUP(policy) struct policy *policy = NULL;
-    int r = parse_target(target, &host, &port, err);
-    if (r == 0) {
-        r = load_rules(sandbox, rules, err);
-    }
-    if (r == 0) {
-        r = policy_from_json(rules, &policy, err);
-    }
-    if (r < 0) {
-        return r;
-    }
-    struct policy_decision decision;
-    policy_decide(policy, &host, port, &decision);
-    bool allow = decision.allow;
-    if (allow && host.is_address) {
-        allow = policy_allows_address(policy, &decision, &host.address, port);
-    }
-    if (cli_bool(args, "json")) {
-        print_check_json(&host, port, allow, &decision);
-    } else {
-        bool v6 = strchr(host.text, ':') != NULL;
-        SB_CLEANUP(free)
-        char *place = sb_xasprintf("%s%s%s:%u", v6 ? "[" : "", host.text, v6 ? "]" : "", port);
-        print_check(target, place, sandbox, allow, &decision);
-    }
-    *ret_status = allow ? 0 : 1;
-    return 0;
 }

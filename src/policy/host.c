@@ -249,6 +249,16 @@ int host_parse_authority(const char *text, size_t n, uint16_t default_port, stru
     return 0;
 }
 
+void host_map_alias(struct host *host)
+{
+    static const char *const aliases[] = {"host.docker.internal", "host.sbx.internal"};
+    for (size_t i = 0; i < SB_ARRAY_LEN(aliases); i++) {
+        if (strcmp(host->text, aliases[i]) == 0) {
+            *host = (struct host){.text = "localhost"};
+        }
+    }
+}
+
 struct range {
     uint8_t bytes[4];
     uint8_t bits;

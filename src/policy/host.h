@@ -29,6 +29,10 @@ int host_parse_port(const char *text, size_t n, uint16_t *ret, struct sb_err **e
 int host_parse_authority(const char *text, size_t n, uint16_t default_port, struct host *ret,
                          uint16_t *ret_port, struct sb_err **err);
 
+/* The names that sandboxes know the host's loopback by ("host.docker.internal") become "localhost",
+ * in requests and in rules alike. */
+void host_map_alias(struct host *host);
+
 /* The canonical host of an address. */
 void host_from_address(const struct in6_addr *address, struct host *ret);
 

@@ -15,10 +15,10 @@ static int fail_at(struct sb_err **err, size_t offset, size_t length, const char
     return r;
 }
 
-/* Reports an error of a parser that saw the text from `offset` on. */
+/* The result of a parser that saw the text from `offset` on. */
 static int shifted(struct sb_err **err, size_t offset, int code)
 {
-    if (err && *err) {
+    if (code < 0 && err && *err) {
         (*err)->place.column += offset;
     }
     return code;
@@ -117,45 +117,69 @@ static int parse_network(const char *text, size_t n, size_t slash, struct patter
     return 0;
 }
 
-/* ":443" behind a pattern that is no host. */
-static int parse_port_behind(const char *text, size_t n, struct pattern *pattern,
-                             struct sb_err **err)
+/* "443", "8000-8999" or "*". */
+static int parse_port_words(const char *text, size_t n, struct ports *ports, struct sb_err **err)
 {
+    if (n == 1 && text[0] == '*') {
+        return 0;
+    }
+    const char *dash = memchr(text, '-', n);
+    size_t first_len = dash ? (size_t)(dash - text) : n;
+    int r = host_parse_port(text, first_len, &ports->first, err);
+    ports->last = ports->first;
+    if (r < 0 || !dash) {
+        return r;
+    }
+    size_t at = first_len + 1;
+    r = host_parse_port(text + at, n - at, &ports->last, err);
+    if (r < 0) {
+        return shifted(err, at, r);
+    }
+    if (ports->last < ports->first) {
+        return fail_at(err, 0, n, "the second port of a range is smaller than the first");
+    }
+    if (ports->first == 1 && ports->last == UINT16_MAX) {
+        ports->first = 0; /* any */
+    }
+    return 0;
+}
+
+/* What stands behind the host: nothing, or ':' and ports. */
+static int parse_ports(const char *text, size_t n, struct ports *ports, struct sb_err **err)
+{
+    *ports = (struct ports){0, UINT16_MAX};
+    if (!n) {
+        return 0;
+    }
     if (text[0] != ':') {
         return fail_at(err, 0, n, "expected ':' and a port, or the end");
     }
-    int r = host_parse_port(text + 1, n - 1, &pattern->port, err);
-    return r < 0 ? shifted(err, 1, r) : 0;
+    return shifted(err, 1, parse_port_words(text + 1, n - 1, ports, err));
 }
 
-/* Network with its optional port: "10.0.0.0/8:443", "[2001:db8::/32]:443", "2001:db8::/32". */
-static int parse_cidr(const char *text, size_t n, struct pattern *pattern, struct sb_err **err)
+/* Where the host ends and its ports begin. More than one colon is IPv6 without a port. */
+static int find_ports(const char *text, size_t n, size_t *ret, struct sb_err **err)
 {
-    size_t begin = 0, end = n, rest = n; /* the network is [begin, end), ":port" begins at rest */
-    const char *colon = memrchr(text, ':', n);
+    const char *colon = memchr(text, ':', n);
+    *ret = colon && memrchr(text, ':', n) == colon ? (size_t)(colon - text) : n;
     if (text[0] == '[') {
         const char *close = memchr(text, ']', n);
         if (!close) {
             return fail_at(err, 0, 1, "'[' without ']'");
         }
-        begin = 1;
-        end = (size_t)(close - text);
-        rest = end + 1;
-    } else if (colon && memchr(text, ':', n) == colon) {
-        end = rest = (size_t)(colon - text);
+        *ret = (size_t)(close - text) + 1;
     }
-    const char *slash = memchr(text + begin, '/', end - begin);
-    if (!slash) {
-        return fail_at(err, rest, n - rest, "expected ':' and a port, or the end");
-    }
-    if (rest < n) {
-        int r = parse_port_behind(text + rest, n - rest, pattern, err);
-        if (r < 0) {
-            return shifted(err, rest, r);
-        }
-    }
-    int r = parse_network(text + begin, end - begin, (size_t)(slash - text) - begin, pattern, err);
-    return r < 0 ? shifted(err, begin, r) : 0;
+    return 0;
+}
+
+/* "10.0.0.0/8", "2001:db8::/32" or "[2001:db8::/32]". */
+static int parse_cidr(const char *text, size_t n, struct pattern *pattern, struct sb_err **err)
+{
+    size_t bracket = text[0] == '[';
+    const char *slash = memchr(text, '/', n);
+    return shifted(err, bracket,
+                   parse_network(text + bracket, n - 2 * bracket, (size_t)(slash - text) - bracket,
+                                 pattern, err));
 }
 
 static int refuse_star(size_t star, struct sb_err **err)
@@ -165,8 +189,7 @@ static int refuse_star(size_t star, struct sb_err **err)
     return r;
 }
 
-static int parse_all(const char *text, size_t n, size_t stars, struct pattern *pattern,
-                     struct sb_err **err)
+static int parse_all(size_t stars, struct pattern *pattern, struct sb_err **err)
 {
     if (stars == 1) {
         int r = fail_at(err, 0, 1, "'*' stands for one label and needs a name behind it");
@@ -176,10 +199,6 @@ static int parse_all(const char *text, size_t n, size_t stars, struct pattern *p
     if (stars > 2) {
         return refuse_star(0, err);
     }
-    int r = n > stars ? parse_port_behind(text + stars, n - stars, pattern, err) : 0;
-    if (r < 0) {
-        return shifted(err, stars, r);
-    }
     pattern->kind = PATTERN_ALL;
     return 0;
 }
@@ -188,7 +207,7 @@ static int parse_wildcard(const char *text, size_t n, size_t stars, struct patte
                           struct sb_err **err)
 {
     size_t begin = stars + 1; /* behind "*." */
-    int r = host_parse_authority(text + begin, n - begin, 0, &pattern->host, &pattern->port, err);
+    int r = host_parse(text + begin, n - begin, &pattern->host, err);
     if (r < 0) {
         return shifted(err, begin, r);
     }
@@ -201,15 +220,8 @@ static int parse_wildcard(const char *text, size_t n, size_t stars, struct patte
     return 0;
 }
 
-static int parse(const char *text, size_t n, struct pattern *pattern, struct sb_err **err)
+static int parse_host(const char *text, size_t n, struct pattern *pattern, struct sb_err **err)
 {
-    if (!n) {
-        return fail_at(err, 0, 1, "expected a host, such as api.example.com or *.example.com:443");
-    }
-    const char *scheme = memmem(text, n, "://", 3);
-    if (scheme) {
-        return refuse_scheme(text, n, (size_t)(scheme - text), err);
-    }
     size_t stars = 0;
     while (stars < n && text[stars] == '*') {
         stars++;
@@ -226,16 +238,33 @@ static int parse(const char *text, size_t n, struct pattern *pattern, struct sb_
         return parse_cidr(text, n, pattern, err);
     }
     if (!stars) {
+        int r = host_parse(text, n, &pattern->host, err);
         pattern->kind = PATTERN_EXACT;
-        return host_parse_authority(text, n, 0, &pattern->host, &pattern->port, err);
+        host_map_alias(&pattern->host);
+        return r;
     }
-    if (stars == n || text[stars] == ':') {
-        return parse_all(text, n, stars, pattern, err);
+    if (stars == n) {
+        return parse_all(stars, pattern, err);
     }
     if (stars > 2 || text[stars] != '.') {
         return refuse_star(0, err);
     }
     return parse_wildcard(text, n, stars, pattern, err);
+}
+
+static int parse(const char *text, size_t n, struct pattern *pattern, struct sb_err **err)
+{
+    if (!n) {
+        return fail_at(err, 0, 1, "expected a host, such as api.example.com or *.example.com:443");
+    }
+    const char *scheme = memmem(text, n, "://", 3);
+    if (scheme) {
+        return refuse_scheme(text, n, (size_t)(scheme - text), err);
+    }
+    size_t end;
+    int r = find_ports(text, n, &end, err);
+    r = r < 0 ? r : parse_host(text, end, pattern, err);
+    return r < 0 ? r : shifted(err, end, parse_ports(text + end, n - end, &pattern->ports, err));
 }
 
 int pattern_parse(const char *text, size_t n, struct pattern *ret, struct sb_err **err)
@@ -249,33 +278,48 @@ int pattern_parse(const char *text, size_t n, struct pattern *ret, struct sb_err
     return 0;
 }
 
+static void format_ports(const struct ports *ports, char ret[16])
+{
+    if (ports_any(ports)) {
+        ret[0] = '\0';
+    } else if (ports->first == ports->last) {
+        snprintf(ret, 16, ":%u", ports->first);
+    } else {
+        snprintf(ret, 16, ":%u-%u", ports->first, ports->last);
+    }
+}
+
 void pattern_format(const struct pattern *pattern, char ret[PATTERN_TEXT_MAX])
 {
     const char *name = pattern->host.text;
     bool v6 = pattern->host.is_address && !IN6_IS_ADDR_V4MAPPED(&pattern->host.address);
     /* IPv6 needs brackets only where a port follows. */
-    const char *open = v6 && pattern->port ? "[" : "", *close = v6 && pattern->port ? "]" : "";
-    char port[8] = "";
-    if (pattern->port) {
-        snprintf(port, sizeof(port), ":%u", pattern->port);
-    }
+    bool brackets = v6 && !ports_any(&pattern->ports);
+    const char *open = brackets ? "[" : "", *close = brackets ? "]" : "";
+    char ports[16];
+    format_ports(&pattern->ports, ports);
     switch (pattern->kind) {
     case PATTERN_EXACT:
-        snprintf(ret, PATTERN_TEXT_MAX, "%s%s%s%s", open, name, close, port);
+        snprintf(ret, PATTERN_TEXT_MAX, "%s%s%s%s", open, name, close, ports);
         break;
     case PATTERN_ONE:
     case PATTERN_MANY:
         snprintf(ret, PATTERN_TEXT_MAX, "%s.%s%s", pattern->kind == PATTERN_ONE ? "*" : "**", name,
-                 port);
+                 ports);
         break;
     case PATTERN_CIDR:
         snprintf(ret, PATTERN_TEXT_MAX, "%s%s/%u%s%s", open, name,
-                 (unsigned)(v6 ? pattern->prefix : pattern->prefix - 96), close, port);
+                 (unsigned)(v6 ? pattern->prefix : pattern->prefix - 96), close, ports);
         break;
     case PATTERN_ALL:
-        snprintf(ret, PATTERN_TEXT_MAX, "**%s", port);
+        snprintf(ret, PATTERN_TEXT_MAX, "**%s", ports);
         break;
     }
+}
+
+bool ports_any(const struct ports *ports)
+{
+    return ports->first == 0;
 }
 
 static bool cidr_covers(const struct pattern *pattern, const struct host *host)
@@ -292,25 +336,60 @@ static bool cidr_covers(const struct pattern *pattern, const struct host *host)
     return IN6_ARE_ADDR_EQUAL(&masked, &pattern->host.address);
 }
 
+/* Is the host one label (or, when `many`, any number of them) below the name? */
+static bool is_below(const char *host, const char *name, bool many)
+{
+    size_t n = strlen(host), suffix = strlen(name);
+    if (n < suffix + 2 || host[n - suffix - 1] != '.' || strcmp(host + n - suffix, name) != 0) {
+        return false;
+    }
+    return many || !memchr(host, '.', n - suffix - 1);
+}
+
+static bool host_matches(const struct pattern *pattern, const struct host *host)
+{
+    switch (pattern->kind) {
+    case PATTERN_EXACT:
+        return strcmp(pattern->host.text, host->text) == 0;
+    case PATTERN_CIDR:
+        return cidr_covers(pattern, host);
+    case PATTERN_ONE:
+    case PATTERN_MANY:
+        return !host->is_address &&
+               is_below(host->text, pattern->host.text, pattern->kind == PATTERN_MANY);
+    case PATTERN_ALL:
+        break;
+    }
+    return true;
+}
+
 bool pattern_matches(const struct pattern *pattern, const struct host *host, uint16_t port)
 {
-    if (pattern->port && pattern->port != port) {
+    return ports_have(&pattern->ports, port) && host_matches(pattern, host);
+}
+
+bool pattern_covers(const struct pattern *outer, const struct pattern *inner)
+{
+    if (outer->ports.last < inner->ports.first || inner->ports.last < outer->ports.first) {
         return false;
     }
-    if (pattern->kind == PATTERN_ALL) {
-        return true;
+    switch (inner->kind) {
+    case PATTERN_EXACT:
+        return host_matches(outer, &inner->host);
+    case PATTERN_CIDR:
+        return outer->kind == PATTERN_ALL ||
+               (outer->kind == PATTERN_CIDR && outer->prefix <= inner->prefix &&
+                cidr_covers(outer, &inner->host));
+    case PATTERN_ONE:
+    case PATTERN_MANY:
+        /* All of *.b.a.com lies within **.a.com, and within itself. */
+        return outer->kind == PATTERN_ALL ||
+               (outer->kind == PATTERN_MANY &&
+                is_below(inner->host.text, outer->host.text, true)) ||
+               (outer->kind >= inner->kind && outer->kind != PATTERN_CIDR &&
+                strcmp(outer->host.text, inner->host.text) == 0);
+    case PATTERN_ALL:
+        break;
     }
-    if (pattern->kind == PATTERN_CIDR) {
-        return cidr_covers(pattern, host);
-    }
-    if (pattern->kind == PATTERN_EXACT) {
-        return strcmp(pattern->host.text, host->text) == 0;
-    }
-    size_t n = strlen(host->text), suffix = strlen(pattern->host.text);
-    if (host->is_address || n < suffix + 2 || host->text[n - suffix - 1] != '.' ||
-        strcmp(host->text + n - suffix, pattern->host.text) != 0) {
-        return false;
-    }
-    bool one_label = !memchr(host->text, '.', n - suffix - 1);
-    return pattern->kind == PATTERN_MANY || one_label;
+    return outer->kind == PATTERN_ALL;
 }

@@ -1,50 +1,69 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A set of rules and the decision over them.
  *
- * All rules live in one hash table whose key is everything that a rule compares: kind, port, prefix
- * and name or network.  A decision asks for each key that could cover the host: the name itself,
- * each parent as "*." and "**.", each prefix length in use, everything; each with the port and
- * without. So its cost depends on the number of labels, never on the number of rules.  Rules with
- * one key (several origins, allow beside deny) form a chain, which duplicates cannot lengthen.
+ * Theory of operation.  Rules that name the same host pattern, whatever their ports, share a place.
+ * Places lie in a hash table whose key is all that a pattern compares: kind, prefix, and name or
+ * network.  A decision asks for each key that could cover the host: the name itself, each parent as
+ * "*." and "**.", each prefix length in use, everything.  So its cost depends on the number of
+ * labels, never on the number of rules.
+ *
+ * HTTP rules of a place are found the same way by their path: the key is the place and the segments
+ * before the first '*', so a request asks for each beginning of its path.  A place also has marks:
+ * a few of its HTTP rules that stand for all of them when the request is not known.
  *
  * The policy owns its rules; decisions borrow them. */
 #include "policy/policy.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 
-#include "policy/pattern.h"
+#include "policy/rule.h"
+#include "policy/table.h"
 
-enum { RULES_MAX = 1000000, LINE_MAX_BYTES = 2048 };
-
-struct rule {
-    struct policy_rule public; /* first: decisions point to it */
-    struct rule *next;         /* of the same key */
-    uint64_t hash;
-    enum pattern_kind kind;
-    uint8_t prefix;
-    uint16_t port;
-    bool from_user; /* written by the person, not by a kit or preset */
-    char *name;     /* canonical; owned */
-    struct in6_addr network;
+enum {
+    /* Segments and bytes of a path that the index looks at. */
+    DEPTH_MAX = 8,
+    PATH_KEY_MAX = 200,
 };
 
-struct policy {
-    struct rule **rules; /* in the order of adding */
-    size_t count, cap;
-    struct rule **slots; /* open addressing, a power of two, at most half full */
-    size_t nslots, used;
-    uint64_t seed;
-    uint64_t prefixes[3]; /* bit set of the CIDR prefix lengths in use */
+struct node {
+    struct policy_rule public;
+    struct node *next, *next_mark; /* of the same place */
+    enum pattern_kind kind;
+    struct ports ports;
+    uint16_t methods;
+    bool from_user; /* written by the person, not by a kit or preset */
+    bool localhost; /* names exactly that */
+    char *path;     /* owned; NULL in a network rule */
+    struct pattern *except;
+    size_t nexcept;
+    char id[POLICY_ID_MAX];
+    char text[];
+};
+
+struct place {
+    struct node *rules; /* the network rules of a pattern, or the HTTP rules of a path */
+    struct node *marks; /* of a pattern */
+    size_t key_len;
+    unsigned char key[];
 };
 
 struct key {
-    enum pattern_kind kind;
-    uint8_t prefix;
-    uint16_t port;
-    const char *name;               /* EXACT, ONE, MANY */
-    const struct in6_addr *network; /* CIDR */
+    size_t len;
+    unsigned char bytes[2 + HOST_MAX + sizeof(void *)];
+};
+
+struct policy {
+    struct node **rules; /* in the order of adding */
+    size_t count, cap;
+    struct table places, known; /* by key; by origin and text */
+    char **origins;
+    size_t norigins;
+    uint64_t seed;
+    uint64_t prefixes[3]; /* bit set of the CIDR prefix lengths in use */
+    unsigned depths;      /* bit set of the path lengths that HTTP rules are found by */
 };
 
 struct policy *policy_new(void)
@@ -55,21 +74,14 @@ struct policy *policy_new(void)
     if (getrandom(&policy->seed, sizeof(policy->seed), GRND_NONBLOCK) < 0) {
         policy->seed = (uint64_t)(uintptr_t)policy;
     }
-    policy->nslots = 64;
-    policy->slots = sb_xcalloc(policy->nslots, sizeof(struct rule *));
     return policy;
 }
 
-static void rule_free(struct rule *rule)
+static void node_free(struct node *node)
 {
-    if (!rule) {
-        return;
-    }
-    free(rule->public.text);
-    free(rule->public.id);
-    free(rule->public.origin);
-    free(rule->name);
-    free(rule);
+    free(node->path);
+    free(node->except);
+    free(node);
 }
 
 void policy_free(struct policy *policy)
@@ -78,111 +90,179 @@ void policy_free(struct policy *policy)
         return;
     }
     for (size_t i = 0; i < policy->count; i++) {
-        rule_free(policy->rules[i]);
+        node_free(policy->rules[i]);
     }
+    for (size_t i = 0; i < policy->places.nslots; i++) {
+        free(policy->places.slots[i].entry);
+    }
+    for (size_t i = 0; i < policy->norigins; i++) {
+        free(policy->origins[i]);
+    }
+    table_done(&policy->places);
+    table_done(&policy->known);
+    free(policy->origins);
     free(policy->rules);
-    free(policy->slots);
     free(policy);
 }
 
-static uint64_t mix(uint64_t hash, const void *data, size_t n)
+/* The node whose public part this is. */
+static const struct node *node_of(const struct policy_rule *rule)
 {
-    const unsigned char *bytes = data;
+    return (const struct node *)(const void *)((const char *)rule - offsetof(struct node, public));
+}
+
+/* ---- places ---- */
+
+static void key_of_name(struct key *key, enum pattern_kind kind, const char *name)
+{
+    size_t n = strlen(name);
+    key->bytes[0] = (unsigned char)kind;
+    memcpy(&key->bytes[1], name, n);
+    key->len = 1 + n;
+}
+
+static void key_of_network(struct key *key, uint8_t prefix, const struct in6_addr *network)
+{
+    key->bytes[0] = PATTERN_CIDR;
+    key->bytes[1] = prefix;
+    memcpy(&key->bytes[2], network, sizeof(*network));
+    key->len = 2 + sizeof(*network);
+}
+
+static void key_of_pattern(struct key *key, const struct pattern *pattern)
+{
+    if (pattern->kind == PATTERN_CIDR) {
+        key_of_network(key, pattern->prefix, &pattern->host.address);
+    } else {
+        key_of_name(key, pattern->kind, pattern->host.text);
+    }
+}
+
+/* The beginning of a path under a host's place.  Letters are folded for the deny rules, which do
+ * not tell upper from lower case. */
+static void key_of_path(struct key *key, const struct place *place, const char *path, size_t n)
+{
+    uintptr_t where = (uintptr_t)place;
+    key->bytes[0] = UINT8_MAX; /* no kind of a pattern */
+    memcpy(&key->bytes[1], &where, sizeof(where));
+    key->len = 1 + sizeof(where);
     for (size_t i = 0; i < n; i++) {
-        hash = (hash ^ bytes[i]) * 0x9e3779b97f4a7c15u;
-        hash ^= hash >> 29;
-    }
-    return hash;
-}
-
-static uint64_t key_hash(const struct policy *policy, const struct key *key)
-{
-    uint8_t head[4] = {(uint8_t)key->kind, key->prefix, (uint8_t)(key->port >> 8),
-                       (uint8_t)key->port};
-    uint64_t hash = mix(policy->seed, head, sizeof(head));
-    if (key->kind == PATTERN_CIDR) {
-        return mix(hash, key->network, sizeof(*key->network));
-    }
-    return key->kind == PATTERN_ALL ? hash : mix(hash, key->name, strlen(key->name));
-}
-
-static bool key_equal(const struct rule *rule, const struct key *key)
-{
-    if (rule->kind != key->kind || rule->port != key->port || rule->prefix != key->prefix) {
-        return false;
-    }
-    if (key->kind == PATTERN_CIDR) {
-        return IN6_ARE_ADDR_EQUAL(&rule->network, key->network);
-    }
-    return key->kind == PATTERN_ALL || strcmp(rule->name, key->name) == 0;
-}
-
-/* The slot that holds the key's chain, or the empty slot where it belongs. */
-static struct rule **find_slot(const struct policy *policy, const struct key *key, uint64_t hash)
-{
-    size_t mask = policy->nslots - 1;
-    for (size_t i = hash & mask;; i = (i + 1) & mask) {
-        struct rule **slot = &policy->slots[i];
-        if (!*slot || ((*slot)->hash == hash && key_equal(*slot, key))) {
-            return slot;
-        }
+        key->bytes[key->len++] = (unsigned char)tolower((unsigned char)path[i]);
     }
 }
 
-static void grow(struct policy *policy)
+static bool place_equal(const void *entry, const void *wanted)
 {
-    size_t old_count = policy->nslots;
-    SB_CLEANUP(free) struct rule **old = policy->slots;
-    policy->nslots *= 2;
-    policy->slots = sb_xcalloc(policy->nslots, sizeof(struct rule *));
-    for (size_t i = 0; i < old_count; i++) {
-        if (!old[i]) {
-            continue;
-        }
-        size_t at = old[i]->hash & (policy->nslots - 1);
-        while (policy->slots[at]) {
-            at = (at + 1) & (policy->nslots - 1);
-        }
-        policy->slots[at] = old[i];
+    const struct place *place = entry;
+    const struct key *key = wanted;
+    return place->key_len == key->len && memcmp(place->key, key->bytes, key->len) == 0;
+}
+
+static struct place *place_find(const struct policy *policy, const struct key *key)
+{
+    uint64_t hash = table_hash(policy->seed, key->bytes, key->len);
+    return table_find(&policy->places, hash, place_equal, key);
+}
+
+static struct place *place_make(struct policy *policy, const struct key *key)
+{
+    struct place *place = place_find(policy, key);
+    if (!place) {
+        place = sb_xcalloc(1, sizeof(*place) + key->len);
+        place->key_len = key->len;
+        memcpy(place->key, key->bytes, key->len);
+        table_add(&policy->places, table_hash(policy->seed, key->bytes, key->len), place);
     }
+    return place;
 }
 
-static struct key rule_key(const struct rule *rule)
+/* ---- building ---- */
+
+/* A mark stands for this rule when it says the same about whatever the rule is about. */
+static bool mark_stands_for(const struct node *mark, const struct node *node)
 {
-    return (struct key){.kind = rule->kind,
-                        .prefix = rule->prefix,
-                        .port = rule->port,
-                        .name = rule->name,
-                        .network = &rule->network};
+    return mark->public.allow == node->public.allow && !mark->nexcept &&
+           mark->from_user >= node->from_user && !(node->methods & ~mark->methods) &&
+           mark->ports.first <= node->ports.first && mark->ports.last >= node->ports.last;
 }
 
-/* Takes the rule, or drops it when the same text from the same origin is there already. */
-static void insert(struct policy *policy, struct rule *rule)
+static void add_mark(struct place *place, struct node *node)
 {
-    struct key key = rule_key(rule);
-    rule->hash = key_hash(policy, &key);
-    struct rule **slot = find_slot(policy, &key, rule->hash);
-    for (struct rule *r = *slot; r; r = r->next) {
-        if (r->public.allow == rule->public.allow &&
-            strcmp(r->public.origin, rule->public.origin) == 0) {
-            rule_free(rule);
+    for (const struct node *mark = place->marks; mark; mark = mark->next_mark) {
+        if (mark_stands_for(mark, node)) {
             return;
         }
     }
-    policy->used += !*slot;
-    rule->next = *slot;
-    *slot = rule;
-    if (rule->kind == PATTERN_CIDR) {
-        policy->prefixes[rule->prefix / 64] |= UINT64_C(1) << (rule->prefix % 64);
+    node->next_mark = place->marks;
+    place->marks = node;
+}
+
+static void put(struct policy *policy, struct node *node, const struct pattern *pattern)
+{
+    struct key key;
+    key_of_pattern(&key, pattern);
+    struct place *place = place_make(policy, &key);
+    if (pattern->kind == PATTERN_CIDR) {
+        policy->prefixes[pattern->prefix / 64] |= UINT64_C(1) << (pattern->prefix % 64);
     }
+    if (node->methods) {
+        size_t depth, n = path_glob_prefix(node->path, DEPTH_MAX, PATH_KEY_MAX, &depth);
+        add_mark(place, node);
+        key_of_path(&key, place, node->path, n);
+        place = place_make(policy, &key);
+        policy->depths |= 1U << depth;
+    }
+    node->next = place->rules;
+    place->rules = node;
     if (policy->count == policy->cap) {
         policy->cap = policy->cap ? policy->cap * 2 : 64;
-        policy->rules = sb_xrealloc(policy->rules, policy->cap, sizeof(struct rule *));
+        policy->rules = sb_xrealloc(policy->rules, policy->cap, sizeof(struct node *));
     }
-    policy->rules[policy->count++] = rule;
-    if (policy->used * 2 > policy->nslots) {
-        grow(policy);
+    policy->rules[policy->count++] = node;
+}
+
+/* There are few origins; each is kept once. */
+static const char *intern_origin(struct policy *policy, const char *origin)
+{
+    for (size_t i = policy->norigins; i > 0; i--) {
+        if (strcmp(policy->origins[i - 1], origin) == 0) {
+            return policy->origins[i - 1];
+        }
     }
+    policy->origins = sb_xrealloc(policy->origins, policy->norigins + 1, sizeof(char *));
+    policy->origins[policy->norigins] = sb_xstrdup(origin);
+    return policy->origins[policy->norigins++];
+}
+
+static bool known_equal(const void *entry, const void *wanted)
+{
+    const struct node *node = entry, *other = wanted;
+    return node->public.origin == other->public.origin &&
+           strcmp(node->public.text, other->public.text) == 0;
+}
+
+/* Takes path and exceptions out of the rule. */
+static struct node *node_new(struct rule *rule, const char *origin, const char *id)
+{
+    size_t n = strlen(rule->text) + 1;
+    struct node *node = sb_xcalloc(1, sizeof(*node) + n);
+    memcpy(node->text, rule->text, n);
+    policy_rule_id(rule->text, origin, node->id);
+    if (id) {
+        snprintf(node->id, sizeof(node->id), "%s", id);
+    }
+    node->public = (struct policy_rule){
+        .text = node->text, .id = node->id, .origin = origin, .allow = rule->allow};
+    node->kind = rule->pattern.kind;
+    node->ports = rule->pattern.ports;
+    node->methods = rule->methods;
+    node->from_user = strcmp(origin, "global") == 0 || strcmp(origin, "sandbox") == 0;
+    node->localhost =
+        node->kind == PATTERN_EXACT && strcmp(rule->pattern.host.text, "localhost") == 0;
+    node->path = sb_steal(&rule->path);
+    node->except = sb_steal(&rule->except);
+    node->nexcept = rule->nexcept;
+    return node;
 }
 
 void policy_rule_id(const char *text, const char *origin, char ret[POLICY_ID_MAX])
@@ -197,97 +277,37 @@ void policy_rule_id(const char *text, const char *origin, char ret[POLICY_ID_MAX
     snprintf(ret, POLICY_ID_MAX, "%08x", (unsigned)(hash >> 32));
 }
 
-/* Adds the place of an error in a rule line; control bytes must not reach a terminal. */
-static void set_excerpt(struct sb_err **err, const char *line, size_t offset)
-{
-    if (!err || !*err) {
-        return;
-    }
-    SB_CLEANUP(free) char *excerpt = sb_xstrndup(line, LINE_MAX_BYTES);
-    for (char *p = excerpt; *p; p++) {
-        if ((*p < ' ' && *p != '\t' && *p > 0) || *p == 0x7f) {
-            *p = '?';
-        }
-    }
-    struct sb_place *place = &(*err)->place;
-    sb_err_set_place(err, NULL, 1, place->column + offset, place->length, excerpt);
-}
-
-static size_t skip_blank(const char *line, size_t at)
-{
-    return at + strspn(line + at, " \t");
-}
-
-/* Splits "allow PATTERN" and parses the pattern. */
-static int line_parse(const char *line, bool *ret_allow, struct pattern *ret, struct sb_err **err)
-{
-    size_t n = strlen(line);
-    if (n > LINE_MAX_BYTES) {
-        return sb_fail(err, SB_ELIMIT, "a rule is longer than %d bytes", LINE_MAX_BYTES);
-    }
-    while (n && strchr(" \t\r\n", line[n - 1])) {
-        n--;
-    }
-    size_t verb = skip_blank(line, 0), verb_len = strcspn(line + verb, " \t\r\n");
-    bool allow = verb_len == 5 && memcmp(line + verb, "allow", 5) == 0;
-    if (!allow && !(verb_len == 4 && memcmp(line + verb, "deny", 4) == 0)) {
-        int r = sb_fail(err, SB_EUSAGE, "a rule begins with 'allow' or 'deny'");
-        sb_err_set_place(err, NULL, 1, 1, verb_len, NULL);
-        set_excerpt(err, line, verb);
-        return r;
-    }
-    size_t at = skip_blank(line, verb + verb_len);
-    int r = pattern_parse(line + at, n > at ? n - at : 0, ret, err);
-    if (r < 0) {
-        set_excerpt(err, line, at);
-        return r;
-    }
-    *ret_allow = allow;
-    return 0;
-}
-
 int policy_canonical_line(const char *line, char **ret, struct sb_err **err)
 {
-    struct pattern pattern;
-    bool allow;
-    int r = line_parse(line, &allow, &pattern, err);
+    SB_CLEANUP(rule) struct rule rule = {0};
+    int r = rule_parse(line, &rule, err);
     if (r < 0) {
         return r;
     }
-    char text[PATTERN_TEXT_MAX];
-    pattern_format(&pattern, text);
-    *ret = sb_xasprintf("%s %s", allow ? "allow" : "deny", text);
+    *ret = sb_steal(&rule.text);
     return 0;
 }
 
 int policy_add(struct policy *policy, const char *line, const char *origin, const char *id,
                struct sb_err **err)
 {
-    struct pattern pattern;
-    bool allow;
-    int r = line_parse(line, &allow, &pattern, err);
+    SB_CLEANUP(rule) struct rule rule = {0};
+    int r = rule_parse(line, &rule, err);
     if (r < 0) {
         return r;
     }
-    if (policy->count >= RULES_MAX) {
-        return sb_fail(err, SB_ELIMIT, "more than %d rules", RULES_MAX);
+    if (policy->count >= POLICY_RULES_MAX) {
+        return sb_fail(err, SB_ELIMIT, "more than %d rules", POLICY_RULES_MAX);
     }
-    char text[PATTERN_TEXT_MAX];
-    pattern_format(&pattern, text);
-    struct rule *rule = sb_xcalloc(1, sizeof(*rule));
-    rule->public.allow = allow;
-    rule->public.text = sb_xasprintf("%s %s", allow ? "allow" : "deny", text);
-    rule->public.origin = sb_xstrdup(origin);
-    char computed[POLICY_ID_MAX];
-    policy_rule_id(rule->public.text, origin, computed);
-    rule->public.id = sb_xstrdup(id ? id : computed);
-    rule->kind = pattern.kind;
-    rule->prefix = pattern.prefix;
-    rule->port = pattern.port;
-    rule->network = pattern.host.address;
-    rule->name = sb_xstrdup(pattern.host.text);
-    rule->from_user = strcmp(origin, "global") == 0 || strcmp(origin, "sandbox") == 0;
-    insert(policy, rule);
+    struct node *node = node_new(&rule, intern_origin(policy, origin), id);
+    uint64_t hash = table_hash(policy->seed, &node->public.origin, sizeof(node->public.origin));
+    hash = table_hash(hash, node->text, strlen(node->text));
+    if (table_find(&policy->known, hash, known_equal, node)) {
+        node_free(node);
+        return 0;
+    }
+    table_add(&policy->known, hash, node);
+    put(policy, node, &rule.pattern);
     return 0;
 }
 
@@ -296,147 +316,393 @@ size_t policy_count(const struct policy *policy)
     return policy->count;
 }
 
-const struct policy_rule *policy_rule_at(const struct policy *policy, size_t index)
+bool policy_has_http_rules(const struct policy *policy)
 {
-    return &policy->rules[index]->public;
+    return policy->depths != 0;
 }
 
-/* What a search has found so far.  Keys are asked from the most to the least particular, so the
- * first allow rule is the one to name; a deny rule ends the search. */
-struct search {
-    const struct policy *policy;
-    uint16_t port;
-    const struct rule *allow, *deny;
-};
+/* ---- the places that cover a host ---- */
 
-static void search_key(struct search *search, struct key key)
+/* True: enough was seen. */
+typedef bool place_fn(void *arg, const struct place *place);
+
+static bool visit(const struct policy *policy, const struct key *key, place_fn *fn, void *arg)
 {
-    for (int with_port = 1; with_port >= 0 && !search->deny; with_port--) {
-        key.port = with_port ? search->port : 0;
-        const struct rule *rule = *find_slot(search->policy, &key, key_hash(search->policy, &key));
-        const struct rule *allow = NULL;
-        for (; rule; rule = rule->next) {
-            if (!rule->public.allow) {
-                search->deny = rule;
-                return;
-            }
-            if (!allow || rule->from_user) {
-                allow = rule;
-            }
-        }
-        /* Among equally particular rules the person's own speaks: it may lead to private addresses.
-         */
-        bool better = allow && (!search->allow ||
-                                (search->allow->kind == key.kind && key.kind == PATTERN_EXACT &&
-                                 allow->from_user && !search->allow->from_user));
-        if (better) {
-            search->allow = allow;
-        }
-        if (!search->port) {
-            return; /* port 0 asks for rules without a port only */
-        }
-    }
+    const struct place *place = place_find(policy, key);
+    return place && fn(arg, place);
 }
 
 /* Longest prefix first: the most particular network is the one to name. */
-static void search_networks(struct search *search, const struct host *host)
+static bool visit_networks(const struct policy *policy, const struct host *host, struct key *key,
+                           place_fn *fn, void *arg)
 {
     bool v4 = IN6_IS_ADDR_V4MAPPED(&host->address);
-    for (int prefix = 128; prefix >= (v4 ? 96 : 0) && !search->deny; prefix--) {
-        if (!(search->policy->prefixes[prefix / 64] >> (prefix % 64) & 1)) {
+    for (int prefix = 128; prefix >= (v4 ? 96 : 0); prefix--) {
+        if (!(policy->prefixes[prefix / 64] >> (prefix % 64) & 1)) {
             continue;
         }
         struct in6_addr network = host->address;
         address_mask(&network, (unsigned)prefix);
-        search_key(
-            search,
-            (struct key){.kind = PATTERN_CIDR, .prefix = (uint8_t)prefix, .network = &network});
+        key_of_network(key, (uint8_t)prefix, &network);
+        if (visit(policy, key, fn, arg)) {
+            return true;
+        }
     }
+    return false;
 }
 
-static void search_parents(struct search *search, const struct host *host)
+static bool visit_parents(const struct policy *policy, const struct host *host, struct key *key,
+                          place_fn *fn, void *arg)
 {
     const char *dot = strchr(host->text, '.');
     if (dot) {
-        search_key(search, (struct key){.kind = PATTERN_ONE, .name = dot + 1});
+        key_of_name(key, PATTERN_ONE, dot + 1);
+        if (visit(policy, key, fn, arg)) {
+            return true;
+        }
     }
-    for (; dot && !search->deny; dot = strchr(dot + 1, '.')) {
-        search_key(search, (struct key){.kind = PATTERN_MANY, .name = dot + 1});
+    for (; dot; dot = strchr(dot + 1, '.')) {
+        key_of_name(key, PATTERN_MANY, dot + 1);
+        if (visit(policy, key, fn, arg)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* From the most to the least particular place. */
+static void visit_places(const struct policy *policy, const struct host *host, place_fn *fn,
+                         void *arg)
+{
+    struct key key;
+    key_of_name(&key, PATTERN_EXACT, host->text);
+    if (visit(policy, &key, fn, arg)) {
+        return;
+    }
+    if (host->is_address ? visit_networks(policy, host, &key, fn, arg)
+                         : visit_parents(policy, host, &key, fn, arg)) {
+        return;
+    }
+    key_of_name(&key, PATTERN_ALL, "");
+    visit(policy, &key, fn, arg);
+}
+
+/* ---- deciding ---- */
+
+struct search {
+    const struct policy *policy;
+    const struct host *host;
+    uint16_t port;
+    bool host_service; /* the host is "localhost" */
+    uint16_t method;
+    const struct path_reading *path;         /* NULL: about a connection */
+    const struct node *allow, *deny;         /* that decide */
+    const struct node *may_allow, *may_deny; /* that decide about some of the requests */
+};
+
+static bool is_excepted(const struct node *node, const struct host *host, uint16_t port)
+{
+    for (size_t i = 0; i < node->nexcept; i++) {
+        if (pattern_matches(&node->except[i], host, port)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Which allow rule is named, and may lead to more: the person's own for this very place, then his
+ * for a network around it, then the most particular one, which is met first. */
+static int weight(const struct node *node)
+{
+    bool narrow = node->kind == PATTERN_EXACT || node->kind == PATTERN_CIDR;
+    return node->from_user && narrow ? 1 + (node->kind == PATTERN_EXACT) : 0;
+}
+
+static void meet(const struct search *search, const struct node *node, const struct node **allow,
+                 const struct node **deny)
+{
+    if (!ports_have(&node->ports, search->port)) {
+        return;
+    }
+    if (node->public.allow) {
+        if (search->host_service && node->kind != PATTERN_EXACT) {
+            return; /* a wildcard does not open the services of this machine */
+        }
+        *allow = *allow && weight(*allow) >= weight(node) ? *allow : node;
+    } else if (!*deny && !is_excepted(node, search->host, search->port)) {
+        *deny = node;
     }
 }
 
-static void search_host(struct search *search, const struct host *host)
+/* The HTTP rules of a place whose paths begin like this. */
+static void meet_path(struct search *search, const struct place *place, size_t n)
 {
-    search_key(search, (struct key){.kind = PATTERN_EXACT, .name = host->text});
-    if (host->is_address) {
-        search_networks(search, host);
+    struct key key;
+    key_of_path(&key, place, search->path->text, n);
+    const struct place *found = place_find(search->policy, &key);
+    for (const struct node *node = found ? found->rules : NULL; node; node = node->next) {
+        bool covered = path_glob_is_all(node->path) ||
+                       (!search->path->unclear &&
+                        path_glob_matches(node->path, search->path, !node->public.allow));
+        if (covered && (node->methods & search->method)) {
+            meet(search, node, &search->allow, &search->deny);
+        }
+    }
+}
+
+static void meet_paths(struct search *search, const struct place *place)
+{
+    const struct path_reading *path = search->path;
+    if (path->unclear) {
+        /* It may be any path: what denies some denies this one. */
+        for (const struct node *mark = place->marks; mark; mark = mark->next_mark) {
+            if (!mark->public.allow && (mark->methods & search->method)) {
+                meet(search, mark, &search->allow, &search->deny);
+            }
+        }
+        meet_path(search, place, 0);
+        return;
+    }
+    size_t n = 0;
+    for (unsigned depth = 0; search->policy->depths >> depth; depth++) {
+        if (search->policy->depths >> depth & 1) {
+            meet_path(search, place, n);
+        }
+        if (n == path->len) {
+            break;
+        }
+        n += 1 + strcspn(path->text + n + 1, "/");
+        if (n > PATH_KEY_MAX) {
+            break;
+        }
+    }
+}
+
+static bool meet_place(void *arg, const struct place *place)
+{
+    struct search *search = arg;
+    for (const struct node *node = place->rules; node; node = node->next) {
+        meet(search, node, &search->allow, &search->deny);
+    }
+    if (search->path && place->marks) {
+        meet_paths(search, place);
     } else {
-        search_parents(search, host);
+        for (const struct node *mark = place->marks; mark; mark = mark->next_mark) {
+            meet(search, mark, &search->may_allow, &search->may_deny);
+        }
     }
+    return search->deny != NULL;
 }
 
-void policy_decide(const struct policy *policy, const struct host *host, uint16_t port,
-                   struct policy_decision *ret)
+static void conclude(const struct search *search, struct policy_decision *ret)
 {
-    struct search search = {.policy = policy, .port = port};
-    search_host(&search, host);
-    if (!search.deny) {
-        search_key(&search, (struct key){.kind = PATTERN_ALL});
-    }
-    const struct rule *rule = search.deny ? search.deny : search.allow;
+    const struct node *allow = search->allow ? search->allow : search->may_allow;
+    const struct node *deny = search->deny ? search->deny : search->may_deny;
+    const struct node *rule = deny && (allow || search->deny) ? deny : allow;
     *ret = (struct policy_decision){
-        .allow = rule && !search.deny,
+        .allow = search->allow && !deny,
+        .needs_request = allow && !search->deny && (deny || !search->allow),
         .rule = rule ? &rule->public : NULL,
-        .exact = rule && !search.deny && rule->kind == PATTERN_EXACT,
+        .exact = allow && !search->deny && allow->kind == PATTERN_EXACT,
     };
 }
 
-/* The rules that name the address itself or a network around it; the address that a transition
- * mechanism hides counts as well. */
-static struct search search_address(const struct policy *policy, const struct in6_addr *address,
-                                    uint16_t port)
+static void decide(const struct policy *policy, const struct policy_request *request,
+                   const struct path_reading *path, struct policy_decision *ret)
 {
-    struct search search = {.policy = policy, .port = port};
-    struct host host;
-    host_from_address(address, &host);
-    search_host(&search, &host);
-    struct in6_addr plain;
-    address_unwrap(address, &plain);
-    if (!search.deny && !IN6_ARE_ADDR_EQUAL(&plain, address)) {
-        host_from_address(&plain, &host);
-        search_host(&search, &host);
+    struct search search = {.policy = policy,
+                            .host = request->host,
+                            .port = request->port,
+                            .host_service = strcmp(request->host->text, "localhost") == 0,
+                            .path = path};
+    if (path) {
+        search.method = rule_method_bit(request->method, request->method_len);
     }
-    return search;
+    visit_places(policy, request->host, meet_place, &search);
+    conclude(&search, ret);
+}
+
+/* A reading is large: this function keeps it out of the way of those who need none. */
+static __attribute__((noinline)) void decide_request(const struct policy *policy,
+                                                     const struct policy_request *request,
+                                                     struct policy_decision *ret)
+{
+    struct path_reading path;
+    path_read(request->path, request->path_len, &path);
+    decide(policy, request, &path, ret);
+    if (ret->allow && path.has_escaped_slash) {
+        path_open_slashes(&path);
+        decide(policy, request, &path, ret);
+    }
+}
+
+void policy_decide(const struct policy *policy, const struct policy_request *request,
+                   struct policy_decision *ret)
+{
+    if (request->method && policy_has_http_rules(policy)) {
+        decide_request(policy, request, ret);
+    } else {
+        decide(policy, request, NULL, ret);
+    }
+}
+
+bool policy_needs_request(const struct policy *policy, const struct host *host, uint16_t port)
+{
+    struct policy_decision decision;
+    if (!policy_has_http_rules(policy)) {
+        return false;
+    }
+    policy_decide(policy, &(struct policy_request){.host = host, .port = port}, &decision);
+    return decision.needs_request;
+}
+
+/* ---- is there any port? ---- */
+
+struct name_search {
+    const struct policy *policy;
+    const struct host *host;
+    struct policy_decision *decision;
+    bool found;
+};
+
+static bool try_port(struct name_search *search, uint16_t port)
+{
+    const struct policy_request request = {.host = search->host, .port = port};
+    policy_decide(search->policy, &request, search->decision);
+    search->found = search->decision->allow || search->decision->needs_request;
+    return search->found;
+}
+
+/* The lowest port that is allowed is the first of an allow rule or of an exception, or the one
+ * behind a deny rule. */
+static bool try_ports_of(struct name_search *search, const struct node *node)
+{
+    if (node->public.allow) {
+        return try_port(search, node->ports.first);
+    }
+    for (size_t i = 0; i < node->nexcept; i++) {
+        if (try_port(search, node->except[i].ports.first)) {
+            return true;
+        }
+    }
+    return node->ports.last < UINT16_MAX && try_port(search, (uint16_t)(node->ports.last + 1));
+}
+
+static bool try_ports(void *arg, const struct place *place)
+{
+    struct name_search *search = arg;
+    for (const struct node *node = place->rules; node && !search->found; node = node->next) {
+        try_ports_of(search, node);
+    }
+    for (const struct node *mark = place->marks; mark && !search->found; mark = mark->next_mark) {
+        try_ports_of(search, mark);
+    }
+    return search->found;
+}
+
+/* Is the host denied on every port? */
+static bool denied_throughout(const struct policy_decision *any_port)
+{
+    return any_port->rule && !any_port->rule->allow && !node_of(any_port->rule)->nexcept;
+}
+
+bool policy_allows_name(const struct policy *policy, const struct host *host,
+                        struct policy_decision *ret)
+{
+    struct policy_decision any_port, usual, other;
+    struct name_search search = {.policy = policy, .host = host, .decision = &any_port};
+    /* Port 0 is covered by the rules for every port alone. */
+    bool found = try_port(&search, 0);
+    *ret = any_port;
+    if (found || denied_throughout(&any_port)) {
+        return found;
+    }
+    search.decision = &usual;
+    found = try_port(&search, 443);
+    *ret = usual;
+    if (found) {
+        return true;
+    }
+    search.decision = &other;
+    visit_places(policy, host, try_ports, &search);
+    if (search.found) {
+        *ret = other;
+    }
+    return search.found;
+}
+
+/* ---- addresses ---- */
+
+/* The network rules that name the address itself or a network around it. */
+static void search_address(const struct policy *policy, const struct in6_addr *address,
+                           uint16_t port, const struct node **ret_allow,
+                           const struct node **ret_deny)
+{
+    struct host host;
+    struct search search = {
+        .policy = policy, .host = &host, .port = port, .allow = *ret_allow, .deny = *ret_deny};
+    host_from_address(address, &host);
+    visit_places(policy, &host, meet_place, &search);
+    *ret_allow = search.allow;
+    *ret_deny = search.deny;
+}
+
+/* Same; the address that a transition mechanism hides counts as well. */
+static void search_addresses(const struct policy *policy, const struct in6_addr *address,
+                             uint16_t port, const struct node **ret_allow,
+                             const struct node **ret_deny)
+{
+    struct in6_addr plain;
+    *ret_allow = *ret_deny = NULL;
+    search_address(policy, address, port, ret_allow, ret_deny);
+    address_unwrap(address, &plain);
+    if (!*ret_deny && !IN6_ARE_ADDR_EQUAL(&plain, address)) {
+        search_address(policy, &plain, port, ret_allow, ret_deny);
+    }
 }
 
 bool policy_allows_address(const struct policy *policy, const struct policy_decision *by_name,
                            const struct in6_addr *address, uint16_t port)
 {
-    struct search search = search_address(policy, address, port);
-    if (!by_name->allow || search.deny) {
+    const struct node *allow, *deny;
+    search_addresses(policy, address, port, &allow, &deny);
+    if (!by_name->allow || deny) {
         return false;
     }
-    const struct rule *name_rule = (const struct rule *)(const void *)by_name->rule;
-    bool named_by_user = by_name->exact && name_rule->from_user;
+    const struct node *name_rule = node_of(by_name->rule);
+    int named = allow ? weight(allow) : 0;
     enum address_class class = address_classify(address);
     switch (class) {
     case ADDRESS_PUBLIC:
         return true;
     case ADDRESS_PRIVATE:
-        return named_by_user ||
-               (search.allow && (search.allow->kind == PATTERN_CIDR || search.allow->from_user));
+        return named || (by_name->exact && name_rule->from_user);
     default:
         break;
     }
-    if (class == ADDRESS_LOOPBACK && by_name->exact && strcmp(name_rule->name, "localhost") == 0) {
+    if (class == ADDRESS_LOOPBACK && name_rule->localhost) {
         return true;
     }
-    return search.allow && search.allow->kind == PATTERN_EXACT && search.allow->from_user;
+    return named && allow->kind == PATTERN_EXACT;
+}
+
+const struct policy_rule *policy_denies_address(const struct policy *policy,
+                                                const struct in6_addr *address, uint16_t port)
+{
+    const struct node *allow, *deny;
+    search_addresses(policy, address, port, &allow, &deny);
+    return deny ? &deny->public : NULL;
+}
+
+bool policy_allows_pinned(const struct policy *policy, const struct policy_decision *by_name,
+                          const struct in6_addr *address, uint16_t port)
+{
+    return by_name->allow && !policy_denies_address(policy, address, port);
 }
 
 bool policy_pattern_matches(const char *pattern, const struct host *host, uint16_t port)
 {
     struct pattern parsed;
-    return pattern_parse(pattern, strnlen(pattern, LINE_MAX_BYTES), &parsed, NULL) == 0 &&
+    return pattern_parse(pattern, strnlen(pattern, RULE_LINE_MAX), &parsed, NULL) == 0 &&
            pattern_matches(&parsed, host, port);
 }

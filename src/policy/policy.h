@@ -1,13 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The decision: may this sandbox talk to that place, and which rule says so.  Pure: no I/O.
  *
- * A rule is a line: ("allow" | "deny") SP PATTERN, where PATTERN is one of
- *   host  host:port        exact name or address (any port, or that one)
- *   *.host[:port]          exactly one label more
- *   **.host[:port]         one or more labels more
- *   **  **:port            everything
- *   10.0.0.0/8[:port]      CIDR (IPv6: [2001:db8::/32]:port or without brackets when no port)
- * Deny wins over allow whatever the order or origin; no rule means deny. */
+ * A rule is a line, whoever wrote it (docs/policy.md explains it to people):
+ *
+ *   ("allow" | "deny") PATTERN ["method" METHOD[,METHOD...] ["path" GLOB]] ["except" PATTERN...]
+ *
+ * PATTERN is HOST[:PORT], where PORT is one, a range (8000-8999) or * (any, as without), and HOST
+ *   name, address      exact
+ *   *.name             exactly one label more
+ *   **.name            one or more labels more
+ *   **                 everything
+ *   10.0.0.0/8         CIDR (IPv6 with ports in brackets: [2001:db8::/32]:443)
+ *
+ * Without "method" it is a network rule: it decides about connections, whatever they carry.  With
+ * it (METHOD: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT, TRACE or ANY; GLOB: path.h) it
+ * is an HTTP rule and decides about single requests.
+ *
+ * Allowed is what an allow rule of either kind covers and no deny rule of either kind does: deny
+ * wins, whatever the order or origin; no rule means deny.  "except" makes a hole in its own deny
+ * rule, which allows nothing by itself.  "localhost", the services of this machine, is allowed by
+ * rules that name it and by no wildcard. */
 #pragma once
 
 #include <stdbool.h>
@@ -16,21 +28,35 @@
 
 #include "policy/host.h"
 
-struct policy; /* an immutable-after-build set of rules; matching cost does not grow with exact
-                  rules */
+enum { POLICY_RULES_MAX = 250000 };
+
+struct policy; /* an immutable-after-build set of rules; the cost of a decision does not grow with
+                  their number */
 
 struct policy_rule {
-    char *text;   /* canonical text, "allow example.com:443" */
-    char *id;     /* 8 hex digits, stable for the same text and origin */
-    char *origin; /* "global", "preset:balanced", "sandbox", "kit:NAME" */
+    char *text;         /* canonical text, "allow example.com:443" */
+    char *id;           /* 8 hex digits, stable for the same text and origin */
+    const char *origin; /* "global", "preset:balanced", "sandbox", "kit:NAME" */
     bool allow;
+};
+
+struct policy_request {
+    const struct host *host;
+    uint16_t port;
+    /* As they stand in the request, the path with or without its query.  NULL: the question is
+     * about a connection, whose requests will not be seen. */
+    const char *method, *path;
+    size_t method_len, path_len;
 };
 
 struct policy_decision {
     bool allow;
+    /* Not allowed as a mere connection: HTTP rules hold here.  May be opened when every request in
+     * it is seen and judged by itself; `rule` is one of those rules. */
+    bool needs_request;
     const struct policy_rule *rule; /* NULL: default deny */
-    /* The deciding allow rule names this very host or address (no wildcard, no CIDR): only such a
-     * rule may lead to a loopback or link-local address. */
+    /* The allow rule (of either kind) names this very host or address (no wildcard, no CIDR): only
+     * such a rule may lead to a loopback or link-local address. */
     bool exact;
 };
 
@@ -47,17 +73,29 @@ int policy_canonical_line(const char *line, char **ret, struct sb_err **err);
 enum { POLICY_ID_MAX = 9 };
 void policy_rule_id(const char *text, const char *origin, char ret[POLICY_ID_MAX]);
 size_t policy_count(const struct policy *policy);
-const struct policy_rule *policy_rule_at(const struct policy *policy, size_t index);
 
-void policy_decide(const struct policy *policy, const struct host *host, uint16_t port,
+void policy_decide(const struct policy *policy, const struct policy_request *request,
                    struct policy_decision *ret);
+/* May a connection to this place be opened only if its requests are seen? */
+bool policy_needs_request(const struct policy *policy, const struct host *host, uint16_t port);
+/* Is there any HTTP rule at all? */
+bool policy_has_http_rules(const struct policy *policy);
+/* Is there a port on which the host may be reached, at least for some request?  *ret says why. */
+bool policy_allows_name(const struct policy *policy, const struct host *host,
+                        struct policy_decision *ret);
 /* May a name that was allowed by `by_name` lead to this resolved address?  Public addresses: unless
- * a deny CIDR covers them.  Private ones: only when `by_name` is exact and comes from the user
- * (origin global or sandbox, not kit or preset) or an allow CIDR names them.  Loopback, link-local
- * and other: only when the address itself is allowed by an exact rule or "localhost" was meant by
- * the caller. */
+ * a deny rule covers them.  Private ones: only when the user (origin global or sandbox, not kit or
+ * preset) allowed that exact host, or the address or a network around it.  Loopback, link-local and
+ * other: only when the user's rule names the address itself, or "localhost" was meant by the
+ * caller. */
 bool policy_allows_address(const struct policy *policy, const struct policy_decision *by_name,
                            const struct in6_addr *address, uint16_t port);
+/* Same, for an address that the user pinned the name to: it counts as named; a deny rule wins. */
+bool policy_allows_pinned(const struct policy *policy, const struct policy_decision *by_name,
+                          const struct in6_addr *address, uint16_t port);
+/* The deny rule that covers this address, whatever name led there, or NULL. */
+const struct policy_rule *policy_denies_address(const struct policy *policy,
+                                                const struct in6_addr *address, uint16_t port);
 /* The domain-pattern match alone (credential injection uses the same grammar): does the pattern
  * text of a kit ("api.example.com", "*.example.com:443", "localhost:11434") cover host:port? A
  * pattern that does not parse matches nothing. */

@@ -18,6 +18,9 @@ enum {
      * each of which may hold two windows. */
     LIMIT_STREAMS = 100,
     LIMIT_EXCHANGES = 2048,
+    /* HTTP/2: of a request that comes after its answer, what is read and thrown away before the
+     * stream is reset: a push or an upload that was refused. */
+    LIMIT_UNWANTED_BYTES = 16 * 1024 * 1024,
     /* HTTP/2: cancelled streams (rapid reset), CONTINUATION frames of one head, and frames that
      * move nothing (PING, SETTINGS, PRIORITY, empty DATA) in a period; more ends the connection. */
     LIMIT_RESETS = 200,
@@ -73,8 +76,8 @@ enum {
     LIMIT_DNS_TCP_MS = 10 * 1000,
     /* Data moved for one connection before others get their turn. */
     LIMIT_TURN_ROUNDS = 64,
-    /* Configuration: some thousand rules with their texts. */
-    LIMIT_CONFIG_BYTES = 8 * 1024 * 1024,
+    /* Configuration: as many rules as there may be, with their texts. */
+    LIMIT_CONFIG_BYTES = 64 * 1024 * 1024,
     /* The host's CA bundle is about 220 KiB. */
     LIMIT_TRUST_BYTES = 4 * 1024 * 1024,
     /* Log lines of one turn that are written together; lines that wait for a file that cannot be

@@ -25,6 +25,7 @@ void config_free(struct config *config)
     policy_free(config->policy);
     inject_set_free(config->inject);
     json_decref(config->hosts);
+    json_decref(config->pins);
     free(config->ca_cert);
     free_wiped(config->ca_key);
     free(config);
@@ -46,7 +47,26 @@ static int read_ca(const json_t *root, struct config *config, struct sb_err **er
     return 0;
 }
 
-static int read_root(const json_t *root, struct config **ret, struct sb_err **err)
+static int read_pins(json_t *root, struct config *config, struct sb_err **err)
+{
+    const char *name;
+    const json_t *item;
+    config->pins = json_incref(json_object_get(root, "pins"));
+    json_object_foreach(config->pins, name, item)
+    {
+        const char *text = json_string_value(item);
+        struct host host = {0};
+        uint16_t port;
+        if (!text || host_parse_authority(text, strlen(text), 0, &host, &port, NULL) < 0 ||
+            !host.is_address) {
+            return sb_fail(err, SB_EPROTO, "proxy configuration: 'pins': no address for '%s'",
+                           name);
+        }
+    }
+    return 0;
+}
+
+static int read_root(json_t *root, struct config **ret, struct sb_err **err)
 {
     if (sb_json_int(root, "version", 0) != 1) {
         return sb_fail(err, SB_EPROTO, "proxy configuration: expected \"version\": 1");
@@ -65,7 +85,8 @@ static int read_root(const json_t *root, struct config **ret, struct sb_err **er
         return sb_fail(err, SB_EPROTO, "proxy configuration: 'inject' is malformed");
     }
     config->hosts = json_incref(json_object_get(root, "hosts"));
-    r = read_ca(root, config, err);
+    r = read_pins(root, config, err);
+    r = r < 0 ? r : read_ca(root, config, err);
     if (r < 0) {
         return r;
     }

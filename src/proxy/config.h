@@ -13,7 +13,8 @@ struct config {
     char *sandbox;
     struct policy *policy;
     struct inject_set *inject;
-    json_t *hosts;          /* name -> address text */
+    json_t *hosts;          /* name -> address text, as the host knows it */
+    json_t *pins;           /* name -> "address[:port]", as the user named it */
     char *ca_cert, *ca_key; /* NULL without one; ca_key is wiped */
 };
 

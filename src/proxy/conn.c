@@ -195,7 +195,7 @@ void conn_open(struct proxy *proxy, int fd, const struct in6_addr *original, uin
         conn->door.explicit_proxy = conn->peeked = true;
         wire_deadline(&conn->wire, LIMIT_HEAD_MS);
     } else if (pin_original(conn, original, port)) {
-        proxy_map_alias(&conn->door.host);
+        host_map_alias(&conn->door.host);
         wire_deadline(&conn->wire, LIMIT_PEEK_MS);
     } else {
         conn->state = CONN_CLOSED;

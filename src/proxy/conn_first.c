@@ -54,7 +54,7 @@ static bool sni_agrees(const struct door *door, const char *sni, bool has_name,
         return false;
     }
     struct host mapped = *ret_asked;
-    proxy_map_alias(&mapped);
+    host_map_alias(&mapped);
     return strcmp(mapped.text, door->host.text) == 0;
 }
 
@@ -87,8 +87,10 @@ static int begin_tls(struct conn *conn)
         return passage_refuse_tls(conn, "sni-mismatch");
     }
     struct policy_decision decision;
-    policy_decide(conn->proxy->config->policy, &door->host, door->port, &decision);
-    if (decision.allow && judge_needs_requests(conn->proxy, &door->host, door->port)) {
+    policy_decide(conn->proxy->config->policy,
+                  &(struct policy_request){.host = &door->host, .port = door->port}, &decision);
+    if ((decision.allow || decision.needs_request) &&
+        judge_needs_requests(conn->proxy, &door->host, door->port)) {
         return terminate_tls(conn, asked.text);
     }
     return passage_begin(conn, &door->host, door->port, PASSAGE_TLS);
@@ -145,8 +147,9 @@ void conn_first_silent(struct conn *conn)
     struct policy_decision decision;
     conn->peeked = true;
     wire_deadline(&conn->wire, LIMIT_HEAD_MS);
-    policy_decide(conn->proxy->config->policy, &door->host, door->port, &decision);
-    if (conn->wire.in.len == 0 && (!decision.allow || decision.exact) &&
+    policy_decide(conn->proxy->config->policy,
+                  &(struct policy_request){.host = &door->host, .port = door->port}, &decision);
+    if (conn->wire.in.len == 0 && !decision.needs_request && (!decision.allow || decision.exact) &&
         passage_begin(conn, &door->host, door->port, PASSAGE_RAW) == STEP_CLOSE) {
         conn_doom(conn);
     }
@@ -183,6 +186,6 @@ int conn_step_socks(struct conn *conn)
     if (reply != SOCKS_GRANTED) {
         return refuse_socks(conn, reply);
     }
-    proxy_map_alias(&host);
+    host_map_alias(&host);
     return passage_begin(conn, &host, port, PASSAGE_SOCKS);
 }

@@ -35,34 +35,6 @@ struct dns_server {
     struct denial denials[LIMIT_DNS_DENIALS];
 };
 
-/* Is there a port on which this name may be reached?  Rules for one port name it, so the ports that
- * rules of this policy use are all there are to try. */
-static bool name_allowed(const struct proxy *proxy, const struct host *host,
-                         struct policy_decision *decision)
-{
-    static const uint16_t usual[] = {443, 80, 22};
-    const struct policy *policy = proxy->config->policy;
-    for (size_t i = 0; i < SB_ARRAY_LEN(usual); i++) {
-        policy_decide(policy, host, usual[i], decision);
-        if (decision->allow) {
-            return true;
-        }
-    }
-    for (size_t i = 0; i < policy_count(policy); i++) {
-        const struct policy_rule *rule = policy_rule_at(policy, i);
-        const char *colon = strrchr(rule->text, ':');
-        unsigned long port = rule->allow && colon ? strtoul(colon + 1, NULL, 10) : 0;
-        if (port == 0 || port > UINT16_MAX) {
-            continue;
-        }
-        policy_decide(policy, host, (uint16_t)port, decision);
-        if (decision->allow) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void log_denial(struct dns_server *server, const struct host *host,
                        const struct policy_decision *decision)
 {
@@ -101,10 +73,10 @@ static int answer(struct dns_server *server, const struct dns_query *query, stru
         return DNS_NOERROR;
     }
     struct host judged = host;
-    proxy_map_alias(&judged);
+    host_map_alias(&judged);
     /* The host's alias always resolves: whether a port of it may be reached is judged there. */
     bool alias = strcmp(judged.text, host.text) != 0;
-    if (!alias && !name_allowed(server->proxy, &host, &decision)) {
+    if (!alias && !policy_allows_name(server->proxy->config->policy, &host, &decision)) {
         log_denial(server, &host, &decision);
         return DNS_NXDOMAIN;
     }

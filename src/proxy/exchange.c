@@ -147,7 +147,7 @@ static const char *read_place(struct exchange *x, const struct door *door,
                              &judgement->port, NULL) < 0) {
         return "the host is not a valid name or address";
     }
-    proxy_map_alias(&judgement->host);
+    host_map_alias(&judgement->host);
     return NULL;
 }
 
@@ -209,6 +209,8 @@ void exchange_open(struct exchange *x, const struct door *door, const struct htt
     } else if (!agrees) {
         refuse_with(x, http2 ? 421 : 403, http2 ? "Misdirected Request" : "Forbidden",
                     "host-mismatch");
+    } else if ((why = judge_hidden(x->proxy, judgement, head))) {
+        exchange_refuse(x, why);
     } else if (!inject(x, head)) {
         exchange_bad_request(x, "the credential does not fit into the request");
     } else {

@@ -83,7 +83,7 @@ static int begin_connect(struct conn *conn, const struct http1_head *head)
                              NULL) < 0) {
         return bad_request(conn, "the host is not a valid name or address");
     }
-    proxy_map_alias(&host);
+    host_map_alias(&host);
     sb_buf_consume(&conn->wire.in, head->head_len);
     front1_end(conn);
     return passage_begin(conn, &host, port, PASSAGE_CONNECT);

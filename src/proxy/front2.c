@@ -12,6 +12,7 @@ struct stream2 {
     struct exchange x;
     struct conn *conn;
     struct stream2 *prev, *next;
+    size_t unwanted; /* bytes of the request that came when it was answered already */
 };
 
 struct front2 {
@@ -25,6 +26,26 @@ enum { SANDBOX = 1 }; /* index of x->stream */
 static struct stream2 *stream_of(struct exchange *x)
 {
     return x->front_arg;
+}
+
+static void refuse_stream(struct h2 *h2, int32_t stream, uint32_t error)
+{
+    nghttp2_submit_rst_stream(h2->session, NGHTTP2_FLAG_NONE, stream, error);
+}
+
+/* Nobody wants the rest.  It is read all the same, up to a limit: to curl and what is made with it
+ * a reset, which RFC 9113 8.1 has for this, is a failure that hides the answer. */
+static void drop_data(struct h2 *h2, struct stream2 *stream)
+{
+    struct flow *up = &stream->x.up;
+    stream->unwanted += up->data.len;
+    flow_took(up, up->data.len);
+    sb_buf_clear(&up->data);
+    if (stream->unwanted > LIMIT_UNWANTED_BYTES) {
+        refuse_stream(h2, stream->x.stream[SANDBOX], NGHTTP2_NO_ERROR);
+    } else {
+        h2_give_window(h2, &stream->x, up);
+    }
 }
 
 /* ---- Called by the exchange ---- */
@@ -55,7 +76,11 @@ static void on_wake(struct exchange *x)
         nghttp2_submit_rst_stream(h2->session, NGHTTP2_FLAG_NONE, x->stream[SANDBOX],
                                   NGHTTP2_INTERNAL_ERROR);
     }
-    h2_give_window(h2, x, &x->up);
+    if (x->answered && !x->back) {
+        drop_data(h2, stream_of(x));
+    } else {
+        h2_give_window(h2, x, &x->up);
+    }
     nghttp2_session_resume_data(h2->session, x->stream[SANDBOX]);
     wire_wake(&conn->wire);
 }
@@ -63,11 +88,6 @@ static void on_wake(struct exchange *x)
 static const struct front_ops ops = {.answer = on_answer, .wake = on_wake};
 
 /* ---- Called by the session ---- */
-
-static void refuse_stream(struct h2 *h2, int32_t stream, uint32_t error)
-{
-    nghttp2_submit_rst_stream(h2->session, NGHTTP2_FLAG_NONE, stream, error);
-}
 
 static struct stream2 *stream_new(struct conn *conn, int32_t id)
 {
@@ -149,10 +169,8 @@ static void on_data(struct h2 *h2, struct exchange *x)
 {
     if (x->back) {
         x->back->wake(x);
-    } else if (x->answered) { /* nobody wants the rest */
-        flow_took(&x->up, x->up.data.len);
-        sb_buf_clear(&x->up.data);
-        h2_give_window(h2, x, &x->up);
+    } else if (x->answered) {
+        drop_data(h2, stream_of(x));
     }
 }
 
@@ -163,23 +181,7 @@ static void on_closed(struct h2 *h2, struct exchange *x, uint32_t error)
     stream_free(stream_of(x), complete || x->broken ? NULL : "client-gone");
 }
 
-/* The answer is sent: what is left of the request is not wanted (RFC 9113 8.1). */
-static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
-{
-    (void)arg;
-    bool ends = (frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS) &&
-                frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
-    const struct exchange *x =
-        ends ? nghttp2_session_get_stream_user_data(session, frame->hd.stream_id) : NULL;
-    if (x && !x->up.ended) {
-        nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
-                                  NGHTTP2_NO_ERROR);
-    }
-    return 0;
-}
-
-static const struct h2_events events = {
-    .head = on_head, .data = on_data, .closed = on_closed, .sent = on_sent};
+static const struct h2_events events = {.head = on_head, .data = on_data, .closed = on_closed};
 
 /* ---- The connection ---- */
 

@@ -464,13 +464,6 @@ size_t h2_response_fields(const struct http_head *head, int status, nghttp2_nv *
 
 /* ---- The session ---- */
 
-static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
-{
-    const struct h2 *h2 = arg;
-    nghttp2_on_frame_send_callback sent = events_of[h2->server]->sent;
-    return sent ? sent(session, frame, arg) : 0;
-}
-
 static nghttp2_session_callbacks *make_callbacks(void)
 {
     nghttp2_session_callbacks *callbacks = NULL;
@@ -483,7 +476,6 @@ static nghttp2_session_callbacks *make_callbacks(void)
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data_chunk);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
-    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_sent);
     nghttp2_session_callbacks_set_send_callback(callbacks, on_send);
     nghttp2_session_callbacks_set_send_data_callback(callbacks, on_send_data);
     return callbacks;

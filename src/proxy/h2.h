@@ -34,8 +34,6 @@ struct h2_events {
     void (*head)(struct h2 *h2, struct exchange *x, int32_t stream, bool ends);
     void (*data)(struct h2 *h2, struct exchange *x);
     void (*closed)(struct h2 *h2, struct exchange *x, uint32_t error);
-    /* NULL, or nghttp2's own callback for frames that were sent. */
-    nghttp2_on_frame_send_callback sent;
 };
 
 /* NULL when memory is short. */

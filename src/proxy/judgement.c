@@ -5,32 +5,36 @@
 
 #include "proxy/inject.h"
 
+/* About the request in the record, or, without one, about the connection. */
 static void decide(const struct proxy *proxy, struct judgement *judgement)
 {
-    struct policy_decision *decision = &judgement->decision;
-    policy_decide(proxy->config->policy, &judgement->host, judgement->port, decision);
-    /* A wildcard must not open the services of the host itself. */
-    if (strcmp(judgement->host.text, "localhost") == 0 && !decision->exact) {
-        decision->allow = false;
+    const struct record *record = &judgement->record;
+    struct policy_request request = {.host = &judgement->host, .port = judgement->port};
+    if (record->target) {
+        request.method = record->method;
+        request.method_len = strlen(record->method);
+        request.path = record->target;
+        request.path_len = strlen(record->target);
     }
+    policy_decide(proxy->config->policy, &request, &judgement->decision);
 }
 
 bool judge(struct proxy *proxy, struct judgement *judgement, const struct http_head *head,
            const char *way)
 {
     struct record *record = &judgement->record;
-    decide(proxy, judgement);
-    record_set_decision(record, &judgement->host, judgement->port, &judgement->decision);
-    record->path = way;
-    record->start_ms = sb_loop_now_ms(proxy->loop);
     if (head) {
         snprintf(record->method, sizeof(record->method), "%.*s", (int)head->method_len,
                  head->method);
         record->target = sb_xstrndup(head->path, head->path_len);
     }
+    decide(proxy, judgement);
+    record_set_decision(record, &judgement->host, judgement->port, &judgement->decision);
+    record->path = way;
+    record->start_ms = sb_loop_now_ms(proxy->loop);
     if (!record_log_works(proxy)) {
         /* What cannot be recorded does not happen. */
-        judgement->decision.allow = record->allow = false;
+        judgement->decision.allow = judgement->decision.needs_request = record->allow = false;
         record->reason = "log-unwritable";
     }
     judgement->open = judgement->decision.allow;
@@ -39,7 +43,8 @@ bool judge(struct proxy *proxy, struct judgement *judgement, const struct http_h
 
 bool judge_needs_requests(const struct proxy *proxy, const struct host *host, uint16_t port)
 {
-    return inject_wants(proxy->config->inject, host, port);
+    return policy_needs_request(proxy->config->policy, host, port) ||
+           inject_wants(proxy->config->inject, host, port);
 }
 
 bool judge_again(struct proxy *proxy, struct judgement *judgement)
@@ -70,10 +75,55 @@ void judge_done(struct proxy *proxy, struct judgement *judgement)
     record_done(&judgement->record);
 }
 
-/* Never a rule that would change nothing. */
-static char *advise(const struct proxy *proxy, const struct record *record, const char *reason)
+/* Frameworks take the method from these fields: a rule that looks at methods would be told a lie.
+ */
+static bool overrides_method(const struct http_head *head)
 {
+    static const char *const names[] = {"x-http-method-override", "x-http-method",
+                                        "x-method-override"};
+    for (size_t i = 0; i < SB_ARRAY_LEN(names); i++) {
+        const struct http_field *field = http_find(head, names[i]);
+        if (field && !(field->value_len == head->method_len &&
+                       strncasecmp(field->value, head->method, head->method_len) == 0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Behind an upgrade no requests are seen; a WebSocket is what its one request asked for. */
+static bool upgrades_blindly(const struct http_head *head)
+{
+    return head->protocol_len && !http_text_is(head->protocol, head->protocol_len, "websocket");
+}
+
+const char *judge_hidden(const struct proxy *proxy, const struct judgement *judgement,
+                         const struct http_head *head)
+{
+    bool overrides = overrides_method(head);
+    if (!overrides && !upgrades_blindly(head)) {
+        return NULL;
+    }
+    if (!policy_needs_request(proxy->config->policy, &judgement->host, judgement->port)) {
+        return NULL;
+    }
+    return overrides ? "method-override" : "uninspectable";
+}
+
+/* Never a rule that would change nothing. */
+static char *advise(const struct proxy *proxy, const struct judgement *judgement,
+                    const char *reason)
+{
+    const struct record *record = &judgement->record;
     const char *sandbox = proxy->config->sandbox;
+    if (reason && strcmp(reason, "method-override") == 0) {
+        return sb_xstrdup("Rules for this host look at methods, and a header of the request names "
+                          "another one than its own\n");
+    }
+    if (reason && strcmp(reason, "uninspectable") == 0) {
+        return sb_xstrdup("Rules for this host look at requests, and behind an upgrade to anything "
+                          "but WebSocket none could be seen\n");
+    }
     if (reason && strcmp(reason, "address") == 0) {
         return sb_xasprintf("It leads to an address of this host or of a private network, which a "
                             "wildcard, a preset or a kit cannot open.\n"
@@ -90,9 +140,12 @@ static char *advise(const struct proxy *proxy, const struct record *record, cons
         return sb_xstrdup("A deny rule wins over every allow rule; on the host 'sbx policy ls' "
                           "shows it and 'sbx policy rm' removes it\n");
     }
-    return sb_xasprintf("To allow it, on the host: sbx policy allow %s %s:%u\n"
-                        "For every sandbox: sbx policy allow -g %s:%u\n",
-                        sandbox, record->host, record->port, record->host, record->port);
+    bool by_method = policy_needs_request(proxy->config->policy, &judgement->host, judgement->port);
+    const char *flags = by_method ? " --method METHOD --path PATH" : "";
+    return sb_xasprintf("To allow it, on the host: sbx policy allow %s %s:%u%s\n"
+                        "For every sandbox: sbx policy allow -g %s:%u%s\n",
+                        sandbox, record->host, record->port, flags, record->host, record->port,
+                        flags);
 }
 
 char *judge_explain(const struct proxy *proxy, const struct judgement *judgement,
@@ -103,7 +156,7 @@ char *judge_explain(const struct proxy *proxy, const struct judgement *judgement
     char *why = reason         ? sb_xasprintf("reason: %s", reason)
                 : record->rule ? sb_xasprintf("rule: %s (%s)", record->rule, record->origin)
                                : sb_xstrdup("no rule allows it");
-    SB_CLEANUP(free) char *advice = advise(proxy, record, reason);
+    SB_CLEANUP(free) char *advice = advise(proxy, judgement, reason);
     return sb_xasprintf("sbx: %s:%u is blocked for this sandbox\n%s\n%s", record->host,
                         record->port, why, advice);
 }

@@ -143,8 +143,10 @@ int passage_begin(struct conn *conn, const struct host *host, uint16_t port, enu
     passage->client.fd = passage->server.fd = passage->upstream.fd = -1;
     conn->passage = passage;
     conn->state = CONN_PASSAGE;
-    if (!judge(conn->proxy, &passage->judgement, NULL, way_of(conn, kind))) {
-        return refuse(conn, NULL);
+    bool allowed = judge(conn->proxy, &passage->judgement, NULL, way_of(conn, kind));
+    bool needs_request = passage->judgement.decision.needs_request;
+    if (!allowed && !(asked && needs_request)) {
+        return refuse(conn, needs_request ? "uninspectable" : NULL);
     }
     if (asked && judge_needs_requests(conn->proxy, host, port)) {
         conn->door.pinned = true;
@@ -175,7 +177,7 @@ int passage_refuse_tls(struct conn *conn, const char *reason)
     conn->passage = passage;
     conn->state = CONN_PASSAGE;
     bool allowed = judge(conn->proxy, &passage->judgement, NULL, way_of(conn, PASSAGE_TLS));
-    return refuse(conn, allowed ? reason : NULL);
+    return refuse(conn, allowed || passage->judgement.decision.needs_request ? reason : NULL);
 }
 
 int passage_step(struct conn *conn)

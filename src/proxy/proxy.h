@@ -49,6 +49,3 @@ struct proxy {
     struct sb_timer accept_retry;
     struct journal *journal;
 };
-
-/* The alias names of the host's loopback are judged, logged and reached as "localhost". */
-void proxy_map_alias(struct host *host);

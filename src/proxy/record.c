@@ -18,7 +18,6 @@ void record_done(struct record *record)
 void record_set_decision(struct record *record, const struct host *host, uint16_t port,
                          const struct policy_decision *decision)
 {
-    record_done(record);
     memcpy(record->host, host->text, sizeof(record->host));
     record->port = port;
     record->allow = decision->allow;

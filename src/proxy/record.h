@@ -25,7 +25,7 @@ struct record {
 };
 
 void record_done(struct record *record);
-/* Takes host, port and the rule over from a decision. */
+/* Takes host, port and the rule over from a decision, into a record that has none. */
 void record_set_decision(struct record *record, const struct host *host, uint16_t port,
                          const struct policy_decision *decision);
 /* Writes the line: a refusal's at once, others at the end of this turn of the loop (journal.h). */

@@ -16,17 +16,6 @@
 /* <linux/netfilter_ipv4.h> and ..._ipv6/ip6_tables.h clash with libc's headers. */
 enum { ORIGINAL_DST = 80, ACCEPT_RETRY_MS = 100, ACCEPT_TURN = 32 };
 
-void proxy_map_alias(struct host *host)
-{
-    static const char *const aliases[] = {"host.docker.internal", "host.sbx.internal"};
-    for (size_t i = 0; i < SB_ARRAY_LEN(aliases); i++) {
-        if (strcmp(host->text, aliases[i]) == 0) {
-            host_parse("localhost", 9, host, NULL);
-            return;
-        }
-    }
-}
-
 /* Where the connection wanted to go: before the redirect, or, without one, its local address (in
  * the sandbox's namespace every address is local). */
 static bool original_target(int fd, bool v6, struct in6_addr *ret_address, uint16_t *ret_port)

@@ -100,15 +100,17 @@ static void on_connected(void *arg, uint32_t events)
     }
 }
 
-/* "localhost" is the host's loopback by intention; everywhere else a loopback address is an attack.
- */
+/* "localhost" is the host's loopback by intention; everywhere else a loopback address is an attack,
+ * unless the user pinned the name to it. */
 static bool permitted(const struct upstream *upstream, const struct in6_addr *address)
 {
+    const struct policy *policy = upstream->proxy->config->policy;
     if (strcmp(upstream->host.text, "localhost") == 0) {
         return upstream->decision->exact;
     }
-    return policy_allows_address(upstream->proxy->config->policy, upstream->decision, address,
-                                 upstream->port);
+    return upstream->pinned
+               ? policy_allows_pinned(policy, upstream->decision, address, upstream->port)
+               : policy_allows_address(policy, upstream->decision, address, upstream->port);
 }
 
 static void try_next(struct upstream *upstream)
@@ -150,16 +152,34 @@ static void on_resolved(void *arg, const struct in6_addr *addresses, size_t n, c
     try_next(upstream);
 }
 
+/* Where the user pinned the name to, perhaps with a port of its own. */
+static bool find_pin(struct upstream *upstream, struct in6_addr *out)
+{
+    const char *pin = sb_json_str(upstream->proxy->config->pins, upstream->host.text);
+    struct host host;
+    if (!pin) {
+        return false;
+    }
+    /* It has been checked when the configuration was read. */
+    host_parse_authority(pin, strlen(pin), upstream->port, &host, &upstream->port, NULL);
+    upstream->pinned = true;
+    *out = host.address;
+    return true;
+}
+
 /* Addresses that are known without asking. */
-static size_t known_addresses(const struct upstream *upstream, struct in6_addr *out)
+static size_t known_addresses(struct upstream *upstream, struct in6_addr *out)
 {
     if (upstream->host.is_address) {
         out[0] = upstream->host.address;
         return 1;
     }
-    const char *pinned = sb_json_str(upstream->proxy->config->hosts, upstream->host.text);
+    if (find_pin(upstream, out)) {
+        return 1;
+    }
+    const char *known = sb_json_str(upstream->proxy->config->hosts, upstream->host.text);
     struct host host;
-    if (pinned && host_parse(pinned, strlen(pinned), &host, NULL) == 0 && host.is_address) {
+    if (known && host_parse(known, strlen(known), &host, NULL) == 0 && host.is_address) {
         out[0] = host.address;
         return 1;
     }

@@ -24,7 +24,7 @@ struct upstream {
     struct resolver_query *query;
     struct in6_addr addresses[LIMIT_ADDRESSES];
     size_t count, next;
-    bool any_permitted;
+    bool any_permitted, pinned;
     int fd, last_errno;
     sb_watch watch;
     struct sb_timer try_timer, total_timer;

@@ -153,26 +153,14 @@ void exit_proxy_kill(struct exit_proxy *proxy)
 
 /* ---- the configuration ---- */
 
-static void add_kit_rules(json_t *rules, const json_t *plan, const char *key)
-{
-    const json_t *entries = json_object_get(plan, key);
-    for (size_t i = 0; i < json_array_size(entries); i++) {
-        const json_t *entry = json_array_get(entries, i);
-        const char *kit = sb_json_str(entry, "kit");
-        SB_CLEANUP(free) char *text = sb_xasprintf("%s %s", key, sb_json_str(entry, "rule"));
-        SB_CLEANUP(free) char *origin = sb_xasprintf("kit:%s", kit ? kit : "?");
-        json_array_append_new(rules, json_pack("{s:s,s:s}", "text", text, "origin", origin));
-    }
-}
-
 /* Names that the host knows by its own file are resolved the same way for the sandbox. */
-static json_t *host_pins(void)
+static json_t *known_hosts(void)
 {
-    json_t *pins = json_object();
+    json_t *hosts = json_object();
     SB_CLEANUP(buf) struct sb_buf text;
     sb_buf_init(&text, 1 << 20);
     if (sb_read_file(AT_FDCWD, "/etc/hosts", &text, NULL) < 0) {
-        return pins;
+        return hosts;
     }
     char *rest = text.data;
     for (char *line; (line = strsep(&rest, "\n"));) {
@@ -185,12 +173,30 @@ static json_t *host_pins(void)
             }
             if (!address) {
                 address = word;
-            } else if (!json_object_get(pins, word)) {
-                json_object_set_new(pins, word, json_string(address));
+            } else if (!json_object_get(hosts, word)) {
+                json_object_set_new(hosts, word, json_string(address));
             }
         }
     }
-    return pins;
+    return hosts;
+}
+
+/* Where names lead by the user's word: {"name": "address[:port]"}. */
+static int user_pins(const char *name, json_t **ret, struct sb_err **err)
+{
+    SB_CLEANUP(json) json_t *pins = json_array();
+    int r = policy_store_pins(name, pins, err);
+    if (r < 0) {
+        return r;
+    }
+    size_t i;
+    const json_t *pin;
+    *ret = json_object();
+    json_array_foreach(pins, i, pin)
+    {
+        json_object_set(*ret, sb_json_str(pin, "name"), json_object_get(pin, "address"));
+    }
+    return 0;
 }
 
 int exit_compose(const char *name, const json_t *config, const json_t *ca, json_t **ret_config,
@@ -200,16 +206,17 @@ int exit_compose(const char *name, const json_t *config, const json_t *ca, json_
     SB_CLEANUP(json) json_t *rules = json_array();
     SB_CLEANUP(json) json_t *inject = NULL;
     SB_CLEANUP(json) json_t *sentinels = NULL;
+    SB_CLEANUP(json) json_t *pins = NULL;
     int r = policy_store_rules(name, rules, NULL, err);
+    r = r < 0 ? r : policy_plan_rules(plan, rules, err);
+    r = r < 0 ? r : user_pins(name, &pins, err);
     r = r < 0 ? r : secret_resolve(name, plan, &inject, &sentinels, err);
     if (r < 0) {
         return r;
     }
-    add_kit_rules(rules, plan, "allow");
-    add_kit_rules(rules, plan, "deny");
-    SB_CLEANUP(json) json_t *hosts = host_pins();
-    *ret_config = json_pack("{s:i,s:s,s:O,s:O,s:O}", "version", 1, "sandbox", name, "rules", rules,
-                            "inject", inject, "hosts", hosts);
+    SB_CLEANUP(json) json_t *hosts = known_hosts();
+    *ret_config = json_pack("{s:i,s:s,s:O,s:O,s:O,s:O}", "version", 1, "sandbox", name, "rules",
+                            rules, "inject", inject, "hosts", hosts, "pins", pins);
     if (ca) {
         json_object_set(*ret_config, "ca", (json_t *)(uintptr_t)ca);
     }

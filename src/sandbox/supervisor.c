@@ -24,6 +24,7 @@
 #include "base/loop.h"
 #include "base/msg.h"
 #include "base/wipe.h"
+#include "policy/store.h"
 #include "sandbox/environment.h"
 #include "sandbox/exit.h"
 #include "sandbox/layout.h"
@@ -149,8 +150,12 @@ static int start_namespaces(struct supervisor *s, struct sb_err **err)
 
 /* ---- the exit ---- */
 
+/* To add a bound credential, or to see requests that rules decide about. */
 static bool wants_ca(const json_t *proxy_config)
 {
+    if (policy_rules_see_requests(json_object_get(proxy_config, "rules"))) {
+        return true;
+    }
     const json_t *inject = json_object_get(proxy_config, "inject");
     for (size_t i = 0; i < json_array_size(inject); i++) {
         if (json_is_string(json_object_get(json_array_get(inject, i), "secret"))) {

@@ -569,6 +569,16 @@ def test_answer_before_the_end_of_the_request(world, client):
     assert client.wait(client.request(client.head("/")))[0] == "200"
 
 
+@pytest.mark.parametrize("size", [1, 100 << 10, 8 << 20])
+def test_upload_that_nobody_wants_still_gets_its_answer(world, tmp_path, size):
+    """The origin answers early; to curl a reset would hide what it said."""
+    body = tmp_path / "body"
+    body.write_bytes(b"x" * size)
+    done = world.curl("--http2", "-T", str(body), "-o", "/dev/null", "-w", "%{http_code}",
+                      world.url("h2", "/early"))
+    assert (done.returncode, done.stdout) == (0, "413"), done.stderr
+
+
 def test_a_slow_stream_does_not_hold_up_others(world):
     """A reader that never opens its window, beside one that reads."""
     port = world.ports["h2"]

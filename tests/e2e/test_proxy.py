@@ -61,7 +61,9 @@ def self_signed(folder, name):
 class Proxy:
     """One running sbx-proxy and the supervisor's end of its socket."""
 
-    def __init__(self, folder, env=None, args=(), tcp4=None, log=None, log_bytes=None):
+    def __init__(self, folder, env=None, args=(), tcp4=None, log=None, log_bytes=None,
+                 own_network=False):
+        """`own_network`: it connects from the caller's network namespace, not from the host's."""
         self.log = log or folder / "log.jsonl"
         self.sock, child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock.settimeout(10)
@@ -77,8 +79,9 @@ class Proxy:
 
         def in_child():
             os.dup2(fd, 3)
-            host = os.open(f"/proc/{os.getppid()}/ns/net", os.O_RDONLY)
-            ctypes.CDLL(None).setns(host, 0)
+            if not own_network:
+                host = os.open(f"/proc/{os.getppid()}/ns/net", os.O_RDONLY)
+                ctypes.CDLL(None).setns(host, 0)
             os.set_inheritable(3, True)
 
         self.process = subprocess.Popen([PROXY, *args], preexec_fn=in_child, close_fds=False,
@@ -101,9 +104,9 @@ class Proxy:
         data = self.sock.recv(256 * 1024)
         return json.loads(data) if data else None
 
-    def configure(self, rules, **more):
+    def configure(self, rules, origin="global", **more):
         config = {"version": 1, "sandbox": "box", "inject": [], "hosts": {},
-                  "rules": [{"text": r, "id": f"{i:08x}", "origin": "global"}
+                  "rules": [{"text": r, "id": f"{i:08x}", "origin": origin}
                             for i, r in enumerate(rules)], **more}
         fd = os.memfd_create("config")
         os.write(fd, json.dumps(config).encode())
