@@ -298,9 +298,22 @@ void cgroup_give_up_clone(struct cgroup *cgroup)
     }
 }
 
+int cgroup_join(const struct cgroup *cgroup, struct sb_err **err)
+{
+    /* "0" in `tasks` moves the calling thread alone, and so spares the kernel the wait for all
+     * processors that a move of any other process costs (10 ms and more). */
+    for (size_t i = 0; i < cgroup->ngroups; i++) {
+        const struct group *group = &cgroup->groups[i];
+        if (group->version == 1 && write(group->fd, "0", 1) != 1) {
+            return sb_fail_errno(err, errno, "put the sandbox into its cgroup '%s'", group->path);
+        }
+    }
+    return 0;
+}
+
 /* The weaker limits.  Of memory, what a process can write to counts: address space alone is often
  * reserved by the gigabyte and never used. */
-static int limit_process(const struct cgroup *cgroup, struct sb_err **err)
+int cgroup_limit_process(const struct cgroup *cgroup, struct sb_err **err)
 {
     const struct rlimit data = {cgroup->limits.memory_bytes, cgroup->limits.memory_bytes};
     const struct rlimit nproc = {cgroup->limits.pids, cgroup->limits.pids};
@@ -312,19 +325,6 @@ static int limit_process(const struct cgroup *cgroup, struct sb_err **err)
         return sb_fail_errno(err, errno, "set the sandbox's resource limits");
     }
     return 0;
-}
-
-int cgroup_join(const struct cgroup *cgroup, struct sb_err **err)
-{
-    /* "0" in `tasks` moves the calling thread alone, and so spares the kernel the wait for all
-     * processors that a move of any other process costs (10 ms and more). */
-    for (size_t i = 0; i < cgroup->ngroups; i++) {
-        const struct group *group = &cgroup->groups[i];
-        if (group->version == 1 && write(group->fd, "0", 1) != 1) {
-            return sb_fail_errno(err, errno, "put the sandbox into its cgroup '%s'", group->path);
-        }
-    }
-    return limit_process(cgroup, err);
 }
 
 const char *cgroup_kind(const struct cgroup *cgroup)

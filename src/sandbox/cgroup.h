@@ -27,9 +27,11 @@ void cgroup_remove_recorded(const char *record);
 int cgroup_clone_fd(const struct cgroup *cgroup);
 /* That group was refused: an ordinary user may make a group and yet not be let in. */
 void cgroup_give_up_clone(struct cgroup *cgroup);
-/* In the sandbox's first process, while it has one thread and before it runs anything of the
- * sandbox: enters the groups, and sets resource limits for what none of them holds. */
+/* In the sandbox's first process, while it has one thread: enters the groups. */
 int cgroup_join(const struct cgroup *cgroup, struct sb_err **err);
+/* Last before that process runs anything of the sandbox: sets resource limits for what no group
+ * holds. */
+int cgroup_limit_process(const struct cgroup *cgroup, struct sb_err **err);
 /* Once the first process is cloned: "cgroup v2", "cgroup v1" or "cgroup v1 and v2" when groups hold
  * every limit, "rlimits" when they hold none, "cgroups in part" else. */
 const char *cgroup_kind(const struct cgroup *cgroup);

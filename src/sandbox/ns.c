@@ -112,6 +112,7 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
     SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:O}", "event", "listeners", "which", names);
     r = sb_msg_send(channel, message, fds, count, err);
     r = r < 0 ? r : confine_calls(err);
+    r = r < 0 ? r : cgroup_limit_process(spec->cgroup, err);
     return r < 0 ? r : exec_init(spec, channel, err);
 }
 

@@ -634,6 +634,11 @@ int main(int argc, char **argv)
     struct sb_err *err = NULL;
     int r = start(&s, &err);
     if (r < 0) {
+        /* The reply last: whoever gets it may try again at once, and must find nothing of us. */
+        tear_down(&s);
+        if (s.lock_fd >= 0) {
+            close(s.lock_fd);
+        }
         reply_error(STARTER, err);
     } else {
         reply_started(&s);
@@ -641,8 +646,8 @@ int main(int argc, char **argv)
             close(STARTER);
         }
         r = sb_loop_run(s.loop, &err);
+        tear_down(&s);
     }
-    tear_down(&s);
     sb_err_free(err);
     return r < 0;
 }
