@@ -141,6 +141,29 @@ static void take_length(struct http_head *head)
     head->body_length = strtoull(length->value, NULL, 10);
 }
 
+/* nghttp2 has looked at these, too; they become a request line of HTTP/1. */
+static const char *check_pseudo(const struct http_head *head)
+{
+    if (head->status) {
+        return NULL;
+    }
+    bool asterisk = head->path_len == 1 && head->path[0] == '*' && http_method_is(head, "OPTIONS");
+    bool bare = !head->path_len && http_method_is(head, "CONNECT");
+    if (!http_is_token(head->method, head->method_len)) {
+        return "the method is not a token";
+    }
+    if (!asterisk && !bare && (!head->path_len || head->path[0] != '/')) {
+        return "the path does not start with '/'";
+    }
+    for (size_t i = 0; i < head->path_len; i++) {
+        unsigned char c = (unsigned char)head->path[i];
+        if (c <= ' ' || c == 0x7f) {
+            return "the path holds a blank or a control character";
+        }
+    }
+    return NULL;
+}
+
 const char *h2_head(struct h2 *h2, struct http_head *ret, bool ends)
 {
     size_t pseudo = 0;
@@ -156,9 +179,10 @@ const char *h2_head(struct h2 *h2, struct http_head *ret, bool ends)
     ret->nfields = h2->nfields - pseudo;
     ret->body = ends ? HTTP_BODY_NONE : HTTP_BODY_STREAM;
     take_length(ret);
+    const char *why = check_pseudo(ret);
     const struct http_field *host = http_find(ret, "host");
-    if (!host || ret->status) {
-        return NULL;
+    if (why || !host || ret->status) {
+        return why;
     }
     if (!ret->authority_len) {
         ret->authority = host->value;
@@ -305,13 +329,16 @@ static struct flow *sent_flow(const struct h2 *h2, struct exchange *x)
 static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *frame_head,
                         size_t len, nghttp2_data_source *source, void *arg)
 {
-    (void)session, (void)frame;
+    (void)session, (void)source;
     struct h2 *h2 = arg;
-    struct exchange *x = source->ptr;
-    struct flow *flow = sent_flow(h2, x);
+    struct exchange *x = exchange_of(h2, frame->hd.stream_id);
+    if (!x) {
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    }
     if (out_is_full(h2)) {
         return NGHTTP2_ERR_WOULDBLOCK;
     }
+    struct flow *flow = sent_flow(h2, x);
     sb_buf_append(&h2->wire->out, frame_head, 9);
     sb_buf_append(&h2->wire->out, flow->data.data, len);
     sb_buf_consume(&flow->data, len);
@@ -361,8 +388,11 @@ static size_t split_trailers(const struct flow *flow, nghttp2_nv *ret)
 static ssize_t read_flow(nghttp2_session *session, int32_t stream, uint8_t *buf, size_t len,
                          uint32_t *flags, nghttp2_data_source *source, void *arg)
 {
-    (void)buf;
-    struct exchange *x = source->ptr;
+    (void)buf, (void)source;
+    struct exchange *x = exchange_of(arg, stream);
+    if (!x) { /* it was closed, and its stream is not yet */
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    }
     const struct flow *flow = sent_flow(arg, x);
     size_t n = flow->data.len < len ? flow->data.len : len;
     if (n == 0 && !flow->ended) {
@@ -381,9 +411,10 @@ static ssize_t read_flow(nghttp2_session *session, int32_t stream, uint8_t *buf,
     return (ssize_t)n;
 }
 
-nghttp2_data_provider h2_body(struct exchange *x)
+const nghttp2_data_provider *h2_body(void)
 {
-    return (nghttp2_data_provider){.source.ptr = x, .read_callback = read_flow};
+    static const nghttp2_data_provider body = {.read_callback = read_flow};
+    return &body;
 }
 
 /* A reader that keeps up gets a larger window, as long as all of them together stay in bounds. */
@@ -537,14 +568,11 @@ void h2_free(struct h2 *h2)
     }
 }
 
-bool h2_may_read(const struct h2 *h2)
-{
-    return !out_is_full(h2);
-}
+enum { READS_A_TURN = 8 };
 
-static int feed(struct h2 *h2)
+/* nghttp2 keeps what is not complete: nothing stays in the buffer. */
+static int feed(struct h2 *h2, struct sb_buf *in)
 {
-    struct sb_buf *in = &h2->wire->in;
     ssize_t used = nghttp2_session_mem_recv(h2->session, (const uint8_t *)in->data, in->len);
     sb_buf_clear(in);
     return used < 0 ? -1 : 0;
@@ -552,16 +580,21 @@ static int feed(struct h2 *h2)
 
 int h2_read(struct h2 *h2)
 {
+    static struct sb_buf in = {.max = LIMIT_READ_BYTES}; /* of all connections */
     struct wire *wire = h2->wire;
-    if (wire->in.len && feed(h2) < 0) {
-        return -1;
+    if (wire->in.len) { /* what came before the session */
+        int r = feed(h2, &wire->in);
+        sb_buf_done(&wire->in);
+        if (r < 0) {
+            return -1;
+        }
     }
-    for (int round = 0; round < LIMIT_TURN_ROUNDS && h2_may_read(h2); round++) {
-        ssize_t n = wire_read(wire, &wire->in, LIMIT_READ_BYTES);
+    for (int round = 0; round < READS_A_TURN; round++) {
+        ssize_t n = wire_read(wire, &in, LIMIT_READ_BYTES);
         if (n <= 0) {
             return n == -EAGAIN ? 0 : -1;
         }
-        if (feed(h2) < 0) {
+        if (feed(h2, &in) < 0) {
             return -1;
         }
     }
