@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ways around a rule, really sent through the real proxy: names, paths, methods, addresses."""
-import contextlib
 import http.server
 import json
 import os
@@ -14,7 +13,7 @@ import time
 import pytest
 
 from conftest import need_root
-from test_proxy import Proxy, in_namespace, self_signed, start_origin
+from test_proxy import Proxy, in_namespace, logs, self_signed, start_origin
 
 GET = "GET http://{a}{p} HTTP/1.1\r\nHost: {a}\r\nConnection: close\r\n\r\n"
 
@@ -37,20 +36,6 @@ def fetch(proxy, authority, path="/", method="GET", fields=""):
     head = (f"{method} http://{authority}{path} HTTP/1.1\r\nHost: {authority}\r\n{fields}"
             "Connection: close\r\n\r\n")
     return status(send(proxy, head.encode("utf-8", "surrogateescape")))
-
-
-@contextlib.contextmanager
-def logs(proxy, **wanted):
-    """What the body does is logged with these fields; a record may come after the answer."""
-    before = len(proxy.records(0))
-    yield
-    deadline = time.monotonic() + 10
-    while True:
-        new = proxy.records(0)[before:]
-        if any(wanted.items() <= record.items() for record in new):
-            return
-        assert time.monotonic() < deadline, (wanted, new)
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")

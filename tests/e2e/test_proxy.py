@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The real sbx-proxy with listeners on loopback; the test plays the supervisor."""
+import contextlib
 import ctypes
 import http.server
 import json
@@ -56,6 +57,20 @@ def self_signed(folder, name):
                     "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"],
                    check=True, capture_output=True)
     return cert, key
+
+
+@contextlib.contextmanager
+def logs(proxy, **wanted):
+    """What the body does is logged with these fields; a record may come after the answer."""
+    before = len(proxy.records(0))
+    yield
+    deadline = time.monotonic() + 10
+    while True:
+        new = proxy.records(0)[before:]
+        if any(wanted.items() <= record.items() for record in new):
+            return
+        assert time.monotonic() < deadline, (wanted, new)
+        time.sleep(0.01)
 
 
 class Proxy:
