@@ -27,6 +27,7 @@
 #include "policy/store.h"
 #include "sandbox/environment.h"
 #include "sandbox/exit.h"
+#include "sandbox/git_env.h"
 #include "sandbox/layout.h"
 #include "sandbox/log_keeper.h"
 #include "sandbox/ns.h"
@@ -47,9 +48,10 @@ struct client {
 
 struct supervisor {
     const char *name;
-    json_t *config;    /* sandbox.json */
-    json_t *sentinels; /* variables that stand for secrets */
-    json_t *ca;        /* {"cert_pem","key_pem"} or NULL */
+    json_t *config;     /* sandbox.json */
+    json_t *sentinels;  /* variables that stand for secrets */
+    json_t *git_places; /* git_env.h */
+    json_t *ca;         /* {"cert_pem","key_pem"} or NULL */
     char *directory, *runtime;
     struct sb_loop *loop;
     struct rootfs rootfs;
@@ -240,6 +242,8 @@ static int configure_proxy(struct supervisor *s, struct sb_err **err)
     }
     json_decref(s->sentinels);
     s->sentinels = sentinels;
+    json_decref(s->git_places);
+    s->git_places = git_env_places(json_object_get(config, "inject"));
     if (wants_ca(config)) {
         bool made;
         bool had = s->ca != NULL;
@@ -326,10 +330,14 @@ static bool user_is_root(const char *user)
 static json_t *exec_message(struct supervisor *s, const json_t *request)
 {
     json_t *message = json_copy((json_t *)(uintptr_t)request);
-    json_t *env =
-        environment_compose(s->config, s->sentinels, !user_is_root(sb_json_str(request, "user")));
-    json_object_update(env, json_object_get(request, "env"));
-    json_object_set_new(message, "env", env);
+    struct environment_sources sources = {
+        .config = s->config,
+        .sentinels = s->sentinels,
+        .git_places = s->git_places,
+        .command = json_object_get(request, "env"),
+        .as_agent = !user_is_root(sb_json_str(request, "user")),
+    };
+    json_object_set_new(message, "env", environment_compose(&sources));
     if (!sb_json_str(message, "user")) {
         json_object_set_new(message, "user", json_string("1000"));
     }
