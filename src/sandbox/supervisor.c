@@ -192,8 +192,8 @@ static int write_inside(struct supervisor *s, const char *path, const void *data
     return r < 0 ? r : sb_fail(err, SB_ESTART, "sbx-init could not write '%s'", path);
 }
 
-/* The host's bundle and our CA, as one file and as one of its own for tools that take a single CA.
- */
+/* The host's bundle and our CA: as one file, as one of its own for tools that take a single CA, and
+ * where update-ca-certificates looks when a package makes the bundle anew. */
 static int install_ca(struct supervisor *s, struct sb_err **err)
 {
     const char *pem = sb_json_str(s->ca, "cert_pem");
@@ -205,7 +205,12 @@ static int install_ca(struct supervisor *s, struct sb_err **err)
     }
     sb_buf_puts(&bundle, pem);
     r = write_inside(s, ENVIRONMENT_CA_BUNDLE, bundle.data, bundle.len, err);
-    return r < 0 ? r : write_inside(s, "/opt/sbx/ca.pem", pem, strlen(pem), err);
+    static const char *const alone[] = {"/opt/sbx/ca.pem",
+                                        "/usr/local/share/ca-certificates/sbx.crt"};
+    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(alone); i++) {
+        r = write_inside(s, alone[i], pem, strlen(pem), err);
+    }
+    return r;
 }
 
 static int ensure_ca(struct supervisor *s, bool *ret_made, struct sb_err **err)
