@@ -44,11 +44,14 @@ static const char *const always_kept[] = {
     "NODE_USE_ENV_PROXY",
     "DENO_CERT",
     "CARGO_HTTP_CAINFO",
+    "GIT_TERMINAL_PROMPT",
+    "GIT_ASKPASS",
+    "GOPRIVATE",
     "TERM",
     "COLORTERM",
     "LANG",
 };
-static const char *const kept_prefixes[] = {"SBX_", "LC_"};
+static const char *const kept_prefixes[] = {"SBX_", "LC_", "GIT_CONFIG_"};
 
 static const char *next_in_list(const char **cursor, size_t *ret_len)
 {

@@ -177,8 +177,7 @@ static int hex(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* The byte that "%XX" stands for, or -1 where there are none of these two digits. */
-static int escaped_byte(const char *digits, size_t n)
+int path_escaped_byte(const char *digits, size_t n)
 {
     int high = n >= 2 ? hex(digits[0]) : -1, low = high >= 0 ? hex(digits[1]) : -1;
     return low >= 0 ? high << 4 | low : -1;
@@ -199,7 +198,7 @@ static bool decode(const char *target, size_t n, struct path_reading *reading)
         int byte = (unsigned char)target[i];
         bool escaped = byte == '%';
         if (escaped) {
-            byte = escaped_byte(target + i + 1, n - i - 1);
+            byte = path_escaped_byte(target + i + 1, n - i - 1);
             i += 2;
         }
         if (is_unclear(byte)) {

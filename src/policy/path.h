@@ -30,6 +30,10 @@ void path_read(const char *target, size_t n, struct path_reading *ret);
 /* The other reading of a path with escaped slashes: that they are slashes. */
 void path_open_slashes(struct path_reading *reading);
 
+/* The byte that "%XX" stands for, of the `n` characters behind the '%'; -1 when they do not begin
+ * with two digits. */
+int path_escaped_byte(const char *digits, size_t n);
+
 /* Checks `n` bytes; errors carry a column that counts from the beginning of `text`. */
 int path_glob_check(const char *text, size_t n, struct sb_err **err);
 bool path_glob_is_all(const char *glob);

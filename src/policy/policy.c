@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "policy/git_service.h"
 #include "policy/rule.h"
 #include "policy/table.h"
 
@@ -533,6 +534,12 @@ static __attribute__((noinline)) void decide_request(const struct policy *policy
     if (ret->allow && path.has_escaped_slash) {
         path_open_slashes(&path);
         decide(policy, request, &path, ret);
+    }
+    if (ret->allow && git_service_path(request->path, request->path_len, &path)) {
+        struct policy_request service = *request;
+        service.method = GIT_SERVICE_METHOD;
+        service.method_len = strlen(GIT_SERVICE_METHOD);
+        decide(policy, &service, &path, ret);
     }
 }
 

@@ -212,6 +212,18 @@ bool inject_wants(const struct inject_set *set, const struct host *host, uint16_
     return false;
 }
 
+const char *inject_missing(const struct inject_set *set, const struct host *host, uint16_t port)
+{
+    for (size_t i = 0; i < set->n; i++) {
+        const struct inject_rule *rule = &set->rules[i];
+        if (!rule->secret && !is_routing_only(rule) &&
+            policy_pattern_matches(rule->domain, host, port)) {
+            return rule->service;
+        }
+    }
+    return NULL;
+}
+
 /* ---- Base64 (RFC 4648) ---- */
 
 static const char base64_digits[] =

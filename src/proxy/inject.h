@@ -41,6 +41,8 @@ SB_DEFINE_CLEANUP(inject_set, struct inject_set *, inject_set_free)
 
 /* Must TLS to this place be terminated?  Only when a bound rule covers it. */
 bool inject_wants(const struct inject_set *set, const struct host *host, uint16_t port);
+/* The service whose secret would be wanted there, if it had one; NULL: none. */
+const char *inject_missing(const struct inject_set *set, const struct host *host, uint16_t port);
 
 struct inject_result {
     const struct inject_rule *applied; /* NULL: the request goes on untouched */

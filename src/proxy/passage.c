@@ -5,6 +5,7 @@
 
 #include "proxy/bounds.h"
 #include "proxy/conn.h"
+#include "proxy/inject.h"
 #include "proxy/socks.h"
 #include "proxy/tunnel.h"
 #include "proxy/upstream.h"
@@ -133,6 +134,14 @@ static const char *way_of(const struct conn *conn, enum passage_kind kind)
                                      : "network";
 }
 
+/* What the host would get if its secret were known: the log has to say why it is asked in vain. */
+static void note_missing(const struct proxy *proxy, struct judgement *judgement)
+{
+    const char *service = inject_missing(proxy->config->inject, &judgement->host, judgement->port);
+    judgement->record.service = service ? sb_xstrdup(service) : NULL;
+    judgement->record.unbound = service != NULL;
+}
+
 int passage_begin(struct conn *conn, const struct host *host, uint16_t port, enum passage_kind kind)
 {
     struct passage *passage = sb_xcalloc(1, sizeof(*passage));
@@ -161,6 +170,7 @@ int passage_begin(struct conn *conn, const struct host *host, uint16_t port, enu
         wire_deadline(&conn->wire, LIMIT_HEAD_MS);
         return STEP_AGAIN;
     }
+    note_missing(conn->proxy, &passage->judgement);
     wire_deadline(&conn->wire, LIMIT_CONNECT_TOTAL_MS + LIMIT_LINGER_MS);
     upstream_connect(&passage->upstream, conn->proxy, host, port, &passage->judgement.decision,
                      on_upstream, conn);

@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "base/msg.h"
+#include "sandbox/git_env.h"
 
 #define PROXY_URL     "http://127.0.0.1:3128"
 #define NO_PROXY_LIST "localhost,127.0.0.1,::1"
@@ -36,6 +37,9 @@ static const struct variable common[] = {
     {"AWS_CA_BUNDLE", ENVIRONMENT_CA_BUNDLE},
     {"CARGO_HTTP_CAINFO", ENVIRONMENT_CA_BUNDLE},
     {"DENO_CERT", ENVIRONMENT_CA_BUNDLE},
+    /* Whom nobody answers must not ask: git says at once that the server refused. */
+    {"GIT_TERMINAL_PROMPT", "0"},
+    {"GIT_ASKPASS", "true"},
     {"IS_SANDBOX", "1"},
 };
 
@@ -53,19 +57,27 @@ static void set_all(json_t *env, const struct variable *variables, size_t count)
     }
 }
 
-json_t *environment_compose(const json_t *config, const json_t *sentinels, bool as_agent)
+static void add(json_t *env, const json_t *variables)
+{
+    json_object_update(env, (json_t *)(uintptr_t)variables);
+}
+
+json_t *environment_compose(const struct environment_sources *sources)
 {
     json_t *env = json_object();
     set_all(env, common, SB_ARRAY_LEN(common));
-    if (as_agent) {
+    if (sources->as_agent) {
         set_all(env, agents, SB_ARRAY_LEN(agents));
     }
+    const json_t *config = sources->config;
     const char *workspace = sb_json_str(config, "workspace");
     if (workspace) {
         json_object_set_new(env, "WORKSPACE_DIR", json_string(workspace));
     }
-    json_object_update(env, json_object_get(json_object_get(config, "plan"), "env"));
-    json_object_update(env, (json_t *)(uintptr_t)sentinels);
-    json_object_update(env, json_object_get(config, "env"));
+    add(env, json_object_get(json_object_get(config, "plan"), "env"));
+    add(env, sources->sentinels);
+    add(env, json_object_get(config, "env"));
+    add(env, sources->command);
+    git_env_set(sources->git_places, env);
     return env;
 }

@@ -5,9 +5,14 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-/* What sbx sets, then the plan's variables, then `sentinels` (NAME -> placeholder of a secret); new
- * reference. `as_agent`: the per-user settings that send `npm i -g` and `pip install` below agent's
- * home. */
-json_t *environment_compose(const json_t *config, const json_t *sentinels, bool as_agent);
+struct environment_sources {
+    const json_t *config;     /* sandbox.json: the plan's variables, then the user's */
+    const json_t *sentinels;  /* NAME -> placeholder of a secret */
+    const json_t *git_places; /* git_env.h */
+    const json_t *command;    /* variables of this one command */
+    bool as_agent; /* the settings that send `npm i -g` and `pip install` below agent's home */
+};
+/* What sbx sets, then each of the sources, the later ones winning; new reference. */
+json_t *environment_compose(const struct environment_sources *sources);
 /* The one CA bundle inside, which every usual variable names. */
 #define ENVIRONMENT_CA_BUNDLE "/etc/ssl/certs/ca-certificates.crt"

@@ -27,6 +27,7 @@
 #include "policy/store.h"
 #include "sandbox/environment.h"
 #include "sandbox/exit.h"
+#include "sandbox/git_env.h"
 #include "sandbox/layout.h"
 #include "sandbox/log_keeper.h"
 #include "sandbox/ns.h"
@@ -47,9 +48,10 @@ struct client {
 
 struct supervisor {
     const char *name;
-    json_t *config;    /* sandbox.json */
-    json_t *sentinels; /* variables that stand for secrets */
-    json_t *ca;        /* {"cert_pem","key_pem"} or NULL */
+    json_t *config;     /* sandbox.json */
+    json_t *sentinels;  /* variables that stand for secrets */
+    json_t *git_places; /* git_env.h */
+    json_t *ca;         /* {"cert_pem","key_pem"} or NULL */
     char *directory, *runtime;
     struct sb_loop *loop;
     struct rootfs rootfs;
@@ -190,8 +192,8 @@ static int write_inside(struct supervisor *s, const char *path, const void *data
     return r < 0 ? r : sb_fail(err, SB_ESTART, "sbx-init could not write '%s'", path);
 }
 
-/* The host's bundle and our CA, as one file and as one of its own for tools that take a single CA.
- */
+/* The host's bundle and our CA: as one file, as one of its own for tools that take a single CA, and
+ * where update-ca-certificates looks when a package makes the bundle anew. */
 static int install_ca(struct supervisor *s, struct sb_err **err)
 {
     const char *pem = sb_json_str(s->ca, "cert_pem");
@@ -203,7 +205,12 @@ static int install_ca(struct supervisor *s, struct sb_err **err)
     }
     sb_buf_puts(&bundle, pem);
     r = write_inside(s, ENVIRONMENT_CA_BUNDLE, bundle.data, bundle.len, err);
-    return r < 0 ? r : write_inside(s, "/opt/sbx/ca.pem", pem, strlen(pem), err);
+    static const char *const alone[] = {"/opt/sbx/ca.pem",
+                                        "/usr/local/share/ca-certificates/sbx.crt"};
+    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(alone); i++) {
+        r = write_inside(s, alone[i], pem, strlen(pem), err);
+    }
+    return r;
 }
 
 static int ensure_ca(struct supervisor *s, bool *ret_made, struct sb_err **err)
@@ -240,6 +247,8 @@ static int configure_proxy(struct supervisor *s, struct sb_err **err)
     }
     json_decref(s->sentinels);
     s->sentinels = sentinels;
+    json_decref(s->git_places);
+    s->git_places = git_env_places(json_object_get(config, "inject"));
     if (wants_ca(config)) {
         bool made;
         bool had = s->ca != NULL;
@@ -326,10 +335,14 @@ static bool user_is_root(const char *user)
 static json_t *exec_message(struct supervisor *s, const json_t *request)
 {
     json_t *message = json_copy((json_t *)(uintptr_t)request);
-    json_t *env =
-        environment_compose(s->config, s->sentinels, !user_is_root(sb_json_str(request, "user")));
-    json_object_update(env, json_object_get(request, "env"));
-    json_object_set_new(message, "env", env);
+    struct environment_sources sources = {
+        .config = s->config,
+        .sentinels = s->sentinels,
+        .git_places = s->git_places,
+        .command = json_object_get(request, "env"),
+        .as_agent = !user_is_root(sb_json_str(request, "user")),
+    };
+    json_object_set_new(message, "env", environment_compose(&sources));
     if (!sb_json_str(message, "user")) {
         json_object_set_new(message, "user", json_string("1000"));
     }

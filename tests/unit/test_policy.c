@@ -760,6 +760,48 @@ static void test_many_rules(void **state)
     assert_false(decide(policy, "h100000.example.com", 443).allow);
 }
 
+/* What offers a push is the push itself, however it is spelled; fetching is another matter. */
+static void test_git_services(void **state)
+{
+    (void)state;
+    static const char *const pushes[] = {
+        "/t/a.git/info/refs?service=git-receive-pack",
+        "/t/a/info/refs?service=git-upload-pack&service=git-receive-pack",
+        "/t/a.git/info/refs?x&service=git-receive-pack&y",
+        "/t/a.git/info/refs?service=git%2dreceive-pack",
+        "/t/a.git/info/refs?service=git-upload-pack&%73ervice=git-receive%2Dpack",
+        "/t/a.git/INFO/REFS/?service=git-receive-pack",
+        "/t/a.git%2finfo/refs?service=git-receive-pack",
+        "/t/a.git/info/%72efs?service=git-receive-pack",
+        "/t//a.git/info/refs?service=git-receive-pack",
+    };
+    static const char *const others[] = {
+        "/t/a.git/info/refs?service=git-upload-pack",
+        "/t/a.git/info/refs",
+        "/t/a.git/refs?service=git-receive-pack",
+        "/t/a?go-get=1",
+        "/t//a?q=git%2",
+    };
+    SB_CLEANUP(policy) struct policy *policy = policy_new();
+    add(policy, "allow a.com", "global");
+    add(policy, "deny a.com method POST path /**/git-receive-pack", "global");
+    for (size_t i = 0; i < SB_ARRAY_LEN(pushes); i++) {
+        assert_false(ask(policy, "a.com", "GET", pushes[i]).allow);
+    }
+    for (size_t i = 0; i < SB_ARRAY_LEN(others); i++) {
+        assert_true(ask(policy, "a.com", "GET", others[i]).allow);
+    }
+    assert_false(ask(policy, "a.com", "POST", "/t/a.git/git-receive-pack").allow);
+    assert_true(ask(policy, "a.com", "POST", "/t/a.git/git-upload-pack").allow);
+
+    SB_CLEANUP(policy) struct policy *fetch = policy_new();
+    add(fetch, "allow a.com method GET path /t/a.git/info/refs", "global");
+    add(fetch, "allow a.com method POST path /t/a.git/git-upload-pack", "global");
+    assert_true(ask(fetch, "a.com", "GET", others[0]).allow);
+    assert_false(ask(fetch, "a.com", "GET", pushes[0]).allow);
+    assert_false(ask(fetch, "a.com", "POST", "/t/a.git/git-receive-pack").allow);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -780,6 +822,7 @@ int main(void)
         cmocka_unit_test(test_user_speaks_among_origins),
         cmocka_unit_test(test_pinned_addresses),
         cmocka_unit_test(test_agrees_with_plain_loop),
+        cmocka_unit_test(test_git_services),
         cmocka_unit_test(test_many_rules),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
