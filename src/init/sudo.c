@@ -5,12 +5,15 @@
  * Unlike the usual sudo it keeps the caller's environment (but LD_*), so that proxy and CA settings
  * reach package managers; `-i` keeps only the settings listed here. */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/fs.h"
 #include "init/account.h"
 #include "init/init.h"
 
@@ -331,15 +334,15 @@ static int become(const struct sudo *sudo, struct account *ret_target)
  * first user namespace is the one in which every id maps to itself. */
 static bool is_outside_sandbox(void)
 {
-    unsigned inside = 1;
-    unsigned outside = 1;
-    unsigned count = 0;
-    FILE *map = fopen("/proc/self/uid_map", "re");
-    bool read = map && fscanf(map, "%u %u %u", &inside, &outside, &count) == 3;
-    if (map) {
-        fclose(map);
+    SB_CLEANUP(buf) struct sb_buf map;
+    sb_buf_init(&map, 4096);
+    if (sb_read_file(AT_FDCWD, "/proc/self/uid_map", &map, NULL) < 0 || map.len == 0) {
+        return true;
     }
-    return !read || (inside == 0 && outside == 0);
+    char *rest;
+    unsigned long inside = strtoul(map.data, &rest, 10);
+    unsigned long outside = strtoul(rest, NULL, 10);
+    return inside == 0 && outside == 0;
 }
 
 int sudo_main(int argc, char **argv)

@@ -84,7 +84,7 @@ char *ytree_excerpt(const struct ytree *tree, size_t line)
     while (at + n < end && n < EXCERPT_MAX && at[n] != '\n' && at[n] != '\r') {
         n++;
     }
-    while (n == EXCERPT_MAX && n > 0 && ((unsigned char)at[n - 1] & 0xc0) == 0x80) {
+    while (at + n < end && n > 0 && ((unsigned char)at[n] & 0xc0) == 0x80) {
         n--; /* do not cut a character in two */
     }
     char *out = sb_xstrndup(at, n);
