@@ -12,7 +12,7 @@
 #define ROOT "/sys/fs/cgroup"
 
 enum resource { MEMORY, PROCESSES, PROCESSORS, RESOURCES };
-enum { PERIOD_US = 100000 };
+enum { PERIOD_US = 100000, RECORD_MAX = 1 << 16 };
 
 static const struct {
     const char *controller, *v1_file, *v2_file;
@@ -225,7 +225,7 @@ static void set_up_v1(struct cgroup *cgroup, const char *name, enum resource res
 static void write_record(const struct cgroup *cgroup, const char *record)
 {
     SB_CLEANUP(buf) struct sb_buf text;
-    sb_buf_init(&text, 64 * 1024);
+    sb_buf_init(&text, RECORD_MAX);
     for (size_t i = 0; i < cgroup->ngroups; i++) {
         sb_buf_printf(&text, "%s\n", cgroup->groups[i].path);
     }
@@ -245,7 +245,7 @@ static void remove_abandoned(const char *dir)
 void cgroup_remove_recorded(const char *record)
 {
     SB_CLEANUP(buf) struct sb_buf text;
-    sb_buf_init(&text, 64 * 1024);
+    sb_buf_init(&text, RECORD_MAX);
     if (sb_read_file(AT_FDCWD, record, &text, NULL) < 0) {
         return;
     }
