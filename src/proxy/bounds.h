@@ -39,6 +39,7 @@ enum {
     LIMIT_READ_BYTES = 16 * 1024,
     /* One read where a head is expected: most fit, and an idle connection keeps no more. */
     LIMIT_HEAD_READ_BYTES = 4095,
+    LIMIT_KEPT_BYTES = LIMIT_HEAD_READ_BYTES + 1,
     /* A request or response head: generous for cookies, useless for a flood.  Above the parser's
      * own limit so that the parser, not the buffer, is what refuses. */
     LIMIT_HEAD_BYTES = 80 * 1024,

@@ -267,6 +267,7 @@ static SSL_CTX *leaf_ctx_new(struct ca *ca, const char *host)
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
     /* Tickets resume sessions without memory on our side; their key is this context's own. */
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_num_tickets(ctx, 1);
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_alpn_select_cb(ctx, select_alpn, NULL);
     return sb_steal(&ctx);
@@ -297,7 +298,7 @@ int ca_leaf(struct ca *ca, const char *host, SSL_CTX **ret, struct sb_err **err)
     struct ca_entry *entry = cache_slot(ca, host);
     time_t now = time(NULL);
     bool fresh = entry->host && strcmp(entry->host, host) == 0 && now >= entry->made &&
-                 now - entry->made < LEAF_FRESH_DAYS * DAY;
+                 now - entry->made < (time_t)LEAF_FRESH_DAYS * DAY;
     if (!fresh) {
         SSL_CTX *ctx = leaf_ctx_new(ca, host);
         if (!ctx) {

@@ -40,14 +40,13 @@ static int chunk_size_byte(struct chunked *scan, char c)
         return -1;
     }
     int digit = scan->state == CHUNK_EXTENSION ? -1 : hex_value(c);
+    bool too_large = scan->remaining > UINT64_MAX >> 8; /* far above any real body */
+    if (too_large || (digit < 0 && scan->state == CHUNK_START)) {
+        return -1;
+    }
     if (digit >= 0) {
-        if (scan->remaining > UINT64_MAX >> 8) { /* far above any real body, and no overflow */
-            return -1;
-        }
         scan->remaining = scan->remaining << 4 | (uint64_t)digit;
         scan->state = CHUNK_SIZE;
-    } else if (scan->state == CHUNK_START) {
-        return -1;
     } else if (c == '\r') {
         scan->state = CHUNK_SIZE_LF;
     } else if (scan->state == CHUNK_SIZE) {

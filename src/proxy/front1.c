@@ -245,23 +245,27 @@ static int move_down(struct conn *conn)
 static int finish(struct conn *conn)
 {
     struct front1 *front = conn->front1;
-    bool keep = front->keep && front->x.up.ended && !front->x.switched;
+    /* An upgrade that was not granted leaves a request without a body. */
+    bool read = front->x.up.ended || front->body == HTTP1_BODY_NONE;
+    bool keep = front->keep && read && !front->x.switched;
     exchange_close(&front->x, NULL);
     front->active = front->head_timed = false;
     if (!keep) {
         front1_end(conn);
         return conn_linger(conn);
     }
+    wire_rest(&conn->wire);
     wire_deadline(&conn->wire, LIMIT_IDLE_MS);
     return STEP_AGAIN;
 }
 
 /* The exchange cannot go on; a reset of the client ends what waits for nobody. */
-static int give_up(const struct conn *conn, const char *reason)
+static int give_up(struct conn *conn, const char *reason)
 {
-    const struct exchange *x = &conn->front1->x;
-    conn->front1->x.judgement.record.reason =
-        x->broken ? x->judgement.record.reason : reason; /* it has its own */
+    struct exchange *x = &conn->front1->x;
+    if (!x->broken) { /* or it has its own */
+        x->judgement.record.reason = reason;
+    }
     return STEP_CLOSE;
 }
 
@@ -277,10 +281,7 @@ int front1_step(struct conn *conn)
     }
     int up = move_up(conn);
     int down = move_down(conn);
-    if (up < 0 && !x->answered) {
-        return give_up(conn, "client-gone");
-    }
-    if (down < 0) {
+    if (down < 0 || (up < 0 && !x->answered)) {
         return give_up(conn, "client-gone");
     }
     if (front->down_done && !conn->wire.out.len) {

@@ -141,6 +141,29 @@ static void take_length(struct http_head *head)
     head->body_length = strtoull(length->value, NULL, 10);
 }
 
+/* nghttp2 has looked at these, too; they become a request line of HTTP/1. */
+static const char *check_pseudo(const struct http_head *head)
+{
+    if (head->status) {
+        return NULL;
+    }
+    bool asterisk = head->path_len == 1 && head->path[0] == '*' && http_method_is(head, "OPTIONS");
+    bool bare = !head->path_len && http_method_is(head, "CONNECT");
+    if (!http_is_token(head->method, head->method_len)) {
+        return "the method is not a token";
+    }
+    if (!asterisk && !bare && (!head->path_len || head->path[0] != '/')) {
+        return "the path does not start with '/'";
+    }
+    for (size_t i = 0; i < head->path_len; i++) {
+        unsigned char c = (unsigned char)head->path[i];
+        if (c <= ' ' || c == 0x7f) {
+            return "the path holds a blank or a control character";
+        }
+    }
+    return NULL;
+}
+
 const char *h2_head(struct h2 *h2, struct http_head *ret, bool ends)
 {
     size_t pseudo = 0;
@@ -156,9 +179,10 @@ const char *h2_head(struct h2 *h2, struct http_head *ret, bool ends)
     ret->nfields = h2->nfields - pseudo;
     ret->body = ends ? HTTP_BODY_NONE : HTTP_BODY_STREAM;
     take_length(ret);
+    const char *why = check_pseudo(ret);
     const struct http_field *host = http_find(ret, "host");
-    if (!host || ret->status) {
-        return NULL;
+    if (why || !host || ret->status) {
+        return why;
     }
     if (!ret->authority_len) {
         ret->authority = host->value;
@@ -542,9 +566,9 @@ bool h2_may_read(const struct h2 *h2)
     return !out_is_full(h2);
 }
 
-static int feed(struct h2 *h2)
+/* nghttp2 keeps what is not complete: nothing stays in the buffer. */
+static int feed(struct h2 *h2, struct sb_buf *in)
 {
-    struct sb_buf *in = &h2->wire->in;
     ssize_t used = nghttp2_session_mem_recv(h2->session, (const uint8_t *)in->data, in->len);
     sb_buf_clear(in);
     return used < 0 ? -1 : 0;
@@ -552,16 +576,21 @@ static int feed(struct h2 *h2)
 
 int h2_read(struct h2 *h2)
 {
+    static struct sb_buf in = {.max = LIMIT_READ_BYTES}; /* of all connections */
     struct wire *wire = h2->wire;
-    if (wire->in.len && feed(h2) < 0) {
-        return -1;
+    if (wire->in.len) { /* what came before the session */
+        int r = feed(h2, &wire->in);
+        sb_buf_done(&wire->in);
+        if (r < 0) {
+            return -1;
+        }
     }
     for (int round = 0; round < LIMIT_TURN_ROUNDS && h2_may_read(h2); round++) {
-        ssize_t n = wire_read(wire, &wire->in, LIMIT_READ_BYTES);
+        ssize_t n = wire_read(wire, &in, LIMIT_READ_BYTES);
         if (n <= 0) {
             return n == -EAGAIN ? 0 : -1;
         }
-        if (feed(h2) < 0) {
+        if (feed(h2, &in) < 0) {
             return -1;
         }
     }

@@ -291,7 +291,7 @@ static void put_replaced(struct sb_buf *out, const char *text, size_t n,
 /* Room for what a replacement can make of a head; more than a server would take anyway. */
 static void secret_buf_init(struct sb_buf *buf)
 {
-    sb_buf_init(buf, 2 * HTTP_HEAD_MAX);
+    sb_buf_init(buf, (size_t)2 * HTTP_HEAD_MAX);
 }
 
 /* Does the field hold the placeholder, as text or in Basic? */

@@ -202,9 +202,18 @@ static void serve(struct link *link, struct exchange *x)
     } else {
         back1_serve(link, x);
     }
-    link->used = true;
     if (!x->up.ended) {
         exchange_wake_front(x); /* which has waited with the body */
+    }
+}
+
+/* Nobody waits any more: what is being connected is not needed. */
+static void abandon(struct origin *origin)
+{
+    for (struct link *link = origin->links; link; link = link->next) {
+        if (link->state == LINK_CONNECTING || link->state == LINK_TLS) {
+            link_close(link);
+        }
     }
 }
 
@@ -219,11 +228,15 @@ void link_forget(struct exchange *x)
         x->link_prev = x->link_next = NULL;
         x->link = NULL;
         x->origin = NULL;
+        link->used = true;
         if (--link->nserved == 0 && link->state != LINK_CLOSED) {
             set_idle(link, true);
         }
     } else if (x->origin) {
         dequeue(x->origin, x);
+        if (!x->origin->waiting) {
+            abandon(x->origin);
+        }
         x->origin = NULL;
     }
 }
@@ -267,6 +280,7 @@ void link_free_again(struct link *link)
     if (link->origin->retired || link->proxy->nidle > LIMIT_IDLE_LINKS) {
         link_close(link);
     } else {
+        wire_rest(&link->wire);
         wire_deadline(&link->wire, LIMIT_LINK_IDLE_MS);
         if (!link->origin->session) {
             keep_session(link);
@@ -279,7 +293,7 @@ void link_fail(struct link *link, const char *text)
     struct origin *origin = link->origin;
     bool connecting = link->state == LINK_CONNECTING || link->state == LINK_TLS;
     bool was_tls = link->state == LINK_TLS;
-    bool used = link->used;
+    bool used = link->used; /* before any of these leaves it */
     link_close(link);
     SB_CLEANUP(free)
     char *why =

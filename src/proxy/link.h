@@ -45,7 +45,7 @@ struct link {
     struct wire wire;
     struct exchange *served;
     size_t nserved;
-    bool used; /* it has served before */
+    bool used; /* it has served before: its far end may have closed it by now */
     struct back1 h1;
     struct h2 *h2;
 };

@@ -52,20 +52,12 @@ static ssize_t splice_some(int from, int to, size_t len)
 
 static ssize_t way_fill(struct tunnel_way *way)
 {
-    if (!way->from->ssl && !way->to->ssl) {
-        int r = way->pipe[0] < 0 ? take_pipe(way) : 0;
-        if (r < 0) {
-            return r;
-        }
-        ssize_t n = splice_some(way->from->fd, way->pipe[1], SPLICE_BYTES);
-        way->piped += n > 0 ? (size_t)n : 0;
-        return n;
+    int r = way->pipe[0] < 0 ? take_pipe(way) : 0;
+    if (r < 0) {
+        return r;
     }
-    char data[LIMIT_READ_BYTES];
-    ssize_t n = stream_read(way->from, data, sizeof(data));
-    if (n > 0) {
-        sb_buf_append(&way->pending, data, (size_t)n);
-    }
+    ssize_t n = splice_some(way->from->fd, way->pipe[1], SPLICE_BYTES);
+    way->piped += n > 0 ? (size_t)n : 0;
     return n;
 }
 

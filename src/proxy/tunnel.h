@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A raw tunnel: bytes both ways between two streams until both directions have ended.
  *
- * Plain sockets are spliced through a pipe that is held only while data is on its way, so an idle
- * tunnel costs its two sockets and this structure.  The streams belong to the caller. */
+ * The sockets are spliced through a pipe that is held only while data is on its way, so an idle
+ * tunnel costs its two sockets and this structure.  The streams, which carry no TLS of ours, belong
+ * to the caller. */
 #pragma once
 
 #include "base/buf.h"

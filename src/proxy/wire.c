@@ -133,9 +133,24 @@ int wire_send(struct wire *wire, struct sb_buf *buf)
     return buf->len ? -EAGAIN : 0;
 }
 
+/* A large buffer is not kept for the next use. */
+static void shrink(struct sb_buf *buf)
+{
+    if (!buf->len && buf->cap > LIMIT_KEPT_BYTES) {
+        sb_buf_wipe(buf);
+    }
+}
+
 int wire_flush(struct wire *wire)
 {
-    return wire_send(wire, &wire->out);
+    int r = wire_send(wire, &wire->out);
+    shrink(&wire->out);
+    return r;
+}
+
+void wire_rest(struct wire *wire)
+{
+    shrink(&wire->in);
 }
 
 void wire_wait(struct wire *wire, bool reading)
@@ -143,6 +158,11 @@ void wire_wait(struct wire *wire, bool reading)
     /* An interest that has not been met yet costs nothing to keep. */
     bool keep = wire->watch && !wire->readable && !wire->ended;
     uint32_t events = stream_events(&wire->stream, reading || keep, wire->blocked);
+    if (!events && wire->hung_up) { /* which the kernel would report for ever */
+        sb_loop_unwatch(wire->loop, wire->watch);
+        wire->watch = 0;
+        return;
+    }
     if (wire->watch) {
         sb_loop_modify(wire->loop, wire->watch, events);
         return;

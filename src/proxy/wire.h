@@ -45,5 +45,7 @@ ssize_t wire_read(struct wire *wire, struct sb_buf *to, size_t max);
  * -errno.  What comes by another buffer must be written before anything is added to `out`. */
 int wire_flush(struct wire *wire);
 int wire_send(struct wire *wire, struct sb_buf *buf);
+/* Gives back what only work needs. */
+void wire_rest(struct wire *wire);
 /* Says what to wait for: room to write when it is needed, and data when `reading`. */
 void wire_wait(struct wire *wire, bool reading);

@@ -11,8 +11,9 @@ import subprocess
 
 import pytest
 
-from conftest import need_program, skip_loudly
-from test_proxy import Origin, PROXY, Proxy, SECRET, self_signed, start_origin
+from conftest import need_program, need_root, skip_loudly
+from test_proxy import (Origin, PROXY, Proxy, SECRET, dns_query, in_namespace, self_signed,
+                        start_origin)
 
 try:
     import h2.config
@@ -418,7 +419,11 @@ def test_trailers_carry_no_credential(world, client, fields):
     [(":method", "GET"), (":scheme", "https"), (":authority", "x"), (":path", "")],
     [(":method", "GET"), (":scheme", "https"), (":authority", "a@b"), (":path", "/")],
     [(":method", "CONNECT"), (":protocol", "other"), (":scheme", "https"), (":authority", "x"),
-     (":path", "/")]])
+     (":path", "/")],
+    [(":method", "GET"), (":scheme", "https"), (":authority", "x"), (":path", "/ HTTP/1.1")],
+    [(":method", "GET / HTTP/1.1"), (":scheme", "https"), (":authority", "x"), (":path", "/")],
+    [(":method", "GET"), (":scheme", "https"), (":authority", "x"), (":path", "x")],
+    [(":method", "GET"), (":scheme", "https"), (":authority", "x"), (":path", "*")]])
 def test_odd_pseudo_fields_are_refused(world, client, head):
     head = [(k, f"{NAME}:{client.port}" if v == "x" else v) for k, v in head]
     stream = client.request(head)
@@ -652,3 +657,222 @@ def test_node_is_a_client(world):
         ["node", "-e", NODE_CLIENT, str(world.proxy.http.getsockname()[1]), NAME,
          str(world.ports["h2"]), world.ca_file], capture_output=True, text=True, timeout=30)
     assert done.stdout.strip() == str(sum(i * 1000 for i in range(50))), done.stderr
+
+
+def test_socks_leads_to_the_same_place(world):
+    address = f"127.0.0.1:{world.proxy.http.getsockname()[1]}"
+    done = world.proxy.curl("--socks5-hostname", address, "--cacert", str(world.ca_file), "--http2",
+                            world.url("h2"), proxy=False)
+    assert json.loads(done.stdout)["headers"]["authorization"] == f"Bearer {SECRET}", done.stderr
+    evil = world.proxy.curl("--socks5-hostname", address, "--cacert", str(world.ca_file),
+                            "--connect-to", f"evil.example:443:{NAME}:{world.ports['h2']}",
+                            "https://evil.example/", proxy=False)
+    assert evil.returncode == 35  # the SNI is not the host of the connection
+    assert world.proxy.records()[-1]["reason"] == "sni-mismatch"
+
+
+class Raw:
+    """An origin over TLS that the test answers by hand."""
+
+    def __init__(self, world):
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(world.cert, world.key)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.settimeout(10)
+
+    def accept(self):
+        return self.context.wrap_socket(self.listener.accept()[0], server_side=True)
+
+
+def heads(sock, count=1):
+    data = b""
+    while data.count(b"\r\n\r\n") < count:
+        part = sock.recv(65536)
+        if not part:
+            break
+        data += part
+    return data
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.mark.parametrize("method,status", [("GET", b"200"), ("POST", b"502")])
+def test_a_kept_connection_that_died_is_replaced_when_that_is_safe(world, method, status):
+    raw = Raw(world)
+    world.ports["raw"] = raw.listener.getsockname()[1]
+    try:
+        world.configure()
+        client = world.tls(world.ports["raw"], "http/1.1")
+        head = f"{method} / HTTP/1.1\r\nHost: {NAME}:{world.ports['raw']}\r\n"
+        head = (head + "Content-Length: 0\r\n\r\n").encode()
+        client.sendall(head)
+        first = raw.accept()
+        heads(first)
+        first.sendall(OK)
+        assert b" 200 " in client.recv(1000)
+        client.sendall(head)
+        heads(first)  # the second request came here, and gets no answer
+        first.close()
+        if method == "GET":
+            second = raw.accept()
+            heads(second)
+            second.sendall(OK)
+        assert client.recv(1000).split()[1] == status
+        client.close()
+    finally:
+        raw.listener.close()
+        del world.ports["raw"]
+        world.configure()
+
+
+def test_connections_are_kept_for_other_clients_with_the_same_credential(world):
+    raw = Raw(world)
+    world.ports["raw"] = raw.listener.getsockname()[1]
+    head = f"GET / HTTP/1.1\r\nHost: {NAME}:{world.ports['raw']}\r\n\r\n".encode()
+    try:
+        world.configure()
+        origin = None
+        for _ in range(3):
+            client = world.tls(world.ports["raw"], "http/1.1")
+            client.sendall(head)
+            origin = origin or raw.accept()
+            assert SECRET.encode() in heads(origin)
+            origin.sendall(OK)
+            assert client.recv(1000).endswith(b"ok")
+            client.close()
+        world.configure(secret="another")  # the old connection is not used any more
+        client = world.tls(world.ports["raw"], "http/1.1")
+        client.sendall(head)
+        assert b"Bearer another" in heads(raw.accept())
+        assert origin.recv(1) == b""
+        client.close()
+    finally:
+        raw.listener.close()
+        del world.ports["raw"]
+        world.configure()
+
+
+@pytest.mark.parametrize("answer", [
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\n" * 100, b"SSH-2.0-x\r\n\r\n", b"",
+    b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70000 + b"\r\n\r\n"])
+def test_bad_answers_become_502(world, answer):
+    raw = Raw(world)
+    world.ports["raw"] = raw.listener.getsockname()[1]
+    try:
+        world.configure()
+        client = Client(world.tls(world.ports["raw"]), world.ports["raw"])
+        stream = client.request(client.head())
+        origin = raw.accept()
+        heads(origin)
+        try:
+            origin.sendall(answer)
+            origin.close()
+        except OSError:
+            pass
+        status, body = client.wait(stream)
+        assert status == "502" and b"sbx: " in body
+        client.sock.close()
+    finally:
+        raw.listener.close()
+        del world.ports["raw"]
+        world.configure()
+
+
+@pytest.mark.parametrize("version", ["http/1.1", "h2"])
+def test_an_answer_that_is_cut_off_is_not_made_whole(world, version):
+    raw = Raw(world)
+    world.ports["raw"] = raw.listener.getsockname()[1]
+    try:
+        world.configure()
+        sock = world.tls(world.ports["raw"], version)
+        head = f"GET / HTTP/1.1\r\nHost: {NAME}:{world.ports['raw']}\r\n\r\n".encode()
+        client = Client(sock, world.ports["raw"]) if version == "h2" else None
+        stream = client.request(client.head()) if client else sock.sendall(head)
+        origin = raw.accept()
+        heads(origin)
+        origin.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\n")
+        origin.close()
+        if client:
+            client.wait(stream)
+            assert stream in client.resets
+        else:
+            data = b""
+            try:
+                while part := sock.recv(1000):
+                    data += part
+            except (OSError, ssl.SSLError):
+                pass
+            assert b"hello" in data and not data.endswith(b"0\r\n\r\n")
+        assert world.proxy.records()[-1]["reason"] == "cut-off"
+    finally:
+        raw.listener.close()
+        del world.ports["raw"]
+        world.configure()
+
+
+def test_idle_connections_are_small(world):
+    count, held = 200, []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        world.configure(rules=[f"allow {NAME}", "allow 127.0.0.1"])
+        before = resident(world)
+        for _ in range(count):
+            held.append(socket.create_connection(world.proxy.http.getsockname(), 10))
+            held[-1].sendall(f"CONNECT {NAME}:{port} HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode())
+            assert held[-1].recv(100).startswith(b"HTTP/1.1 200")
+            held.append(listener.accept()[0])
+        tunnel = (resident(world) - before) / count
+        for sock in held:
+            sock.close()
+    before, held = resident(world), []
+    for i in range(count):
+        sock = world.tls(world.ports["h2"])
+        client = Client(sock, world.ports["h2"])
+        assert client.wait(client.request(client.head()))[0] == "200"
+        held.append(client)
+    intercepted = (resident(world) - before) / count
+    for client in held:
+        client.sock.close()
+    print(f"idle tunnel {tunnel:.1f} KiB, idle intercepted connection {intercepted:.1f} KiB")
+    assert tunnel < 16 * SLACK and intercepted < 64 * SLACK
+
+
+def test_plain_http2_by_prior_knowledge(tmp_path):
+    """A redirected connection that begins with the preface; also a load of requests by h2load."""
+    need_root()
+    for program in ("node", "h2load"):
+        need_program(program)
+    node = subprocess.Popen(["node", HERE / "http2_origin.js"], stdout=subprocess.PIPE, text=True)
+    port = int(node.stdout.readline())
+    made = []
+
+    def body():
+        proxy = Proxy(tmp_path, tcp4=socket.create_server(("0.0.0.0", port)))
+        made.append(proxy)
+        proxy.configure([f"allow good.example:{port}", "allow 127.0.0.1"],
+                        hosts={"good.example": "127.0.0.1"})
+        address = ".".join(map(str, dns_query(proxy, "good.example")[-4:]))
+        resolve = ["--resolve", f"good.example:{port}:{address}", "--http2-prior-knowledge"]
+        done = proxy.curl(*resolve, "-d", "hello", f"http://good.example:{port}/x", proxy=False)
+        seen = json.loads(done.stdout)
+        assert seen["len"] == 5 and seen["headers"][":authority"] == f"good.example:{port}"
+        assert proxy.records()[-1]["path"] == "transparent"
+        evil = proxy.curl(*resolve, "-H", "Host: evil.example", "-w", "%{http_code}",
+                          f"http://good.example:{port}/x", proxy=False)
+        assert evil.stdout.endswith("421")
+        out = subprocess.run(
+            ["h2load", "-n", "5000", "-c", "20", "-m", "20", "--connect-to", f"{address}:{port}",
+             f"http://good.example:{port}/"], capture_output=True, text=True, check=True).stdout
+        assert "5000 succeeded, 0 failed" in out, out
+        assert len(proxy.records(5002)) == 5002
+
+    try:
+        in_namespace(body)
+    finally:
+        for proxy in made:
+            proxy.close()
+        node.kill()
+        node.wait()
