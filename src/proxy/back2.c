@@ -39,9 +39,8 @@ static void submit(struct link *link, struct exchange *x)
     const struct http_head *head = &x->request.head;
     static nghttp2_nv nv[H2_NV_MAX]; /* large, and used for one call only */
     size_t n = h2_request_fields(head, x->secure, x->credential != NULL, nv);
-    nghttp2_data_provider body = h2_body(x);
     int32_t id = nghttp2_submit_request(h2->session, NULL, nv, n,
-                                        head->body == HTTP_BODY_NONE ? NULL : &body, x);
+                                        head->body == HTTP_BODY_NONE ? NULL : h2_body(), x);
     if (id < 0) {
         exchange_detach(x);
         exchange_fail(x, "upstream", "sbx: the request does not fit into HTTP/2\n");
@@ -200,8 +199,12 @@ void back2_run(struct link *link)
         return;
     }
     link_free_again(link);
-    if (link->state == LINK_HTTP2) {
-        wire_wait(&link->wire, h2_may_read(h2));
+    if (link->state != LINK_HTTP2) {
+        return;
+    }
+    wire_wait(&link->wire, true);
+    if (link->wire.readable) {
+        wire_wake(&link->wire); /* others get their turn */
     }
 }
 

@@ -116,9 +116,7 @@ static int step(struct conn *conn)
 
 static bool wants_read(const struct conn *conn)
 {
-    return conn->state == CONN_HTTP1   ? front1_reads(conn)
-           : conn->state == CONN_HTTP2 ? front2_reads(conn)
-                                       : conn->state != CONN_PASSAGE;
+    return conn->state == CONN_HTTP1 ? front1_reads(conn) : conn->state != CONN_PASSAGE;
 }
 
 static void conn_run(void *arg)

@@ -61,9 +61,8 @@ static void on_answer(struct exchange *x)
     if (!x->answered) {
         nghttp2_submit_headers(session, NGHTTP2_FLAG_NONE, x->stream[SANDBOX], NULL, nv, n, NULL);
     } else {
-        nghttp2_data_provider body = h2_body(x);
         bool empty = x->down.ended && !x->down.data.len && !x->down.trailers.len;
-        nghttp2_submit_response(session, x->stream[SANDBOX], nv, n, empty ? NULL : &body);
+        nghttp2_submit_response(session, x->stream[SANDBOX], nv, n, empty ? NULL : h2_body());
     }
     wire_wake(&conn->wire);
 }
@@ -194,11 +193,6 @@ int front2_begin(struct conn *conn)
     return conn->front2->h2 ? STEP_AGAIN : STEP_CLOSE;
 }
 
-bool front2_reads(const struct conn *conn)
-{
-    return h2_may_read(conn->front2->h2);
-}
-
 int front2_step(struct conn *conn)
 {
     struct h2 *h2 = conn->front2->h2;
@@ -214,7 +208,7 @@ int front2_step(struct conn *conn)
     }
     bool over = !nghttp2_session_want_read(h2->session) &&
                 !nghttp2_session_want_write(h2->session) && !conn->wire.out.len;
-    return over ? conn_linger(conn) : STEP_WAIT;
+    return over ? conn_linger(conn) : conn->wire.readable ? STEP_AGAIN : STEP_WAIT;
 }
 
 void front2_end(struct conn *conn)

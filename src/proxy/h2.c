@@ -329,13 +329,16 @@ static struct flow *sent_flow(const struct h2 *h2, struct exchange *x)
 static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *frame_head,
                         size_t len, nghttp2_data_source *source, void *arg)
 {
-    (void)session, (void)frame;
+    (void)session, (void)source;
     struct h2 *h2 = arg;
-    struct exchange *x = source->ptr;
-    struct flow *flow = sent_flow(h2, x);
+    struct exchange *x = exchange_of(h2, frame->hd.stream_id);
+    if (!x) {
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    }
     if (out_is_full(h2)) {
         return NGHTTP2_ERR_WOULDBLOCK;
     }
+    struct flow *flow = sent_flow(h2, x);
     sb_buf_append(&h2->wire->out, frame_head, 9);
     sb_buf_append(&h2->wire->out, flow->data.data, len);
     sb_buf_consume(&flow->data, len);
@@ -385,8 +388,11 @@ static size_t split_trailers(const struct flow *flow, nghttp2_nv *ret)
 static ssize_t read_flow(nghttp2_session *session, int32_t stream, uint8_t *buf, size_t len,
                          uint32_t *flags, nghttp2_data_source *source, void *arg)
 {
-    (void)buf;
-    struct exchange *x = source->ptr;
+    (void)buf, (void)source;
+    struct exchange *x = exchange_of(arg, stream);
+    if (!x) { /* it was closed, and its stream is not yet */
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    }
     const struct flow *flow = sent_flow(arg, x);
     size_t n = flow->data.len < len ? flow->data.len : len;
     if (n == 0 && !flow->ended) {
@@ -405,9 +411,10 @@ static ssize_t read_flow(nghttp2_session *session, int32_t stream, uint8_t *buf,
     return (ssize_t)n;
 }
 
-nghttp2_data_provider h2_body(struct exchange *x)
+const nghttp2_data_provider *h2_body(void)
 {
-    return (nghttp2_data_provider){.source.ptr = x, .read_callback = read_flow};
+    static const nghttp2_data_provider body = {.read_callback = read_flow};
+    return &body;
 }
 
 /* A reader that keeps up gets a larger window, as long as all of them together stay in bounds. */
@@ -561,10 +568,7 @@ void h2_free(struct h2 *h2)
     }
 }
 
-bool h2_may_read(const struct h2 *h2)
-{
-    return !out_is_full(h2);
-}
+enum { READS_A_TURN = 8 };
 
 /* nghttp2 keeps what is not complete: nothing stays in the buffer. */
 static int feed(struct h2 *h2, struct sb_buf *in)
@@ -585,7 +589,7 @@ int h2_read(struct h2 *h2)
             return -1;
         }
     }
-    for (int round = 0; round < LIMIT_TURN_ROUNDS && h2_may_read(h2); round++) {
+    for (int round = 0; round < READS_A_TURN; round++) {
         ssize_t n = wire_read(wire, &in, LIMIT_READ_BYTES);
         if (n <= 0) {
             return n == -EAGAIN ? 0 : -1;

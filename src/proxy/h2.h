@@ -40,12 +40,12 @@ struct h2_events {
 struct h2 *h2_new(struct wire *wire, bool server, void *owner, const struct h2_events *events);
 void h2_free(struct h2 *h2);
 
-/* Reads what is there: 0 or -1 when the connection is of no use any more. */
+/* Reads what is there (wire->readable: and there is more), also when the far end does not read (or
+ * two ends that write would wait for each other): 0, or -1 when the connection is of no use any
+ * more. */
 int h2_read(struct h2 *h2);
 /* Writes frames and the wire: 0 or -1. */
 int h2_write(struct h2 *h2);
-/* Is there room for more output, so that reading more makes sense? */
-bool h2_may_read(const struct h2 *h2);
 
 /* The header block as a head, whose views live until the event ends; NULL or what is wrong. */
 const char *h2_head(struct h2 *h2, struct http_head *ret, bool ends);
@@ -56,7 +56,7 @@ bool h2_trailers(const struct h2 *h2, struct sb_buf *out);
 enum { H2_NV_MAX = HTTP_FIELDS_MAX + 8 };
 size_t h2_request_fields(const struct http_head *head, bool secure, bool injected, nghttp2_nv *ret);
 size_t h2_response_fields(const struct http_head *head, int status, nghttp2_nv *ret);
-/* A body: the exchange's down flow for a server, else its up flow. */
-nghttp2_data_provider h2_body(struct exchange *x);
+/* A body: the down flow of the stream's exchange for a server, else its up flow. */
+const nghttp2_data_provider *h2_body(void);
 /* The flow that the peer fills was taken: its window opens again. */
 void h2_give_window(struct h2 *h2, struct exchange *x, struct flow *flow);
