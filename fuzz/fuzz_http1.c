@@ -18,7 +18,9 @@ static void check_again(const struct http1_head *head)
     const char *error = NULL;
     bool answer = head->http.status != 0;
     sb_buf_init(&out, 4 * HTTP_HEAD_MAX);
-    bool fits = http_message_set(&message, &head->http, NULL);
+    /* A request without a host (HTTP/1.0) is refused before it is written. */
+    bool fits =
+        (answer || head->http.authority_len) && http_message_set(&message, &head->http, NULL);
     if (fits && answer) {
         http1_write_response(&out, &message.head, true, false);
     } else if (fits) {

@@ -63,14 +63,37 @@ static int lose_upload(struct link *link)
     return 0;
 }
 
-static void finish_upload(struct link *link, struct exchange *x)
+static bool is_chunked(const struct exchange *x)
+{
+    return !x->switched && x->request.head.body == HTTP_BODY_STREAM;
+}
+
+/* The request's body as it goes into wire.out; what is not chunked and large goes by itself. */
+static void encode_up(struct link *link, struct exchange *x)
+{
+    struct sb_buf *out = &link->wire.out;
+    struct flow *up = &x->up;
+    bool chunked = is_chunked(x);
+    size_t n = up->data.len < LIMIT_BUFFER_BYTES ? up->data.len : LIMIT_BUFFER_BYTES;
+    if (n && chunked) {
+        chunked_write(out, up->data.data, n);
+        sb_buf_consume(&up->data, n);
+    } else if (n && out->len && out->len + n <= LIMIT_READ_BYTES) {
+        sb_buf_append(out, up->data.data, n);
+        sb_buf_consume(&up->data, n);
+    }
+    if (chunked && up->ended && !up->data.len) {
+        chunked_write_end(out, up->trailers.data, up->trailers.len);
+        link->h1.request_done = true;
+    }
+}
+
+static void end_up(struct link *link, const struct exchange *x)
 {
     link->h1.request_done = true;
     if (x->switched) {
         link->h1.upload_shut = true;
         stream_shutdown_write(&link->wire.stream);
-    } else if (x->request.head.body == HTTP_BODY_STREAM) {
-        chunked_write_end(&link->wire.out, x->up.trailers.data, x->up.trailers.len);
     }
 }
 
@@ -79,38 +102,30 @@ static int send_up(struct link *link, struct exchange *x)
 {
     struct wire *wire = &link->wire;
     struct flow *up = &x->up;
-    bool raw = x->switched;
     if (link->h1.upload_lost || wire->blocked) {
         return 0;
     }
-    size_t before = up->data.len;
-    bool chunked = !raw && x->request.head.body == HTTP_BODY_STREAM;
-    if (before && (raw || !link->h1.request_done)) {
-        if (chunked) {
-            size_t n = before < LIMIT_BUFFER_BYTES ? before : LIMIT_BUFFER_BYTES;
-            chunked_write(&wire->out, up->data.data, n);
-            sb_buf_consume(&up->data, n);
-        } else if (wire->out.len && wire->out.len + before <= LIMIT_READ_BYTES) {
-            sb_buf_append(&wire->out, up->data.data, before);
-            sb_buf_clear(&up->data);
-        }
+    bool open = x->switched ? !link->h1.upload_shut : !link->h1.request_done;
+    size_t before = open ? up->data.len : 0;
+    if (open) {
+        encode_up(link, x);
     }
     int r = wire_flush(wire);
-    if (r == 0 && up->data.len && !chunked && (raw || !link->h1.request_done)) {
+    if (r == 0 && open && !is_chunked(x)) {
         r = wire_send(wire, &up->data);
     }
-    if (flow_took(up, before - up->data.len)) {
+    size_t moved = open ? before - up->data.len : 0;
+    if (flow_took(up, moved)) {
         exchange_wake_front(x);
     }
     if (r < 0) {
         return r == -EAGAIN ? 0 : lose_upload(link);
     }
-    bool open = raw ? !link->h1.upload_shut : !link->h1.request_done;
     if (open && up->ended && !up->data.len) {
-        finish_upload(link, x);
+        end_up(link, x);
         return 1;
     }
-    return before > up->data.len;
+    return moved > 0;
 }
 
 /* ---- Answer ---- */
