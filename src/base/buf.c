@@ -112,12 +112,20 @@ void sb_buf_printf(struct sb_buf *buf, const char *format, ...)
     va_start(args, format);
     va_list again;
     va_copy(again, args);
-    int n = vsnprintf(NULL, 0, format, args);
+    size_t room = buf->data ? buf->cap - buf->len : 0; /* mostly enough, without a second pass */
+    int n = vsnprintf(room ? buf->data + buf->len : NULL, room, format, args);
     va_end(args);
     assert(n >= 0);
-    if (buf_reserve(buf, (size_t)n)) {
-        vsnprintf(buf->data + buf->len, (size_t)n + 1, format, again);
+    if ((size_t)n < room && (size_t)n <= buf->max - buf->len && !buf->overflow) {
         buf->len += (size_t)n;
+    } else {
+        if (room) {
+            buf->data[buf->len] = '\0';
+        }
+        if (buf_reserve(buf, (size_t)n)) {
+            vsnprintf(buf->data + buf->len, (size_t)n + 1, format, again);
+            buf->len += (size_t)n;
+        }
     }
     va_end(again);
 }

@@ -3,11 +3,13 @@
 client sends) and real origins (Node.js, nghttpd), translated either way."""
 import concurrent.futures
 import json
+import os
 import pathlib
 import socket
 import ssl
 import struct
 import subprocess
+import sys
 
 import pytest
 
