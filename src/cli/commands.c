@@ -245,11 +245,21 @@ const struct cli_command cli_commands[] = {
     {
         .path = "secret set-custom",
         .usage = "[flags] [-g | SANDBOX]",
-        .summary = "Keep a secret for a host of your own choice",
+        .summary = "Keep a secret for hosts of your own choice",
         .details = "Inside, the variable holds a placeholder; the proxy replaces it on the way to "
-                   "the host. The\n"
-                   "host must be allowed by the policy as well.\n",
-        .examples = "sbx secret set-custom -g --host localhost:11434 --env OPENAI_API_KEY",
+                   "the host. With\n"
+                   "--scheme or --header the proxy writes the field itself, whatever the sandbox "
+                   "sends. Of several\n"
+                   "rules for a host the first that matches a request decides: --add appends one. "
+                   "A preset brings\n"
+                   "the rules of a forge or a model service, for its own hosts or those of --host. "
+                   "The host must be\n"
+                   "allowed by the policy as well.\n",
+        .examples = "sbx secret set-custom -g --host localhost:11434 --env OPENAI_API_KEY\n"
+                    "sbx secret set-custom -g --preset gitlab --host git.example.com --env "
+                    "GITLAB_TOKEN\n"
+                    "sbx secret set-custom -g --host api.example.com --path '/v2/**' --header "
+                    "X-Token --env TOKEN",
         .flags = cli_flags_secret_set_custom,
         .max_words = 1,
         .run = cmd_secret_set_custom,

@@ -21,13 +21,27 @@ const struct cli_flag cli_flags_secret_set[] = {
     {"global", 'g', CLI_BOOL, NULL, "For every sandbox"},
     {"token", 't', CLI_STRING, "VALUE", "The value (others see it in the list of processes)"},
     {"force", 'f', CLI_BOOL, NULL, "Replace a value that is already stored"},
+    {"scrub", 0, CLI_BOOL, NULL, "Take the value out of what its hosts answer"},
     {0},
 };
 const struct cli_flag cli_flags_secret_set_custom[] = {
     {"global", 'g', CLI_BOOL, NULL, "For every sandbox"},
-    {"host", 0, CLI_STRING, "HOST", "Host, or HOST:PORT, that gets the value"},
     {"env", 0, CLI_STRING, "NAME", "Variable that holds the placeholder inside"},
     {"placeholder", 0, CLI_STRING, "TEXT", "Its form; {rand} becomes random digits"},
+    {"host", 0, CLI_LIST, "HOST", "Host, or HOST:PORT, that gets the value"},
+    {"path", 0, CLI_LIST, "GLOB", "Only in requests for such a path: /api/**"},
+    {"method", 0, CLI_LIST, "METHOD", "Only in requests with this method"},
+    {"preset", 0, CLI_STRING, "NAME", "As this service wants it: git, github, gitlab, ..."},
+    {"scheme", 0, CLI_STRING, "SCHEME", "As Authorization: bearer or basic"},
+    {"username", 0, CLI_STRING, "NAME", "User name of basic"},
+    {"header", 0, CLI_STRING, "NAME", "In this field"},
+    {"format", 0, CLI_STRING, "TEXT", "Value of the field; %s becomes the secret"},
+    {"mode", 0, CLI_STRING, "MODE", "overwrite, if-absent or placeholder"},
+    {"in-url", 0, CLI_BOOL, NULL, "Replace the placeholder in path and query, too"},
+    {"in-body", 0, CLI_BOOL, NULL, "Replace the placeholder in bodies, too"},
+    {"strip-cookies", 0, CLI_BOOL, NULL, "Send no cookies beside the secret"},
+    {"scrub", 0, CLI_BOOL, NULL, "Take the value out of what its hosts answer"},
+    {"add", 0, CLI_BOOL, NULL, "Add to the rules of the secret that is stored"},
     {"value", 0, CLI_STRING, "VALUE", "The value (others see it in the list of processes)"},
     {"value-stdin", 0, CLI_BOOL, NULL, "Read the value from standard input"},
     {0},
@@ -197,7 +211,8 @@ int cmd_secret_set(const struct cli_args *args, int *ret_status, struct sb_err *
         r = read_value(service, &value, err);
     }
     if (r == 0) {
-        r = secret_set(sandbox, service, value.data ? value.data : "", value.len, err);
+        r = secret_set(sandbox, service, value.data ? value.data : "", value.len,
+                       cli_bool(args, "scrub"), err);
     }
     if (r < 0) {
         return r;
@@ -207,12 +222,64 @@ int cmd_secret_set(const struct cli_args *args, int *ret_status, struct sb_err *
     return 0;
 }
 
-static int store_custom(const char *sandbox, const struct secret_custom *custom,
-                        const struct sb_buf *value, struct sb_err **err)
+static void read_custom(const struct cli_args *args, struct secret_custom *ret)
+{
+    *ret = (struct secret_custom){.env = cli_string(args, "env"),
+                                  .placeholder = cli_string(args, "placeholder"),
+                                  .preset = cli_string(args, "preset"),
+                                  .mode = cli_string(args, "mode"),
+                                  .scheme = cli_string(args, "scheme"),
+                                  .username = cli_string(args, "username"),
+                                  .header = cli_string(args, "header"),
+                                  .format = cli_string(args, "format"),
+                                  .in_url = cli_bool(args, "in-url"),
+                                  .in_body = cli_bool(args, "in-body"),
+                                  .strip_cookies = cli_bool(args, "strip-cookies"),
+                                  .scrub = cli_bool(args, "scrub")};
+    ret->hosts = cli_list(args, "host", &ret->nhosts);
+    ret->paths = cli_list(args, "path", &ret->npaths);
+    ret->methods = cli_list(args, "method", &ret->nmethods);
+}
+
+static int check_custom(const struct cli_args *args, const struct secret_custom *custom,
+                        struct sb_err **err)
+{
+    bool given = cli_string(args, "value") != NULL, piped = cli_bool(args, "value-stdin");
+    if (!custom->env || (!custom->nhosts && !custom->preset)) {
+        return sb_fail(err, SB_EUSAGE, "'sbx secret set-custom' needs --%s",
+                       custom->env ? "host HOST" : "env NAME");
+    }
+    if (given && piped) {
+        return sb_fail(err, SB_EUSAGE, "--value and --value-stdin exclude each other");
+    }
+    if (cli_bool(args, "add") && (given || piped || custom->placeholder || custom->scrub)) {
+        return sb_fail(err, SB_EUSAGE,
+                       "--add leaves the secret as it is: it takes no value, --placeholder or "
+                       "--scrub");
+    }
+    return 0;
+}
+
+/* Stores what the value says, or only its rules with --add. */
+static int store_custom(const struct cli_args *args, const char *sandbox,
+                        const struct secret_custom *custom, struct sb_buf *value,
+                        struct sb_err **err)
 {
     SB_CLEANUP(free) char *placeholder = NULL;
-    int r = secret_set_custom(sandbox, custom, value->data ? value->data : "", value->len,
-                              &placeholder, err);
+    int r;
+    if (cli_bool(args, "add")) {
+        r = secret_add_rules(sandbox, custom, &placeholder, err);
+    } else {
+        if (cli_string(args, "value")) {
+            fputs("sbx: note: --value shows the secret in the shell's history and the list of "
+                  "processes; --value-stdin does not\n",
+                  stderr);
+        }
+        r = cli_string(args, "value") ? 0 : read_value(custom->env, value, err);
+        r = r < 0 ? r
+                  : secret_set_custom(sandbox, custom, value->data ? value->data : "", value->len,
+                                      &placeholder, err);
+    }
     if (r < 0) {
         return r;
     }
@@ -229,36 +296,38 @@ int cmd_secret_set_custom(const struct cli_args *args, int *ret_status, struct s
     if (given) {
         take_argument(given, &value);
     }
-    struct secret_custom custom = {.host = cli_string(args, "host"),
-                                   .env = cli_string(args, "env"),
-                                   .placeholder = cli_string(args, "placeholder")};
+    struct secret_custom custom;
+    read_custom(args, &custom);
     const char *sandbox = NULL;
     size_t used = 0;
     int r = take_scope(args, 0, &sandbox, &used, err);
-    if (r < 0) {
-        return r;
-    }
-    if (!custom.host || !custom.env) {
-        return sb_fail(err, SB_EUSAGE, "'sbx secret set-custom' needs --%s",
-                       custom.host ? "env NAME" : "host HOST");
-    }
-    if (given && cli_bool(args, "value-stdin")) {
-        return sb_fail(err, SB_EUSAGE, "--value and --value-stdin exclude each other");
-    }
-    if (given) {
-        fputs("sbx: note: --value shows the secret in the shell's history and the list of "
-              "processes; --value-stdin does not\n",
-              stderr);
-    } else {
-        r = read_value(custom.env, &value, err);
-    }
-    if (r == 0) {
-        r = store_custom(sandbox, &custom, &value, err);
-    }
+    r = r < 0 ? r : check_custom(args, &custom, err);
+    r = r < 0 ? r : store_custom(args, sandbox, &custom, &value, err);
     if (r == 0) {
         *ret_status = 0;
     }
     return r;
+}
+
+/* "NAME for HOST, HOST": each host once. */
+static char *title_of(const json_t *entry)
+{
+    struct sb_buf title;
+    sb_buf_init(&title, 4096);
+    sb_buf_puts(&title, sb_json_str(entry, "name"));
+    const json_t *rules = json_object_get(entry, "rules");
+    SB_CLEANUP(json) json_t *seen = json_object();
+    size_t i;
+    const json_t *rule;
+    json_array_foreach(rules, i, rule)
+    {
+        const char *host = sb_json_str(rule, "host");
+        if (host && !json_object_get(seen, host)) {
+            sb_buf_printf(&title, "%s%s", json_object_size(seen) ? ", " : " for ", host);
+            json_object_set_new(seen, host, json_true());
+        }
+    }
+    return sb_buf_steal(&title);
 }
 
 static void print_list(const json_t *list)
@@ -269,10 +338,7 @@ static void print_list(const json_t *list)
     const json_t *entry;
     json_array_foreach(list, i, entry)
     {
-        const char *host = sb_json_str(entry, "host");
-        SB_CLEANUP(free)
-        char *name = sb_xasprintf("%s%s%s", sb_json_str(entry, "name"), host ? " for " : "",
-                                  host ? host : "");
+        SB_CLEANUP(free) char *name = title_of(entry);
         const char *const cells[] = {sb_json_str(entry, "scope"), sb_json_str(entry, "type"), name,
                                      sb_json_str(entry, "masked"), NULL};
         cli_table_row(table, cells);

@@ -125,11 +125,14 @@ static void allow_bound_domains(json_t *allow, const json_t *credential, const s
     }
 }
 
-/* One service belongs to one kit, and one domain to one service. */
+/* One service belongs to one kit, and so does one domain: within it, its own order decides. */
 static int claim(struct composer *c, json_t *owners, const char *key, const char *what,
                  const struct kit *kit, const char *owner, const json_t *credential)
 {
     const char *other = sb_json_str(owners, key);
+    if (other && strcmp(other, owner) == 0) {
+        return 0;
+    }
     if (!other) {
         json_object_set_new(owners, key, json_string(owner));
         return 0;
@@ -158,7 +161,7 @@ static int add_credentials(struct composer *c, const struct kit *kit, json_t *se
         json_array_foreach(json_object_get(credential, "inject"), j, inject)
         {
             const char *domain = sb_json_str(inject, "domain");
-            r = claim(c, domains, domain, "domain", kit, service, credential);
+            r = claim(c, domains, domain, "domain", kit, kit_name(kit), credential);
             if (r < 0) {
                 return r;
             }

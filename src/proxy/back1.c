@@ -25,11 +25,13 @@ static const struct back_ops ops = {.wake = wake, .cancel = cancel};
 static void write_websocket(struct link *link, const struct http_head *head)
 {
     struct http_head upgrade = *head;
-    struct http_field fields[HTTP_FIELDS_MAX + 2];
+    struct http_field fields[HTTP_FIELDS_MAX + HTTP_SET_MAX + 1];
     websocket_key(link->h1.websocket_key);
     memcpy(fields, head->fields, head->nfields * sizeof(*fields));
-    fields[upgrade.nfields++] =
-        (struct http_field){"Sec-WebSocket-Key", 17, link->h1.websocket_key, 24};
+    fields[upgrade.nfields++] = (struct http_field){.name = "Sec-WebSocket-Key",
+                                                    .name_len = 17,
+                                                    .value = link->h1.websocket_key,
+                                                    .value_len = 24};
     upgrade.fields = fields;
     upgrade.method = "GET";
     upgrade.method_len = 3;

@@ -38,7 +38,7 @@ static void submit(struct link *link, struct exchange *x)
     struct h2 *h2 = link->h2;
     const struct http_head *head = &x->request.head;
     static nghttp2_nv nv[H2_NV_MAX]; /* large, and used for one call only */
-    size_t n = h2_request_fields(head, x->secure, x->credential != NULL, nv);
+    size_t n = h2_request_fields(head, x->secure, nv);
     int32_t id = nghttp2_submit_request(h2->session, NULL, nv, n,
                                         head->body == HTTP_BODY_NONE ? NULL : h2_body(), x);
     if (id < 0) {

@@ -53,9 +53,9 @@ static void give_text(struct exchange *x, int status, const char *reason, const 
     char length[24];
     snprintf(length, sizeof(length), "%zu", strlen(text));
     const struct http_field fields[] = {
-        {"Content-Type", 12, "text/plain; charset=utf-8", 25},
-        {"Content-Length", 14, length, strlen(length)},
-        {"X-Sbx-Proxy", 11, "answer", 6},
+        {"Content-Type", 12, "text/plain; charset=utf-8", 25, false},
+        {"Content-Length", 14, length, strlen(length), false},
+        {"X-Sbx-Proxy", 11, "answer", 6, false},
     };
     bool headless = http_method_is(&x->request.head, "HEAD");
     const struct http_head head = {.status = status,
@@ -168,8 +168,9 @@ static bool inject(struct exchange *x, const struct http_head *head)
 {
     struct judgement *judgement = &x->judgement;
     struct inject_result result;
-    if (inject_apply(x->proxy->config->inject, &judgement->host, judgement->port, head, &result) <
-        0) {
+    const struct inject_request request = {
+        .host = &judgement->host, .port = judgement->port, .secure = x->secure, .head = head};
+    if (inject_apply(x->proxy->config->inject, &request, &result) < 0) {
         return false;
     }
     bool fits = http_message_set(&x->request, head, &result.edits);

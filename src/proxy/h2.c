@@ -454,7 +454,7 @@ static void put_nv(nghttp2_nv *ret, size_t *n, const char *name, size_t name_len
                                .flags = flags};
 }
 
-size_t h2_request_fields(const struct http_head *head, bool secure, bool injected, nghttp2_nv *ret)
+size_t h2_request_fields(const struct http_head *head, bool secure, nghttp2_nv *ret)
 {
     size_t n = 0;
     const char *scheme = secure ? "https" : "http";
@@ -468,9 +468,8 @@ size_t h2_request_fields(const struct http_head *head, bool secure, bool injecte
     }
     for (size_t i = 0; i < head->nfields; i++) {
         const struct http_field *field = &head->fields[i];
-        /* A credential stays out of the tables of HPACK; the injected one is the last field. */
-        bool keep_out = http_is_credential(field->name, field->name_len) ||
-                        (injected && i + 1 == head->nfields);
+        /* A credential stays out of the tables of HPACK. */
+        bool keep_out = field->secret || http_is_credential(field->name, field->name_len);
         put_nv(ret, &n, field->name, field->name_len, field->value, field->value_len,
                keep_out ? NGHTTP2_NV_FLAG_NO_INDEX : 0);
     }

@@ -53,8 +53,8 @@ const char *h2_head(struct h2 *h2, struct http_head *ret, bool ends);
 bool h2_trailers(const struct h2 *h2, struct sb_buf *out);
 
 /* The fields of a message for nghttp2: pseudo fields first.  `ret` has room for H2_NV_MAX. */
-enum { H2_NV_MAX = HTTP_FIELDS_MAX + 8 };
-size_t h2_request_fields(const struct http_head *head, bool secure, bool injected, nghttp2_nv *ret);
+enum { H2_NV_MAX = HTTP_FIELDS_MAX + HTTP_SET_MAX + 8 };
+size_t h2_request_fields(const struct http_head *head, bool secure, nghttp2_nv *ret);
 size_t h2_response_fields(const struct http_head *head, int status, nghttp2_nv *ret);
 /* A body: the down flow of the stream's exchange for a server, else its up flow. */
 const nghttp2_data_provider *h2_body(void);

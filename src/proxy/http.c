@@ -130,8 +130,36 @@ static bool folded_in(const char *name, size_t n, const char *const *list)
 bool http_is_credential(const char *name, size_t name_len)
 {
     static const char *const names[] = {
-        "authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key",
-        "x-auth-token",  "private-token",       "job-token", NULL,
+        /* in general use */
+        "authorization",
+        "proxy-authorization",
+        "x-authorization",
+        "authentication",
+        "x-api-key",
+        "api-key",
+        "apikey",
+        "x-apikey",
+        "x-api-token",
+        "x-auth-token",
+        "x-access-token",
+        "x-auth-key",
+        /* of well-known services */
+        "x-goog-api-key",
+        "private-token",
+        "job-token",
+        "deploy-token",
+        "x-amz-security-token",
+        "ocp-apim-subscription-key",
+        "dd-api-key",
+        "dd-application-key",
+        "x-vault-token",
+        "x-consul-token",
+        "x-figma-token",
+        "x-shopify-access-token",
+        "x-jfrog-art-api",
+        "x-nuget-apikey",
+        "circle-token",
+        NULL,
     };
     return folded_in(name, name_len, names);
 }
@@ -198,13 +226,23 @@ static void put_field(struct http_message *message, const char *name, size_t nam
         (struct http_field){.name_len = name_len, .value_len = value_len};
 }
 
+static bool is_replaced(const struct http_edits *edits, const struct http_field *field)
+{
+    for (size_t i = 0; edits && i < edits->nset; i++) {
+        if (http_text_is(field->name, field->name_len, edits->set[i].name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void put_edited(struct http_message *message, const struct http_field *field,
                        const struct http_edits *edits)
 {
     struct sb_buf *text = &message->text;
     size_t mark = text->len;
     enum http_verdict verdict = HTTP_KEEP;
-    if (edits && edits->set_name && http_field_is(field, edits->set_name)) {
+    if (is_replaced(edits, field)) {
         return;
     }
     if (edits && edits->filter && !http_is_framing(field->name, field->name_len)) {
@@ -212,8 +250,10 @@ static void put_edited(struct http_message *message, const struct http_field *fi
         verdict = edits->filter(edits->filter_arg, field, text);
     }
     if (verdict == HTTP_REWRITE) {
-        message->fields[message->head.nfields++] = (struct http_field){
-            .name_len = field->name_len, .value_len = text->len - mark - field->name_len};
+        message->fields[message->head.nfields++] =
+            (struct http_field){.name_len = field->name_len,
+                                .value_len = text->len - mark - field->name_len,
+                                .secret = true};
         return;
     }
     text->len = mark; /* the name was written ahead of the verdict */
@@ -269,8 +309,9 @@ bool http_message_set(struct http_message *message, const struct http_head *head
     http_message_clear(message);
     message->text.max = (size_t)3 * HTTP_HEAD_MAX;
     sb_buf_room(&message->text, USUAL_BYTES);
-    if (message->cap < head->nfields + 1) {
-        message->cap = head->nfields + 8;
+    size_t nset = edits ? edits->nset : 0;
+    if (message->cap < head->nfields + nset) {
+        message->cap = head->nfields + nset + 8;
         message->fields = sb_xrealloc(message->fields, message->cap, sizeof(*message->fields));
     }
     message->head = *head;
@@ -283,9 +324,10 @@ bool http_message_set(struct http_message *message, const struct http_head *head
             put_edited(message, &head->fields[i], edits);
         }
     }
-    if (edits && edits->set_name) {
-        put_field(message, edits->set_name, strlen(edits->set_name), edits->set_value,
-                  edits->set_value_len);
+    for (size_t i = 0; i < nset; i++) {
+        const struct http_field *field = &edits->set[i];
+        put_field(message, field->name, field->name_len, field->value, field->value_len);
+        message->fields[message->head.nfields - 1].secret = true;
     }
     if (message->text.overflow) {
         return false;

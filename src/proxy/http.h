@@ -12,13 +12,15 @@
 
 #include "base/buf.h"
 
-enum { HTTP_HEAD_MAX = 64 * 1024, HTTP_FIELDS_MAX = 128 };
+/* SET: fields that edits may add. */
+enum { HTTP_HEAD_MAX = 64 * 1024, HTTP_FIELDS_MAX = 128, HTTP_SET_MAX = 4 };
 
 struct http_field {
     const char *name;
     size_t name_len;
     const char *value; /* without surrounding blanks */
     size_t value_len;
+    bool secret; /* put there by us: no table of a compressor may learn it */
 };
 
 /* STREAM: the length is not known ahead (chunked, until close, DATA frames). */
@@ -76,9 +78,8 @@ enum http_verdict { HTTP_KEEP, HTTP_DROP, HTTP_REWRITE };
 
 /* Changes to a head on its way.  Strings are borrowed until http_message_set(). */
 struct http_edits {
-    const char *set_name;  /* NULL, or: every field of this name is dropped and ... */
-    const char *set_value; /* ... this one is added */
-    size_t set_value_len;
+    const struct http_field *set; /* added, and every field of such a name is dropped */
+    size_t nset;
     const char *target; /* NULL: the head's own path */
     size_t target_len;
     /* NULL, or asked about each end-to-end field except framing and Host. */

@@ -2,8 +2,8 @@
  * Credential injection: which stored secret goes into which request, and how.
  *
  * Pure: no I/O.  The set owns the secrets and wipes them.  It must never put a secret into a
- * request to a host that the rule does not cover, nor leave another credential beside the one it
- * sets. */
+ * request to a host that the rule does not cover, nor onto the network without TLS, nor leave
+ * another credential beside the one it sets. */
 #pragma once
 
 #include <jansson.h>
@@ -15,21 +15,7 @@
 #include "policy/host.h"
 #include "proxy/http.h"
 
-enum inject_mode { INJECT_OVERWRITE, INJECT_IF_ABSENT, INJECT_PLACEHOLDER };
-
-struct inject_rule {
-    char *id, *service, *kit;
-    char *domain;   /* host pattern of policy_pattern_matches() */
-    char *header;   /* "" and no username: routing only, nothing is injected */
-    char *format;   /* with one "%s" */
-    char *username; /* NULL, or: Basic base64(username:secret) */
-    enum inject_mode mode;
-    char *placeholder; /* NULL or the sentinel that the sandbox sees instead of the secret */
-    char *secret;      /* NULL: unbound */
-    size_t secret_len;
-    const char *reason; /* why it is unbound although the configuration has a secret, or NULL */
-};
-
+struct inject_rule;
 struct inject_set;
 
 /* Reads the "inject" array of the proxy configuration (docs/architecture.md).  NULL when it is not
@@ -43,19 +29,35 @@ SB_DEFINE_CLEANUP(inject_set, struct inject_set *, inject_set_free)
 bool inject_wants(const struct inject_set *set, const struct host *host, uint16_t port);
 /* The service whose secret would be wanted there, if it had one; NULL: none. */
 const char *inject_missing(const struct inject_set *set, const struct host *host, uint16_t port);
+/* Does the set still hold the secret of `rule`, which is from an earlier set? */
+bool inject_holds(const struct inject_set *set, const struct inject_rule *rule);
+
+struct inject_request {
+    const struct host *host;
+    uint16_t port;
+    bool secure; /* it goes on over TLS */
+    const struct http_head *head;
+};
+
+enum { INJECT_ACTIVE_MAX = 8 };
 
 struct inject_result {
     const struct inject_rule *applied; /* NULL: the request goes on untouched */
-    bool unbound;                      /* a rule covers the place but has no secret ... */
+    bool unbound;                      /* a rule covers the place but gives no secret ... */
     const char *service;               /* ... for this service (also set when applied) */
     struct http_edits edits;           /* for http_message_set(); points into this struct */
     /* Private; wiped by inject_result_done(). */
+    const struct inject_set *set;
+    const struct inject_request *request;
+    const struct inject_rule *active[INJECT_ACTIVE_MAX]; /* `applied` and those that go with it */
+    size_t nactive;
+    struct http_field fields[HTTP_SET_MAX];
     struct sb_buf value, target;
 };
 
-/* Decides about one request.  0, or -1 when a credential could not be placed (it would exceed the
- * size of a head): refuse the request.  `ret` must stay where it is until inject_result_done(),
- * which is always needed after a return of 0. */
-int inject_apply(const struct inject_set *set, const struct host *host, uint16_t port,
-                 const struct http_head *head, struct inject_result *ret);
+/* Decides about one request: the first rule that matches it.  0, or -1 when a credential could not
+ * be placed (it would exceed the size of a head): refuse the request.  `request` and `ret` must
+ * stay where they are until inject_result_done(), which is always needed after a return of 0. */
+int inject_apply(const struct inject_set *set, const struct inject_request *request,
+                 struct inject_result *ret);
 void inject_result_done(struct inject_result *result);

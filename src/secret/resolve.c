@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * From a plan's credentials and the stored secrets to what the proxy injects and the sandbox sees.
  */
+#include <stdint.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/buf.h"
 #include "base/msg.h"
+#include "secret/rule.h"
 #include "secret/secret.h"
 #include "secret/services.h"
 #include "secret/source.h"
@@ -22,6 +24,7 @@ struct resolver {
     json_t *scoped, *global; /* the stores */
     json_t *custom;          /* array: those of the sandbox, then global ones not shadowed */
     json_t *inject, *env;    /* the results */
+    json_t *own;             /* rules of the user's own secrets: they come first */
 };
 
 static void resolver_done(struct resolver *resolver)
@@ -31,6 +34,7 @@ static void resolver_done(struct resolver *resolver)
     json_decref(resolver->custom);
     json_decref(resolver->inject);
     json_decref(resolver->env);
+    json_decref(resolver->own);
 }
 
 static inline void sb_cleanup_resolver(struct resolver *resolver)
@@ -38,12 +42,23 @@ static inline void sb_cleanup_resolver(struct resolver *resolver)
     resolver_done(resolver);
 }
 
+/* Do both stand for one variable, and have a host in common? */
 static bool same_key(const json_t *a, const json_t *b)
 {
-    const char *host_a = sb_json_str(a, "host"), *host_b = sb_json_str(b, "host");
     const char *env_a = sb_json_str(a, "env"), *env_b = sb_json_str(b, "env");
-    return host_a && host_b && env_a && env_b && strcasecmp(host_a, host_b) == 0 &&
-           strcmp(env_a, env_b) == 0;
+    if (!env_a || !env_b || strcmp(env_a, env_b) != 0) {
+        return false;
+    }
+    size_t i;
+    const json_t *rule;
+    json_array_foreach(json_object_get(a, "rules"), i, rule)
+    {
+        const char *host = sb_json_str(rule, "host");
+        if (host && secret_rules_name(json_object_get(b, "rules"), host)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void add_custom(json_t *all, const json_t *store)
@@ -57,8 +72,8 @@ static void add_custom(json_t *all, const json_t *store)
         {
             shadowed = shadowed || same_key(entry, other);
         }
-        if (!shadowed && sb_json_str(entry, "host") && sb_json_str(entry, "env") &&
-            sb_json_str(entry, "placeholder") && sb_json_str(entry, "value")) {
+        if (!shadowed && sb_json_str(entry, "env") && sb_json_str(entry, "placeholder") &&
+            sb_json_str(entry, "value")) {
             json_array_append(all, entry);
         }
     }
@@ -88,32 +103,43 @@ static bool custom_supplies(const json_t *custom, const json_t *credential)
     json_array_foreach(json_object_get(credential, "inject"), i, inject)
     {
         const char *domain = sb_json_str(inject, "domain");
-        if (domain && strcasecmp(domain, sb_json_str(custom, "host")) == 0) {
+        if (domain && secret_rules_name(json_object_get(custom, "rules"), domain)) {
             return true;
         }
     }
     return false;
 }
 
-static const json_t *stored_value(const struct resolver *resolver, const json_t *credential)
+/* A stored secret; *ret_scrub: it is taken out of answers. */
+static const json_t *stored_service(const struct resolver *resolver, const char *service,
+                                    bool *ret_scrub)
 {
-    const char *service = sb_json_str(credential, "service");
     const json_t *const stores[] = {resolver->scoped, resolver->global};
     for (size_t i = 0; service && i < SB_ARRAY_LEN(stores); i++) {
         const json_t *value = json_object_get(json_object_get(stores[i], "services"), service);
         if (json_is_string(value)) {
+            *ret_scrub |=
+                json_is_true(json_object_get(json_object_get(stores[i], "scrub"), service));
             return value;
         }
     }
+    return NULL;
+}
+
+static const json_t *stored_value(const struct resolver *resolver, const json_t *credential,
+                                  bool *ret_scrub)
+{
+    const json_t *value = stored_service(resolver, sb_json_str(credential, "service"), ret_scrub);
     size_t i;
     const json_t *custom;
     json_array_foreach(resolver->custom, i, custom)
     {
-        if (custom_supplies(custom, credential)) {
-            return json_object_get(custom, "value");
+        if (!value && custom_supplies(custom, credential)) {
+            *ret_scrub |= json_is_true(json_object_get(custom, "scrub"));
+            value = json_object_get(custom, "value");
         }
     }
-    return NULL;
+    return value;
 }
 
 /* A credential that names no source uses the variables known for its service. */
@@ -130,9 +156,9 @@ static int host_value(const json_t *credential, struct sb_buf *value, struct sb_
 
 /* *ret is a JSON string or null; *ret_warning says why a source that is there was not used. */
 static void credential_value(const struct resolver *resolver, const json_t *credential,
-                             json_t **ret, char **ret_warning)
+                             json_t **ret, bool *ret_scrub, char **ret_warning)
 {
-    const json_t *stored = stored_value(resolver, credential);
+    const json_t *stored = stored_value(resolver, credential, ret_scrub);
     if (stored) {
         *ret = json_stringn(json_string_value(stored), json_string_length(stored));
         return;
@@ -153,23 +179,40 @@ static const char *text_or(const json_t *object, const char *key, const char *fa
     return text ? text : fallback;
 }
 
+/* An entry for the proxy: `rule` with its owner and its value. */
+static json_t *new_entry(const char *id, const char *service, const char *kit, const json_t *rule,
+                         json_t *value, bool scrub)
+{
+    json_t *entry = json_deep_copy(rule);
+    json_object_set(entry, "secret", value);
+    json_object_set_new(entry, "id", json_string(id));
+    json_object_set_new(entry, "service", json_string(service));
+    json_object_set_new(entry, "kit", json_string(kit));
+    if (json_object_get(entry, "host")) {
+        json_object_set(entry, "domain", json_object_get(entry, "host"));
+        json_object_del(entry, "host");
+    }
+    if (scrub) {
+        json_object_set_new(entry, "scrub", json_true());
+    }
+    return entry;
+}
+
 static void add_credential(struct resolver *resolver, const json_t *credential)
 {
     const char *service = text_or(credential, "service", "");
     const char *kit = text_or(credential, "kit", "");
     SB_CLEANUP(json) json_t *value = NULL;
     SB_CLEANUP(free) char *warning = NULL;
-    credential_value(resolver, credential, &value, &warning);
+    bool scrub = json_is_true(json_object_get(credential, "scrub"));
+    credential_value(resolver, credential, &value, &scrub, &warning);
     size_t i;
     const json_t *rule;
     json_array_foreach(json_object_get(credential, "inject"), i, rule)
     {
         SB_CLEANUP(free) char *id = sb_xasprintf("%s/%s#%zu", kit, service, i + 1);
-        json_t *entry = json_pack(
-            "{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:n, s:O}", "id", id, "service", service,
-            "kit", kit, "domain", text_or(rule, "domain", ""), "header",
-            text_or(rule, "header", ""), "format", text_or(rule, "format", "%s"), "username",
-            text_or(rule, "username", ""), "mode", "overwrite", "placeholder", "secret", value);
+        json_t *entry = new_entry(id, service, kit, rule, value, scrub);
+        json_object_set_new(entry, "placeholder", json_string(SENTINEL));
         if (warning) {
             json_object_set_new(entry, "warning", json_string(warning));
         }
@@ -182,6 +225,39 @@ static void add_credential(struct resolver *resolver, const json_t *credential)
             json_object_set_new(resolver->env, json_string_value(name), json_string(SENTINEL));
         }
     }
+}
+
+/* A stored secret of a service that sbx knows and no kit speaks of: its own hosts get it. */
+static void add_known(struct resolver *resolver, const struct secret_service *service)
+{
+    bool scrub = false;
+    const json_t *value = stored_service(resolver, service->id, &scrub);
+    if (!value) {
+        return;
+    }
+    size_t i = 0;
+    for (const struct secret_form *form = service->forms; form->username || form->header; form++) {
+        SB_CLEANUP(free) char *id = sb_xasprintf("%s#%zu", service->id, ++i);
+        SB_CLEANUP(json) json_t *rule = secret_rule_of_form(form, NULL);
+        json_array_append_new(resolver->inject, new_entry(id, service->id, "", rule,
+                                                          (json_t *)(uintptr_t)value, scrub));
+    }
+    for (size_t e = 0; i > 0 && service->env[e]; e++) {
+        json_object_set_new(resolver->env, service->env[e], json_string(SENTINEL));
+    }
+}
+
+static bool is_declared(const json_t *credentials, const char *id)
+{
+    size_t i;
+    const json_t *credential;
+    json_array_foreach(credentials, i, credential)
+    {
+        if (strcmp(text_or(credential, "service", ""), id) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool supplies_any(const json_t *custom, const json_t *credentials)
@@ -197,27 +273,30 @@ static bool supplies_any(const json_t *custom, const json_t *credentials)
     return false;
 }
 
-/* `i` numbers the rule; the sandbox's own secrets come first and win a shared variable. */
-static void add_placeholder(struct resolver *resolver, const json_t *custom, size_t i,
-                            const json_t *credentials)
+/* The sandbox's own secrets come first and win a shared variable. */
+static void add_own(struct resolver *resolver, const json_t *custom, const json_t *credentials)
 {
     const char *variable = sb_json_str(custom, "env");
     const char *present = sb_json_str(resolver->env, variable);
     if (!present || strcmp(present, SENTINEL) == 0) {
         json_object_set(resolver->env, variable, json_object_get(custom, "placeholder"));
     }
-    if (supplies_any(custom, credentials)) {
-        return; /* the credential's rule overwrites the header, whatever stands in it */
-    }
+    bool supplies = supplies_any(custom, credentials);
     SB_CLEANUP(free) char *service = sb_xasprintf("custom:%s", variable);
-    SB_CLEANUP(free) char *id = sb_xasprintf("%s#%zu", service, i + 1);
-    json_array_append_new(resolver->inject,
-                          json_pack("{s:s, s:s, s:s, s:O, s:s, s:s, s:s, s:s, s:O, s:O}", "id", id,
-                                    "service", service, "kit", "", "domain",
-                                    json_object_get(custom, "host"), "header", "", "format", "%s",
-                                    "username", "", "mode", "placeholder", "placeholder",
-                                    json_object_get(custom, "placeholder"), "secret",
-                                    json_object_get(custom, "value")));
+    size_t i;
+    const json_t *rule;
+    json_array_foreach(json_object_get(custom, "rules"), i, rule)
+    {
+        if (supplies && strcmp(text_or(rule, "mode", ""), "placeholder") == 0) {
+            continue; /* the credential's rule overwrites the header, whatever stands in it */
+        }
+        SB_CLEANUP(free)
+        char *id = sb_xasprintf("%s#%zu", service, json_array_size(resolver->own) + 1);
+        json_t *entry = new_entry(id, service, "", rule, json_object_get(custom, "value"),
+                                  json_is_true(json_object_get(custom, "scrub")));
+        json_object_set(entry, "placeholder", json_object_get(custom, "placeholder"));
+        json_array_append_new(resolver->own, entry);
+    }
 }
 
 static int load_stores(struct resolver *resolver, const char *sandbox, struct sb_err **err)
@@ -244,6 +323,7 @@ int secret_resolve(const char *sandbox, const json_t *plan, json_t **ret_inject,
         return r;
     }
     resolver.inject = json_array();
+    resolver.own = json_array();
     resolver.env = json_object();
     const json_t *credentials = json_object_get(plan, "credentials");
     size_t i;
@@ -252,11 +332,17 @@ int secret_resolve(const char *sandbox, const json_t *plan, json_t **ret_inject,
     {
         add_credential(&resolver, item);
     }
+    for (const struct secret_service *known = secret_services; known->id; known++) {
+        if (!is_declared(credentials, known->id)) {
+            add_known(&resolver, known);
+        }
+    }
     json_array_foreach(resolver.custom, i, item)
     {
-        add_placeholder(&resolver, item, i, credentials);
+        add_own(&resolver, item, credentials);
     }
-    *ret_inject = sb_steal(&resolver.inject);
+    json_array_extend(resolver.own, resolver.inject);
+    *ret_inject = sb_steal(&resolver.own);
     *ret_env = sb_steal(&resolver.env);
     return 0;
 }

@@ -10,9 +10,10 @@
 
 #include "base/buf.h"
 #include "base/msg.h"
+#include "secret/rule.h"
 #include "secret/store.h"
 
-enum { PLACEHOLDER_MIN = 8, PLACEHOLDER_MAX = 256, RANDOM_BYTES = 16, HOST_MAX = 300 };
+enum { PLACEHOLDER_MIN = 8, PLACEHOLDER_MAX = 256, RANDOM_BYTES = 16, SCRUB_MIN = 8 };
 
 static int check_value(const char *what, const char *name, const char *value, size_t len,
                        struct sb_err **err)
@@ -40,7 +41,18 @@ static int check_service(const char *service, struct sb_err **err)
 struct service_change {
     const char *service, *value;
     size_t len;
+    bool scrub;
 };
+
+/* A shorter one would be found where it is not. */
+static int check_scrub(size_t len, struct sb_err **err)
+{
+    return len >= SCRUB_MIN ? 0
+                            : sb_fail(err, SB_EUSAGE,
+                                      "--scrub needs a secret of at least %d characters: a shorter "
+                                      "one stands in answers by chance",
+                                      SCRUB_MIN);
+}
 
 static int change_service(json_t *content, void *arg, struct sb_err **err)
 {
@@ -48,23 +60,35 @@ static int change_service(json_t *content, void *arg, struct sb_err **err)
     const struct service_change *change = arg;
     json_object_set_new(json_object_get(content, "services"), change->service,
                         json_stringn(change->value, change->len));
+    json_t *scrub = json_object_get(content, "scrub");
+    if (change->scrub && !scrub) {
+        scrub = json_object();
+        json_object_set_new(content, "scrub", scrub);
+    }
+    if (change->scrub) {
+        json_object_set_new(scrub, change->service, json_true());
+    } else {
+        json_object_del(scrub, change->service);
+    }
     return 1;
 }
 
-int secret_set(const char *sandbox, const char *service, const char *value, size_t len,
+int secret_set(const char *sandbox, const char *service, const char *value, size_t len, bool scrub,
                struct sb_err **err)
 {
     int r = check_service(service, err);
     if (r == 0) {
         r = check_value("secret", service, value, len, err);
     }
-    struct service_change change = {service, value, len};
+    if (r == 0 && scrub) {
+        r = check_scrub(len, err);
+    }
+    struct service_change change = {service, value, len, scrub};
     return r < 0 ? r : secret_store_change(sandbox, change_service, &change, err);
 }
 
-static int check_custom(const struct secret_custom *custom, struct sb_err **err)
+static int check_env(const char *env, struct sb_err **err)
 {
-    const char *env = custom->env;
     size_t len = strlen(env);
     if (len == 0 || len > 128 || isdigit((unsigned char)env[0]) ||
         strspn(env, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != len) {
@@ -72,15 +96,6 @@ static int check_custom(const struct secret_custom *custom, struct sb_err **err)
                        "'%.128s' is not the name of an environment variable: expected letters, "
                        "digits and '_'",
                        env);
-    }
-    len = strlen(custom->host);
-    if (len == 0 || len > HOST_MAX ||
-        strspn(custom->host,
-               "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:*[]") != len) {
-        return sb_fail(err, SB_EUSAGE,
-                       "'%.300s' is not a host: expected a name such as 'api.example.com', with "
-                       "':port' when needed",
-                       custom->host);
     }
     return 0;
 }
@@ -119,9 +134,36 @@ static int expand_placeholder(const char *pattern, char **ret, struct sb_err **e
 
 static bool custom_is(const json_t *entry, const char *host, const char *env)
 {
-    const char *its_host = sb_json_str(entry, "host"), *its_env = sb_json_str(entry, "env");
-    return (!host || (its_host && strcasecmp(host, its_host) == 0)) &&
+    const char *its_env = sb_json_str(entry, "env");
+    return (!host || secret_rules_name(json_object_get(entry, "rules"), host)) &&
            (!env || (its_env && strcmp(env, its_env) == 0));
+}
+
+/* The first with this variable, and this host unless it is NULL. */
+static json_t *find_custom(const json_t *content, const char *host, const char *env)
+{
+    size_t i;
+    json_t *entry;
+    json_array_foreach(json_object_get(content, "custom"), i, entry)
+    {
+        if (custom_is(entry, host, env)) {
+            return entry;
+        }
+    }
+    return NULL;
+}
+
+/* Takes the rules of a host away, or all; true when none is left. */
+static bool remove_rules(json_t *entry, const char *host)
+{
+    json_t *rules = json_object_get(entry, "rules");
+    for (size_t i = json_array_size(rules); host && i-- > 0;) {
+        const char *its_host = sb_json_str(json_array_get(rules, i), "host");
+        if (its_host && strcasecmp(its_host, host) == 0) {
+            json_array_remove(rules, i);
+        }
+    }
+    return !host || json_array_size(rules) == 0;
 }
 
 static size_t remove_custom(json_t *content, const char *host, const char *env)
@@ -130,47 +172,117 @@ static size_t remove_custom(json_t *content, const char *host, const char *env)
     size_t removed = 0;
     for (size_t i = json_array_size(all); i-- > 0;) {
         if (custom_is(json_array_get(all, i), host, env)) {
-            json_array_remove(all, i);
             removed++;
+            if (remove_rules(json_array_get(all, i), host)) {
+                json_array_remove(all, i);
+            }
         }
     }
     return removed;
 }
 
+struct custom_change {
+    const struct secret_custom *custom;
+    json_t *rules;
+    const char *value; /* NULL: keeps the one that is there */
+    size_t len;
+    char *placeholder; /* the result */
+};
+
+/* The placeholder that was asked for, else the one that running programs may hold already. */
+static int choose_placeholder(struct custom_change *change, const json_t *old, struct sb_err **err)
+{
+    const char *asked = change->custom->placeholder, *kept = sb_json_str(old, "placeholder");
+    if (!asked && kept) {
+        change->placeholder = sb_xstrdup(kept);
+        return 0;
+    }
+    int r = expand_placeholder(asked ? asked : "sbx-cs-{rand}", &change->placeholder, err);
+    if (r == 0 && strlen(change->placeholder) == change->len &&
+        memcmp(change->placeholder, change->value, change->len) == 0) {
+        return sb_fail(err, SB_EUSAGE, "the placeholder of '%s' is the secret itself",
+                       change->custom->env);
+    }
+    return r;
+}
+
 static int change_custom(json_t *content, void *arg, struct sb_err **err)
 {
-    (void)err;
-    json_t *entry = arg;
-    remove_custom(content, sb_json_str(entry, "host"), sb_json_str(entry, "env"));
-    json_array_append(json_object_get(content, "custom"), entry);
+    struct custom_change *change = arg;
+    const struct secret_custom *custom = change->custom;
+    json_t *old =
+        find_custom(content, sb_json_str(json_array_get(change->rules, 0), "host"), custom->env);
+    int r = choose_placeholder(change, old, err);
+    if (r < 0) {
+        return r;
+    }
+    json_t *rules = old && !secret_custom_shapes(custom) && custom->nhosts <= 1
+                        ? json_object_get(old, "rules")
+                        : change->rules;
+    json_t *entry =
+        json_pack("{s:s, s:s, s:s%, s:O}", "env", custom->env, "placeholder", change->placeholder,
+                  "value", change->value, change->len, "rules", rules);
+    if (custom->scrub) {
+        json_object_set_new(entry, "scrub", json_true());
+    }
+    if (old) {
+        json_object_clear(old);
+        json_object_update(old, entry);
+        json_decref(entry);
+    } else {
+        json_array_append_new(json_object_get(content, "custom"), entry);
+    }
     return 1;
 }
 
 int secret_set_custom(const char *sandbox, const struct secret_custom *custom, const char *value,
                       size_t len, char **ret_placeholder, struct sb_err **err)
 {
-    int r = check_custom(custom, err);
-    if (r == 0) {
-        r = check_value("custom secret", custom->env, value, len, err);
+    SB_CLEANUP(json) json_t *rules = NULL;
+    int r = check_env(custom->env, err);
+    r = r < 0 ? r : secret_rules_make(custom, &rules, err);
+    r = r < 0 ? r : check_value("custom secret", custom->env, value, len, err);
+    if (r == 0 && custom->scrub) {
+        r = check_scrub(len, err);
     }
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(free) char *placeholder = NULL;
-    r = expand_placeholder(custom->placeholder ? custom->placeholder : "sbx-cs-{rand}",
-                           &placeholder, err);
-    if (r < 0) {
-        return r;
-    }
-    if (strlen(placeholder) == len && memcmp(placeholder, value, len) == 0) {
-        return sb_fail(err, SB_EUSAGE, "the placeholder of '%s' is the secret itself", custom->env);
-    }
-    SB_CLEANUP(json)
-    json_t *entry = json_pack("{s:s, s:s, s:s, s:s%}", "host", custom->host, "env", custom->env,
-                              "placeholder", placeholder, "value", value, len);
-    r = secret_store_change(sandbox, change_custom, entry, err);
+    struct custom_change change = {custom, rules, value, len, NULL};
+    r = secret_store_change(sandbox, change_custom, &change, err);
     if (r == 0) {
-        *ret_placeholder = sb_steal(&placeholder);
+        *ret_placeholder = change.placeholder;
+    } else {
+        free(change.placeholder);
+    }
+    return r;
+}
+
+static int change_add_rules(json_t *content, void *arg, struct sb_err **err)
+{
+    struct custom_change *change = arg;
+    json_t *entry = find_custom(content, NULL, change->custom->env);
+    if (!entry) {
+        sb_fail(err, SB_ENOTFOUND, "no custom secret '%s' is stored in this scope",
+                change->custom->env);
+        sb_hint(err, "store it first: the same command without --add reads its value");
+        return SB_ENOTFOUND;
+    }
+    json_array_extend(json_object_get(entry, "rules"), change->rules);
+    change->placeholder = sb_xstrdup(sb_json_str(entry, "placeholder"));
+    return 1;
+}
+
+int secret_add_rules(const char *sandbox, const struct secret_custom *custom,
+                     char **ret_placeholder, struct sb_err **err)
+{
+    SB_CLEANUP(json) json_t *rules = NULL;
+    int r = check_env(custom->env, err);
+    r = r < 0 ? r : secret_rules_make(custom, &rules, err);
+    struct custom_change change = {.custom = custom, .rules = rules};
+    r = r < 0 ? r : secret_store_change(sandbox, change_add_rules, &change, err);
+    if (r == 0) {
+        *ret_placeholder = change.placeholder;
     }
     return r;
 }
@@ -196,12 +308,14 @@ static void list_scope(const char *scope, const json_t *content, json_t *out)
     json_array_foreach(json_object_get(content, "custom"), i, value)
     {
         json_t *mask = masked(sb_json_str(value, "value"));
-        json_array_append_new(
-            out,
-            json_pack("{s:s, s:s, s:s?, s:s?, s:s?, s:s?, s:o}", "scope", scope, "type", "custom",
-                      "name", sb_json_str(value, "env"), "host", sb_json_str(value, "host"), "env",
-                      sb_json_str(value, "env"), "placeholder", sb_json_str(value, "placeholder"),
-                      "masked", mask ? mask : json_string("****")));
+        bool scrub = json_is_true(json_object_get(value, "scrub"));
+        json_array_append_new(out,
+                              json_pack("{s:s, s:s, s:s?, s:s?, s:s?, s:O?, s:b, s:o}", "scope",
+                                        scope, "type", "custom", "name", sb_json_str(value, "env"),
+                                        "env", sb_json_str(value, "env"), "placeholder",
+                                        sb_json_str(value, "placeholder"), "rules",
+                                        json_object_get(value, "rules"), "scrub", scrub, "masked",
+                                        mask ? mask : json_string("****")));
     }
 }
 
@@ -247,9 +361,11 @@ static int change_remove(json_t *content, void *arg, struct sb_err **err)
     json_t *services = json_object_get(content, "services");
     if (!removal->host && removal->service) {
         removal->removed += json_object_del(services, removal->service) == 0;
+        json_object_del(json_object_get(content, "scrub"), removal->service);
     } else if (!removal->host) {
         removal->removed += json_object_size(services);
         json_object_clear(services);
+        json_object_del(content, "scrub");
     }
     removal->removed += remove_custom(content, removal->host, removal->service);
     return removal->removed > 0;

@@ -5,28 +5,43 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "base/err.h"
 
 #define SECRET_SCOPE_GLOBAL "(global)"
 
-/* Stores a service secret; `sandbox` NULL is global.  Scoped secrets win over global ones. */
-int secret_set(const char *sandbox, const char *service, const char *value, size_t len,
+/* Stores a service secret; `sandbox` NULL is global.  Scoped secrets win over global ones. `scrub`:
+ * it is taken out of what its hosts answer. */
+int secret_set(const char *sandbox, const char *service, const char *value, size_t len, bool scrub,
                struct sb_err **err);
+
+/* A secret for hosts of the user's choice.  Texts that were not given are NULL. */
 struct secret_custom {
-    const char *host;        /* pattern, "localhost:11434" */
-    const char *env;         /* variable seen inside */
+    const char *env;         /* variable seen inside, and the secret's name */
     const char *placeholder; /* may hold {rand}; NULL: "sbx-cs-{rand}" */
+    /* Which requests: host patterns ("localhost:11434"), path globs and methods. */
+    const char *const *hosts, *const *paths, *const *methods;
+    size_t nhosts, npaths, nmethods;
+    /* What they get; without any of these the placeholder is replaced where it stands. */
+    const char *preset; /* a built-in service: its rules */
+    const char *mode, *scheme, *username, *header, *format;
+    bool in_url, in_body, strip_cookies, scrub;
 };
-/* *ret_placeholder is the expanded placeholder; the caller frees. */
+/* Stores it in place of the one with this variable and the first host; when nothing is said about
+ * the requests, that one's rules and placeholder stay. *ret_placeholder is the placeholder; the
+ * caller frees. */
 int secret_set_custom(const char *sandbox, const struct secret_custom *custom, const char *value,
                       size_t len, char **ret_placeholder, struct sb_err **err);
+/* Adds rules to the secret that has this variable. */
+int secret_add_rules(const char *sandbox, const struct secret_custom *custom,
+                     char **ret_placeholder, struct sb_err **err);
 /* The scope of one sandbox; all scopes, global first, with NULL.  A scope is SECRET_SCOPE_GLOBAL or
  * a sandbox's name.  Array of
- * {"scope","type":"service|custom","name","host","env","placeholder","masked"}. */
+ * {"scope","type":"service|custom","name","env","placeholder","rules","scrub","masked"}. */
 int secret_list(const char *sandbox, json_t **ret, struct sb_err **err);
 /* Removes what matches: a service, or custom secrets by host, by variable (`service`), or by both;
- * everything of the scope with neither. */
+ * everything of the scope with neither.  By host, only its rules go while there are others. */
 int secret_remove(const char *sandbox, const char *service, const char *host, size_t *ret_removed,
                   struct sb_err **err);
 /* Removes a sandbox's whole scope. */

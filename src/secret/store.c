@@ -83,6 +83,22 @@ static int open_folder(struct sb_err **err)
     return sb_steal_fd(&fd);
 }
 
+/* Before there were rules a custom secret had one host, where its placeholder was replaced. */
+static void give_rules(json_t *content)
+{
+    size_t i;
+    json_t *entry;
+    json_array_foreach(json_object_get(content, "custom"), i, entry)
+    {
+        const char *host = sb_json_str(entry, "host");
+        if (host && !json_object_get(entry, "rules")) {
+            json_object_set_new(entry, "rules",
+                                json_pack("[{s:s, s:s}]", "host", host, "mode", "placeholder"));
+            json_object_del(entry, "host");
+        }
+    }
+}
+
 static int load_at(int folder, const char *name, json_t **ret, struct sb_err **err)
 {
     SB_CLEANUP(wipe) struct sb_buf buf;
@@ -114,6 +130,7 @@ static int load_at(int folder, const char *name, json_t **ret, struct sb_err **e
                      "secrets again");
         return SB_EFAIL;
     }
+    give_rules(content);
     *ret = sb_steal(&content);
     return 0;
 }

@@ -2,8 +2,11 @@
  * The secret store on disk: one JSON file for each scope below $CONFIG/secrets (0700/0600).
  *
  *   global.json, sandbox.NAME.json:
- *   { "version": 1, "services": {"github": "value"},
- *     "custom": [{"host","env","placeholder","value"}] }
+ *   { "version": 1, "services": {"github": "value"}, "scrub": {"github": true},
+ *     "custom": [{"env","placeholder","value","rules","scrub"}] }
+ *
+ * A rule is {"host","mode", and when given "paths","methods","scheme","username","header","format",
+ * "in_url","in_body","strip_cookies"}.
  *
  * The prefix keeps a sandbox that is called "global" apart from the global scope. */
 #pragma once

@@ -4,6 +4,7 @@
  * source is lost: all environment names, the file, its parser and the priority are kept as written.
  * Holds names of secrets, never a secret. */
 #include <ctype.h>
+#include <strings.h>
 
 #include "spec/kit_internal.h"
 
@@ -140,12 +141,14 @@ static int fold_sources(struct fold *fold, struct sb_err **err)
     return 0;
 }
 
-static void append_inject(json_t *entry, const char *domain, const char *header, const char *format,
-                          const char *username)
+/* The appended one, for what is rarely said to be added. */
+static json_t *append_inject(json_t *entry, const char *domain, const char *header,
+                             const char *format, const char *username)
 {
-    json_array_append_new(json_object_get(entry, "inject"),
-                          json_pack("{s:s, s:s, s:s, s:s}", "domain", domain, "header", header,
-                                    "format", format[0] ? format : "%s", "username", username));
+    json_t *inject = json_pack("{s:s, s:s, s:s, s:s}", "domain", domain, "header", header, "format",
+                               format[0] ? format : "%s", "username", username);
+    json_array_append_new(json_object_get(entry, "inject"), inject);
+    return inject;
 }
 
 static int by_domain(const void *a, const void *b)
@@ -256,34 +259,143 @@ static void fold_managed(struct fold *fold)
     }
 }
 
+static bool is_one_of(const char *text, const char *const *words)
+{
+    for (; *words && strcmp(text, *words) != 0; words++) {
+    }
+    return *words != NULL;
+}
+
+/* What is wrong with an entry, or NULL. */
+static const char *inject_problem(const struct ynode *inject)
+{
+    static const char *const schemes[] = {"", "basic", "bearer", NULL};
+    static const char *const modes[] = {"", "overwrite", "if-absent", "placeholder", NULL};
+    const char *format = ynode_str(inject, "format"), *scheme = ynode_str(inject, "scheme");
+    const char *username = ynode_str(inject, "username"), *path = ynode_str(inject, "path");
+    bool bearer = strcmp(scheme, "bearer") == 0, basic = strcmp(scheme, "basic") == 0;
+    return !ynode_str(inject, "domain")[0] ? "domain is required"
+           : scheme[0] && format[0]        ? "'scheme' and 'format' are mutually exclusive"
+           : !is_one_of(scheme, schemes)   ? "unknown scheme (want \"basic\" or \"bearer\")"
+           : bearer && username[0]         ? "scheme \"bearer\" takes no username"
+           : basic && !username[0]         ? "scheme \"basic\" requires a username"
+           : strchr(username, ':')         ? "username must not contain a colon"
+           : format[0] && !has_one_placeholder(format) ? "format must contain exactly one %s"
+           : path[0] && path[0] != '/'                 ? "path must begin with '/'"
+           : !is_one_of(ynode_str(inject, "mode"), modes)
+               ? "unknown mode (want \"overwrite\", \"if-absent\" or \"placeholder\")"
+               : NULL;
+}
+
+/* Which requests it is for, and how: fields of ours. */
+static void add_conditions(json_t *entry, const struct ynode *inject)
+{
+    const struct ynode *methods = ynode_get(inject, "methods");
+    const char *path = ynode_str(inject, "path"), *mode = ynode_str(inject, "mode");
+    if (path[0]) {
+        json_object_set_new(entry, "paths", json_pack("[s]", path));
+    }
+    if (mode[0]) {
+        json_object_set_new(entry, "mode", json_string(mode));
+    }
+    if (methods && methods->count) {
+        json_t *list = json_array();
+        for (size_t i = 0; i < methods->count; i++) {
+            json_array_append_new(list, json_string(methods->items[i]->text));
+        }
+        json_object_set_new(entry, "methods", list);
+    }
+}
+
+static bool same_value(const json_t *a, const json_t *b, const char *key)
+{
+    const json_t *x = json_object_get(a, key), *y = json_object_get(b, key);
+    return x && y ? json_equal(x, y) : x == y;
+}
+
+static bool same_requests(const json_t *a, const json_t *b)
+{
+    return same_value(a, b, "domain") && same_value(a, b, "paths") && same_value(a, b, "methods");
+}
+
+static const char *header_of(const json_t *inject)
+{
+    const char *header = sb_json_str(inject, "header");
+    return header[0] ? header : "Authorization";
+}
+
+/* Two entries for the same requests, both of which their author wants to have effect: a user name
+ * beside a header means git beside an API, for git knows nothing but Basic; two headers are sent
+ * together; the same header twice cannot be.  True when the second goes with the first. */
+static bool settle_pair(struct kit *kit, const struct ynode *place, json_t *first, json_t *second)
+{
+    bool basic = sb_json_str(first, "username")[0];
+    if (basic != (bool)sb_json_str(second, "username")[0]) {
+        json_object_set_new(basic ? first : second, "git", json_true());
+        return false;
+    }
+    if (strcasecmp(header_of(first), header_of(second)) != 0) {
+        return true;
+    }
+    kit_warn(kit, place, "apiKey.inject: \"%.80s\" has an entry for the same requests before",
+             sb_json_str(second, "domain"));
+    return false;
+}
+
+/* Puts one entry and those that go with it to the end of the list. */
+static void put_group(json_t *out, const json_t *all, const size_t *group, size_t i)
+{
+    json_array_append(out, json_array_get(all, i));
+    for (size_t j = i + 1; j < json_array_size(all); j++) {
+        if (group[j] == i) {
+            json_object_set_new(json_array_get(all, j), "joins", json_true());
+            json_array_append(out, json_array_get(all, j));
+        }
+    }
+}
+
+/* Orders the entries as the proxy takes them: the first that matches decides. */
+static void settle_list(struct kit *kit, const struct ynode *list, json_t *entry)
+{
+    const json_t *all = json_object_get(entry, "inject");
+    size_t n = json_array_size(all);
+    SB_CLEANUP(free) size_t *group = sb_xcalloc(n + 1, sizeof(*group)); /* whom it goes with */
+    for (size_t j = 0; j < n; j++) {
+        group[j] = j;
+        for (size_t i = 0; i < j && group[j] == j; i++) {
+            json_t *first = json_array_get(all, i), *second = json_array_get(all, j);
+            if (group[i] == i && same_requests(first, second) &&
+                settle_pair(kit, list->items[j], first, second)) {
+                group[j] = i;
+            }
+        }
+    }
+    json_t *sorted = json_array();
+    for (int pass = 0; pass < 2; pass++) { /* git's are first: the others would cover them */
+        for (size_t i = 0; i < n; i++) {
+            bool git = json_is_true(json_object_get(json_array_get(all, i), "git"));
+            if (group[i] == i && git == (pass == 0)) {
+                put_group(sorted, all, group, i);
+            }
+        }
+    }
+    json_object_set_new(entry, "inject", sorted);
+}
+
 static int list_inject(struct kit *kit, const struct ynode *inject, size_t i, size_t j,
                        json_t *entry, struct sb_err **err)
 {
     const char *domain = ynode_str(inject, "domain"), *header = ynode_str(inject, "header");
-    const char *format = ynode_str(inject, "format"), *scheme = ynode_str(inject, "scheme");
-    const char *username = ynode_str(inject, "username"), *problem = NULL;
-    bool bearer = strcmp(scheme, "bearer") == 0, basic = strcmp(scheme, "basic") == 0;
-    if (!domain[0]) {
-        problem = "domain is required";
-    } else if (scheme[0] && format[0]) {
-        problem = "'scheme' and 'format' are mutually exclusive";
-    } else if (scheme[0] && !bearer && !basic) {
-        problem = "unknown scheme (want \"basic\" or \"bearer\")";
-    } else if (bearer && username[0]) {
-        problem = "scheme \"bearer\" takes no username";
-    } else if (basic && !username[0]) {
-        problem = "scheme \"basic\" requires a username";
-    } else if (strchr(username, ':')) {
-        problem = "username must not contain a colon";
-    } else if (format[0] && !has_one_placeholder(format)) {
-        problem = "format must contain exactly one %s";
-    }
+    const char *username = ynode_str(inject, "username"), *format = ynode_str(inject, "format");
+    bool bearer = strcmp(ynode_str(inject, "scheme"), "bearer") == 0;
+    const char *problem = inject_problem(inject);
     if (problem) {
         return ytree_fail(kit->tree, inject, err, "credentials[%zu].apiKey.inject[%zu]: %s", i, j,
                           problem);
     }
-    append_inject(entry, domain, bearer && !header[0] ? "Authorization" : header,
-                  bearer ? "Bearer %s" : format, username);
+    json_t *made = append_inject(entry, domain, bearer && !header[0] ? "Authorization" : header,
+                                 bearer ? "Bearer %s" : format, username);
+    add_conditions(made, inject);
     return 0;
 }
 
@@ -320,6 +432,12 @@ static int list_entry(struct fold *fold, const struct ynode *item, size_t i, str
     int r = 0;
     for (size_t j = 0; inject && r == 0 && j < inject->count; j++) {
         r = list_inject(fold->kit, inject->items[j], i, j, entry, err);
+    }
+    if (flag(key, "scrub")) {
+        json_object_set_new(entry, "scrub", json_true());
+    }
+    if (r == 0 && inject) {
+        settle_list(fold->kit, inject, entry);
     }
     return r;
 }
@@ -395,14 +513,11 @@ static void emit(struct fold *fold)
     }
     qsort(names, n, sizeof(*names), by_name);
     for (size_t i = 0; i < n; i++) {
-        json_array_append(fold->out, json_object_get(fold->entries, names[i]));
+        entry = json_object_get(fold->entries, names[i]);
+        sort_inject(entry);
+        json_array_append(fold->out, entry);
     }
     free(names);
-    size_t i;
-    json_array_foreach(fold->out, i, entry)
-    {
-        sort_inject(entry);
-    }
 }
 
 int kit_normalize_credentials(struct kit *kit, struct sb_err **err)

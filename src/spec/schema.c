@@ -159,15 +159,19 @@ static const struct field credential_oauth[] = {
     {"passthrough", PLAIN(T_BOOL)},
     {NULL, PLAIN(T_ANY)},
 };
+/* path, methods, mode and scrub are ours: readers of grammar "1" ignore what they do not know here.
+ */
 static const struct field inject[] = {
-    {"domain", PLAIN(T_STR)},   {"header", PLAIN(T_STR)}, {"format", PLAIN(T_STR)},
-    {"username", PLAIN(T_STR)}, {"scheme", PLAIN(T_STR)}, {NULL, PLAIN(T_ANY)},
+    {"domain", PLAIN(T_STR)},   {"header", PLAIN(T_STR)},        {"format", PLAIN(T_STR)},
+    {"username", PLAIN(T_STR)}, {"scheme", PLAIN(T_STR)},        {"path", PLAIN(T_STR)},
+    {"mode", PLAIN(T_STR)},     {"methods", LIST_OF(&a_string)}, {NULL, PLAIN(T_ANY)},
 };
 static const struct field an_inject = {"", MAP_OF(inject)};
 static const struct field api_key[] = {
     {"name", PLAIN(T_STR)},
     {"proxyManaged", PLAIN(T_BOOL)},
     {"inject", LIST_OF(&an_inject)},
+    {"scrub", PLAIN(T_BOOL)},
     {NULL, PLAIN(T_ANY)},
 };
 static const struct field credential[] = {

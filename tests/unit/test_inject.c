@@ -40,7 +40,9 @@ static char *apply(const struct inject_set *set, const char *host_text, const ch
     struct sb_buf out;
     const char *error = NULL;
     assert_int_equal(http1_parse_request(request, strlen(request), &head, &error), 1);
-    assert_int_equal(inject_apply(set, &host, 443, &head.http, &result), 0);
+    const struct inject_request asked = {
+        .host = &host, .port = 443, .secure = !strstr(request, "X-Plain"), .head = &head.http};
+    assert_int_equal(inject_apply(set, &asked, &result), 0);
     sb_buf_init(&out, 1 << 18);
     if (result.unbound) {
         assert_null(result.applied);

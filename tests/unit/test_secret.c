@@ -17,6 +17,15 @@
 #include "secret/source.h"
 
 #define VALUE "gho_0123456789-very-secret"
+/* Fields of a struct secret_custom with one entry each. */
+#define ONE(text)                                                                                  \
+    (const char *const[])                                                                          \
+    {                                                                                              \
+        text, NULL                                                                                 \
+    }
+#define HOST(text)   .hosts = ONE(text), .nhosts = 1
+#define PATH(text)   .paths = ONE(text), .npaths = 1
+#define METHOD(text) .methods = ONE(text), .nmethods = 1
 
 static char home[64];
 
@@ -41,7 +50,7 @@ static int teardown(void **state)
 
 static void set(const char *sandbox, const char *service, const char *value)
 {
-    assert_int_equal(secret_set(sandbox, service, value, strlen(value), NULL), 0);
+    assert_int_equal(secret_set(sandbox, service, value, strlen(value), false, NULL), 0);
 }
 
 static void put_file(const char *name, const char *text)
@@ -82,7 +91,7 @@ static void test_precedence(void **state)
     setenv("DEMO_KEY", "from-env", 1);
     expect("env-first", "from-env", NULL);
     expect("file-first", "from-file", NULL);
-    struct secret_custom custom = {.host = "api.demo.test", .env = "DEMO_KEY"};
+    struct secret_custom custom = {HOST("api.demo.test"), .env = "DEMO_KEY"};
     SB_CLEANUP(free) char *placeholder = NULL;
     assert_int_equal(secret_set_custom(NULL, &custom, "x", 1, &placeholder, NULL), 0);
     SB_CLEANUP(json) json_t *plan = plan_with("env-first");
@@ -167,18 +176,20 @@ static void test_values_refused(void **state)
     } cases[] = {{"", 0}, {"gho_\nx", 6}, {"gho_\r", 5}, {nul, 6}, {"gho_\xff", 5}, {big, 65537}};
     for (size_t i = 0; i < SB_ARRAY_LEN(cases); i++) {
         SB_CLEANUP(err) struct sb_err *err = NULL;
-        assert_int_equal(secret_set(NULL, "demo", cases[i].value, cases[i].len, &err), SB_EUSAGE);
+        assert_int_equal(secret_set(NULL, "demo", cases[i].value, cases[i].len, false, &err),
+                         SB_EUSAGE);
         assert_null(strstr(err->message, "gho_"));
     }
-    assert_int_equal(secret_set(NULL, "demo", big, 65536, NULL), 0);
-    assert_int_equal(secret_set(NULL, "../x", "v", 1, NULL), SB_EUSAGE);
-    assert_int_equal(secret_set("../x", "demo", "v", 1, NULL), SB_EUSAGE);
+    assert_int_equal(secret_set(NULL, "demo", big, 65536, false, NULL), 0);
+    assert_int_equal(secret_set(NULL, "../x", "v", 1, false, NULL), SB_EUSAGE);
+    assert_int_equal(secret_set("../x", "demo", "v", 1, false, NULL), SB_EUSAGE);
 }
 
 static void test_custom(void **state)
 {
     (void)state;
-    struct secret_custom custom = {"api.demo.test:8443", "TOKEN", "sk-{rand}"};
+    struct secret_custom custom = {HOST("api.demo.test:8443"), .env = "TOKEN",
+                                   .placeholder = "sk-{rand}"};
     SB_CLEANUP(free) char *placeholder = NULL;
     assert_int_equal(secret_set_custom("box", &custom, VALUE, strlen(VALUE), &placeholder, NULL),
                      0);
@@ -192,16 +203,155 @@ static void test_custom(void **state)
     assert_int_equal(json_array_size(inject), 1);
     const json_t *rule = json_array_get(inject, 0);
     assert_string_equal(sb_json_str(rule, "mode"), "placeholder");
-    assert_string_equal(sb_json_str(rule, "domain"), custom.host);
+    assert_string_equal(sb_json_str(rule, "domain"), custom.hosts[0]);
     assert_string_equal(sb_json_str(rule, "secret"), VALUE);
     assert_string_equal(sb_json_str(rule, "placeholder"), placeholder);
     assert_string_equal(sb_json_str(env, "TOKEN"), placeholder);
-    struct secret_custom bad[] = {{"a b", "T", NULL},  {"", "T", NULL},
-                                  {"h", "1T", NULL},   {"h", "", NULL},
-                                  {"h", "T", "short"}, {"h", "T", "has space {rand}"}};
-    for (size_t i = 0; i < SB_ARRAY_LEN(bad); i++) {
-        assert_int_equal(secret_set_custom(NULL, &bad[i], "v", 1, &unused, NULL), SB_EUSAGE);
+}
+
+static void test_custom_refused(void **state)
+{
+    (void)state;
+    const struct {
+        struct secret_custom custom;
+        const char *message;
+    } cases[] = {
+        {{HOST("a b"), .env = "T"}, "--host 'a b'"},
+        {{HOST(""), .env = "T"}, "--host ''"},
+        {{HOST("**"), .env = "T"}, "hosts that you can name"},
+        {{.env = "T"}, "needs --host"},
+        {{HOST("h"), .env = "1T"}, "not the name of an environment variable"},
+        {{HOST("h"), .env = ""}, "not the name of an environment variable"},
+        {{HOST("h"), .env = "T", .placeholder = "short"}, "must have 8 to 256"},
+        {{HOST("h"), .env = "T", .placeholder = "has space {rand}"}, "visible ASCII"},
+        {{HOST("h"), .env = "T", PATH("api")}, "--path 'api'"},
+        {{HOST("h"), .env = "T", PATH("/a/../b")}, "--path '/a/../b'"},
+        {{HOST("h"), .env = "T", METHOD("g t")}, "--method 'g t'"},
+        {{HOST("h"), .env = "T", .scheme = "digest"}, "expected basic or bearer"},
+        {{HOST("h"), .env = "T", .scheme = "bearer", .format = "%s"}, "exclude each other"},
+        {{HOST("h"), .env = "T", .scheme = "bearer", .username = "u"}, "goes with --scheme basic"},
+        {{HOST("h"), .env = "T", .scheme = "basic", .username = "a:b"}, "cannot hold ':'"},
+        {{HOST("h"), .env = "T", .header = "X", .format = "%s%s"}, "one %s"},
+        {{HOST("h"), .env = "T", .format = "%s"}, "--format needs --header"},
+        {{HOST("h"), .env = "T", .header = "X: y"}, "not the name of a field"},
+        {{HOST("h"), .env = "T", .mode = "often"}, "expected overwrite"},
+        {{HOST("h"), .env = "T", .mode = "overwrite"}, "needs --scheme or --header"},
+        {{HOST("h"), .env = "T", .mode = "placeholder", .header = "X"}, "takes no form"},
+        {{HOST("h"), .env = "T", .header = "X", .in_body = true}, "--in-body is about"},
+        {{HOST("h"), .env = "T", .preset = "gitlab", .header = "X"}, "--preset says all"},
+        {{HOST("h"), .env = "T", .preset = "nobody"}, "--preset 'nobody' is unknown"},
+        {{.env = "T", .preset = "git"}, "needs --host"},
+        {{HOST("h"), .env = "T", .scrub = true}, "at least 8 characters"},
+    };
+    for (size_t i = 0; i < SB_ARRAY_LEN(cases); i++) {
+        SB_CLEANUP(free) char *placeholder = NULL;
+        SB_CLEANUP(err) struct sb_err *err = NULL;
+        assert_int_equal(secret_set_custom(NULL, &cases[i].custom, "v", 1, &placeholder, &err),
+                         SB_EUSAGE);
+        if (!strstr(err->message, cases[i].message)) {
+            fail_msg("'%s' does not hold '%s'", err->message, cases[i].message);
+        }
     }
+}
+
+/* The rules for sandbox "box" without a kit, as "domain path scheme:username header format;" */
+static void expect_rules(const char *want)
+{
+    SB_CLEANUP(json) json_t *plan = json_object();
+    SB_CLEANUP(json) json_t *inject = NULL;
+    SB_CLEANUP(json) json_t *env = NULL;
+    assert_int_equal(secret_resolve("box", plan, &inject, &env, NULL), 0);
+    SB_CLEANUP(buf) struct sb_buf got;
+    sb_buf_init(&got, 4096);
+    size_t i;
+    const json_t *rule;
+    json_array_foreach(inject, i, rule)
+    {
+        static const char *const keys[] = {"domain", "scheme", "username",
+                                           "header", "format", "secret"};
+        for (size_t k = 0; k < SB_ARRAY_LEN(keys); k++) {
+            const char *text = sb_json_str(rule, keys[k]);
+            sb_buf_printf(&got, "%s%s", k ? "," : "", text ? text : "");
+        }
+        const char *path = json_string_value(json_array_get(json_object_get(rule, "paths"), 0));
+        sb_buf_printf(&got, ",%s\n", path ? path : "");
+    }
+    assert_string_equal(got.data ? got.data : "", want);
+}
+
+static void test_presets(void **state)
+{
+    (void)state;
+    SB_CLEANUP(free) char *first = NULL;
+    SB_CLEANUP(free) char *second = NULL;
+    const struct secret_custom forge = {HOST("git.demo.test:8443"), .env = "T", .preset = "gitlab"};
+    assert_int_equal(secret_set_custom(NULL, &forge, "one", 3, &first, NULL), 0);
+    expect_rules("git.demo.test:8443,,,PRIVATE-TOKEN,%s,one,/api/**\n"
+                 "git.demo.test:8443,basic,oauth2,,,one,\n");
+    /* A new value keeps the rules, and the placeholder that running programs hold. */
+    const struct secret_custom rotated = {HOST("git.demo.test:8443"), .env = "T"};
+    assert_int_equal(secret_set_custom(NULL, &rotated, "two", 3, &second, NULL), 0);
+    assert_string_equal(first, second);
+    expect_rules("git.demo.test:8443,,,PRIVATE-TOKEN,%s,two,/api/**\n"
+                 "git.demo.test:8443,basic,oauth2,,,two,\n");
+}
+
+static void test_added_rules(void **state)
+{
+    (void)state;
+    SB_CLEANUP(free) char *placeholder = NULL;
+    const struct secret_custom api = {HOST("f.test"), PATH("/api/**"), METHOD("GET"), .env = "T",
+                                      .scheme = "bearer"};
+    const struct secret_custom git = {HOST("f.test"), .env = "T", .scheme = "basic"};
+    assert_int_equal(secret_add_rules(NULL, &git, &placeholder, NULL), SB_ENOTFOUND);
+    assert_int_equal(secret_set_custom(NULL, &api, "v", 1, &placeholder, NULL), 0);
+    SB_CLEANUP(free) char *same = NULL;
+    assert_int_equal(secret_add_rules(NULL, &git, &same, NULL), 0);
+    assert_string_equal(placeholder, same);
+    expect_rules("f.test,,,Authorization,Bearer %s,v,/api/**\nf.test,basic,,,,v,\n");
+    const struct secret_custom other = {HOST("g.test"), .env = "T", .header = "X-Key"};
+    SB_CLEANUP(free) char *again = NULL;
+    assert_int_equal(secret_add_rules(NULL, &other, &again, NULL), 0);
+    size_t removed;
+    assert_int_equal(secret_remove(NULL, NULL, "f.test", &removed, NULL), 0);
+    assert_int_equal(removed, 1);
+    expect_rules("g.test,,,X-Key,,v,\n");
+    assert_int_equal(secret_remove(NULL, NULL, "g.test", &removed, NULL), 0);
+    expect_rules("");
+}
+
+/* Of the sandbox before global, of the user before a kit, of a kit before what sbx knows. */
+static void test_order(void **state)
+{
+    (void)state;
+    SB_CLEANUP(free) char *one = NULL;
+    SB_CLEANUP(free) char *two = NULL;
+    const struct secret_custom mine = {HOST("api.groq.com"), .env = "MINE", .scheme = "bearer"};
+    const struct secret_custom all = {HOST("api.groq.com"), .env = "ALL", .scheme = "bearer"};
+    assert_int_equal(secret_set_custom(NULL, &all, "global", 6, &one, NULL), 0);
+    assert_int_equal(secret_set_custom("box", &mine, "scoped", 6, &two, NULL), 0);
+    set(NULL, "groq", "known");
+    expect_rules("api.groq.com,,,Authorization,Bearer %s,scoped,\n"
+                 "api.groq.com,,,Authorization,Bearer %s,global,\n"
+                 "api.groq.com,,,Authorization,Bearer %s,known,\n");
+    SB_CLEANUP(json)
+    json_t *plan = json_pack("{s:[{s:s,s:s,s:[{s:s}]}]}", "credentials", "service", "groq", "kit",
+                             "k", "inject", "domain", "api.groq.com");
+    SB_CLEANUP(json) json_t *inject = NULL;
+    SB_CLEANUP(json) json_t *env = NULL;
+    assert_int_equal(secret_resolve("box", plan, &inject, &env, NULL), 0);
+    assert_int_equal(json_array_size(inject), 3);
+    assert_string_equal(sb_json_str(json_array_get(inject, 2), "kit"), "k");
+}
+
+static void test_older_file(void **state)
+{
+    (void)state;
+    set(NULL, "x", "y");
+    put_file("config/secrets/global.json",
+             "{\"version\":1,\"services\":{},\"custom\":[{\"host\":\"h.test\",\"env\":\"T\","
+             "\"placeholder\":\"sbx-cs-1\",\"value\":\"v\"}]}");
+    expect_rules("h.test,,,,,v,\n");
 }
 
 static void test_list_masks(void **state)
@@ -260,7 +410,7 @@ static void test_writers_at_once(void **state)
             for (int i = 0; i < EACH; i++) {
                 char name[32];
                 snprintf(name, sizeof(name), "s%d-%d", w, i);
-                failed |= secret_set(NULL, name, "value", 5, NULL);
+                failed |= secret_set(NULL, name, "value", 5, false, NULL);
             }
             _exit(failed != 0);
         }
@@ -281,11 +431,20 @@ int main(void)
 {
     sb_json_wipe_freed();
     const struct CMUnitTest tests[] = {
-        TEST(test_precedence),       TEST(test_fault_in_a_file),
-        TEST(test_parsers),          TEST(test_values_refused),
-        TEST(test_custom),           TEST(test_list_masks),
-        TEST(test_modes_and_damage), TEST(test_known_service_variables),
+        TEST(test_precedence),
+        TEST(test_fault_in_a_file),
+        TEST(test_parsers),
+        TEST(test_values_refused),
+        TEST(test_custom),
+        TEST(test_list_masks),
+        TEST(test_modes_and_damage),
+        TEST(test_known_service_variables),
         TEST(test_writers_at_once),
+        TEST(test_custom_refused),
+        TEST(test_presets),
+        TEST(test_added_rules),
+        TEST(test_order),
+        TEST(test_older_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/carrier.h"
+
+#include <string.h>
+
+static char fold(char c)
+{
+    return c == '_' ? '-' : c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+}
+
+bool carrier_same_name(const char *name, size_t n, const char *want)
+{
+    if (n != strlen(want)) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (fold(name[i]) != fold(want[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int hex_digit(char c)
+{
+    const char *digits = "0123456789abcdef0123456789ABCDEF";
+    const char *at = c ? strchr(digits, c) : NULL;
+    return at ? (int)((at - digits) % 16) : -1;
+}
+
+/* Is this "name=value" piece of a query one that carries a credential?  The name is compared
+ * decoded. */
+static bool is_credential(const char *piece, size_t n)
+{
+    static const char *const names[] = {"key",          "api-key",       "apikey",    "x-api-key",
+                                        "access-token", "private-token", "job-token", "auth-token",
+                                        "oauth-token",  "deploy-token"};
+    char name[16];
+    size_t len = 0;
+    for (size_t i = 0; i < n && piece[i] != '='; i++) {
+        char c = piece[i];
+        if (c == '%' && n - i > 2 && hex_digit(piece[i + 1]) >= 0 && hex_digit(piece[i + 2]) >= 0) {
+            c = (char)(hex_digit(piece[i + 1]) << 4 | hex_digit(piece[i + 2]));
+            i += 2;
+        }
+        if (len == sizeof(name)) {
+            return false;
+        }
+        name[len++] = c;
+    }
+    for (size_t i = 0; i < SB_ARRAY_LEN(names); i++) {
+        if (carrier_same_name(name, len, names[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool carrier_strip_query(const char *path, size_t n, const char *kept, struct sb_buf *out)
+{
+    const char *end = path + n, *mark = n ? memchr(path, '?', n) : NULL;
+    if (!mark) {
+        return false;
+    }
+    bool stripped = false;
+    char separator = '?';
+    sb_buf_append(out, path, (size_t)(mark - path));
+    for (const char *p = mark; p < end;) {
+        const char *piece = p + 1, *stop = piece;
+        while (stop < end && *stop != '&' && *stop != ';') {
+            stop++;
+        }
+        size_t len = (size_t)(stop - piece);
+        if (is_credential(piece, len) && !(kept && memmem(piece, len, kept, strlen(kept)))) {
+            stripped = true;
+        } else {
+            sb_buf_append(out, separator == '?' ? "?" : p, 1);
+            sb_buf_append(out, piece, len);
+            separator = '&';
+        }
+        p = stop;
+    }
+    if (!out->len) {
+        sb_buf_puts(out, "/");
+    }
+    return stripped;
+}
