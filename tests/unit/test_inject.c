@@ -164,13 +164,146 @@ static void test_placeholder(void **state)
     expect(SENTINEL, "evil.example", elsewhere, elsewhere);
 }
 
+/* Several rules for one host: the first that matches decides. */
+#define FORGE                                                                                      \
+    "\"paths\":[\"/api/**\"],\"header\":\"PRIVATE-TOKEN\",\"secret\":\"real\"},"                   \
+    "{\"service\":\"svc\",\"domain\":\"api.example.com\",\"scheme\":\"basic\","                    \
+    "\"username\":\"oauth2\",\"secret\":\"real\""
+#define TOKEN "PRIVATE-TOKEN: real\r\n"
+#define BASIC "Authorization: Basic b2F1dGgyOnJlYWw=\r\n"
+
+static void test_order(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *target, *field;
+    } cases[] = {
+        {"/api/v4/user", TOKEN},
+        {"/API/v4/user", TOKEN},
+        {"/api/v4/projects/group%2Fproject", TOKEN},
+        {"/api%2fv4/user", BASIC}, /* not an API path for every reader */
+        {"/x/../api/v4/user", BASIC},
+        {"/api/../x", BASIC},
+        {"/g/p.git/info/refs?service=git-upload-pack", BASIC},
+        {"/", BASIC},
+    };
+    for (size_t i = 0; i < SB_ARRAY_LEN(cases); i++) {
+        SB_CLEANUP(free)
+        char *request = sb_xasprintf("GET %s HTTP/1.1\r\n" API "Private-Token: mine\r\n"
+                                     "Authorization: mine\r\n\r\n",
+                                     cases[i].target);
+        SB_CLEANUP(free)
+        char *want =
+            sb_xasprintf("GET %s HTTP/1.1\r\n" API "%s\r\n", cases[i].target, cases[i].field);
+        expect(FORGE, "api.example.com", request, want);
+    }
+}
+
+static void test_conditions(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *condition, *line;
+        bool matches;
+    } cases[] = {
+        {"\"methods\":[\"GET\",\"HEAD\"]", "GET /", true},
+        {"\"methods\":[\"GET\",\"HEAD\"]", "POST /", false},
+        {"\"git\":true", "GET /o/r.git/info/refs?service=git-upload-pack", true},
+        {"\"git\":true", "GET /o/r/info/refs?service=git-receive-pack", true},
+        {"\"git\":true", "POST /o/r.git/git-upload-pack", true},
+        {"\"git\":true", "POST /a/b/c/r/git-receive-pack", true},
+        {"\"git\":true", "POST /o/r.git/info/lfs/objects/batch", true},
+        {"\"git\":true", "GET /o/r?go-get=1", true},
+        {"\"git\":true", "GET /o/r?x=y&go-get=1", true},
+        {"\"git\":true", "GET /o/r?go-get=10", false},
+        {"\"git\":true", "GET /api/v4/user", false},
+        {"\"git\":true", "GET /o//info/refs", false},
+        {"\"paths\":[\"/a/*\",\"/b\"]", "GET /a/x", true},
+        {"\"paths\":[\"/a/*\",\"/b\"]", "GET /b?c", true},
+        {"\"paths\":[\"/a/*\",\"/b\"]", "GET /a/x/y", false},
+        {"\"paths\":[\"/a/*\"]", "GET /a/x;y", false},
+        {"\"paths\":[\"/**\"]", "GET /a/../x", true},
+    };
+    for (size_t i = 0; i < SB_ARRAY_LEN(cases); i++) {
+        SB_CLEANUP(free) char *rule = sb_xasprintf("%s,%s", BEARER, cases[i].condition);
+        SB_CLEANUP(free)
+        char *request = sb_xasprintf("%s HTTP/1.1\r\n" API "\r\n", cases[i].line);
+        SB_CLEANUP(free)
+        char *want = sb_xasprintf("%s HTTP/1.1\r\n" API "%s%s\r\n", cases[i].line,
+                                  cases[i].matches ? "Authorization: Bearer real\r\n" : "",
+                                  cases[i].line[0] == 'P' ? "Content-Length: 0\r\n" : "");
+        expect(rule, "api.example.com", request, want);
+    }
+}
+
+/* What follows the first rule: fields that are sent together, and other carriers of this host. */
+static void test_together(void **state)
+{
+    (void)state;
+    expect(BEARER "},{\"service\":\"svc\",\"domain\":\"api.example.com\",\"joins\":true,"
+                  "\"header\":\"X-Account\",\"secret\":\"real\"",
+           "api.example.com", "GET / HTTP/1.1\r\n" API "x_account: mine\r\nX: y\r\n\r\n",
+           "GET / HTTP/1.1\r\n" API
+           "X: y\r\nAuthorization: Bearer real\r\nX-Account: real\r\n\r\n");
+    /* The second is for other requests, but its field carries a credential here all the same. */
+    expect(BEARER "},{\"service\":\"svc\",\"domain\":\"api.example.com\",\"paths\":[\"/x\"],"
+                  "\"header\":\"X-Own\",\"secret\":\"real\"",
+           "api.example.com", "GET / HTTP/1.1\r\n" API "X-Own: mine\r\n\r\n",
+           "GET / HTTP/1.1\r\n" API "Authorization: Bearer real\r\n\r\n");
+    expect(BEARER ",\"strip_cookies\":true", "api.example.com",
+           "GET / HTTP/1.1\r\n" API "Cookie: session=mine\r\n\r\n",
+           "GET / HTTP/1.1\r\n" API "Authorization: Bearer real\r\n\r\n");
+    expect(BEARER, "api.example.com", "GET / HTTP/1.1\r\n" API "Cookie: a=b\r\n\r\n",
+           "GET / HTTP/1.1\r\n" API "Cookie: a=b\r\nAuthorization: Bearer real\r\n\r\n");
+    /* A first rule without a secret does not make way for the next. */
+    expect("\"header\":\"X-Key\",\"secret\":null},{\"service\":\"svc\",\"domain\":"
+           "\"api.example.com\"," BEARER,
+           "api.example.com", "GET / HTTP/1.1\r\n" API "\r\n", "unbound");
+}
+
+#define SENTINEL_2                                                                                 \
+    "},{\"service\":\"svc\",\"domain\":\"api.example.com\",\"mode\":\"placeholder\","              \
+    "\"placeholder\":\"sbx-cs-5678\",\"secret\":\"other/value\""
+
+static void test_places_of_placeholders(void **state)
+{
+    (void)state;
+    expect(SENTINEL SENTINEL_2, "api.example.com",
+           "GET / HTTP/1.1\r\n" API "DD-API-KEY: sbx-cs-1234\r\nDD-Application-Key: "
+           "sbx-cs-5678\r\n\r\n",
+           "GET / HTTP/1.1\r\n" API "DD-API-KEY: real\r\nDD-Application-Key: other/value\r\n\r\n");
+    expect(SENTINEL SENTINEL_2 ",\"in_url\":true", "api.example.com",
+           "GET /sbx-cs-1234/sbx-cs-5678?key=sbx-cs-5678&api_key=mine HTTP/1.1\r\n" API "\r\n",
+           "GET /sbx-cs-1234/other%2Fvalue?key=other%2Fvalue HTTP/1.1\r\n" API "\r\n");
+    /* Basic of both. */
+    expect(SENTINEL SENTINEL_2, "api.example.com",
+           "GET / HTTP/1.1\r\n" API "Authorization: Basic c2J4LWNzLTEyMzQ6c2J4LWNzLTU2Nzg=\r\n\r\n",
+           "GET / HTTP/1.1\r\n" API "Authorization: Basic cmVhbDpvdGhlci92YWx1ZQ==\r\n\r\n");
+}
+
+/* Without TLS nobody but this host may be between. */
+static void test_plain(void **state)
+{
+    (void)state;
+    expect(BEARER, "api.example.com", "GET / HTTP/1.1\r\nX-Plain: 1\r\nHost: h\r\n\r\n", "unbound");
+    static const char *const local[] = {"localhost", "127.0.0.1", "127.9.9.9", "::1"};
+    for (size_t i = 0; i < SB_ARRAY_LEN(local); i++) {
+        SB_CLEANUP(free)
+        char *rule = sb_xasprintf("\"secret\":null},{\"service\":\"svc\",\"domain\":\"%s\",%s",
+                                  local[i], BEARER);
+        expect(rule, local[i], "GET / HTTP/1.1\r\nX-Plain: 1\r\nHost: h\r\n\r\n",
+               "GET / HTTP/1.1\r\nHost: h\r\nX-Plain: 1\r\nAuthorization: Bearer real\r\n\r\n");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_carriers),
-        cmocka_unit_test(test_forms),
-        cmocka_unit_test(test_unbound),
-        cmocka_unit_test(test_placeholder),
+        cmocka_unit_test(test_carriers), cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_unbound),  cmocka_unit_test(test_placeholder),
+        cmocka_unit_test(test_order),    cmocka_unit_test(test_conditions),
+        cmocka_unit_test(test_together), cmocka_unit_test(test_places_of_placeholders),
+        cmocka_unit_test(test_plain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
