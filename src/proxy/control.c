@@ -100,6 +100,7 @@ static json_t *replace_config(struct sb_msg *msg)
     if (!proxy->config || !same_text(proxy->config->ca_cert, config->ca_cert)) {
         tls_forget_ca(proxy->tls);
     }
+    exchanges_rebind(proxy, config->inject);
     config_free(proxy->config);
     proxy->config = sb_steal(&config);
     if (!control.serving && journal_start(proxy->journal, proxy->config->sandbox, &err) < 0) {

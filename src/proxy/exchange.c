@@ -300,3 +300,18 @@ void exchanges_judge_again(struct proxy *proxy)
         }
     }
 }
+
+void exchanges_rebind(struct proxy *proxy, const struct inject_set *next)
+{
+    for (struct exchange *x = proxy->exchanges; x; x = x->next) {
+        if (!x->credential) {
+            continue;
+        }
+        x->credential = inject_successor(next, x->credential);
+        if (!x->credential) {
+            x->judgement.record.reason = "credential-revoked";
+            x->broken = true;
+            x->front->wake(x);
+        }
+    }
+}

@@ -116,3 +116,6 @@ void exchange_lost(struct exchange *x, bool untouched, const char *text);
 
 /* The policy has been replaced. */
 void exchanges_judge_again(struct proxy *proxy);
+/* The credentials are about to be replaced by these: what uses a revoked one ends. */
+struct inject_set;
+void exchanges_rebind(struct proxy *proxy, const struct inject_set *next);

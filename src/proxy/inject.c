@@ -68,17 +68,17 @@ const char *inject_missing(const struct inject_set *set, const struct host *host
     return NULL;
 }
 
-bool inject_holds(const struct inject_set *set, const struct inject_rule *rule)
+const struct inject_rule *inject_successor(const struct inject_set *set,
+                                           const struct inject_rule *rule)
 {
     for (size_t i = 0; i < set->n; i++) {
         const struct inject_rule *other = &set->rules[i];
         if (other->secret && strcmp(other->service, rule->service) == 0 &&
-            other->secret_len == rule->secret_len &&
-            memcmp(other->secret, rule->secret, rule->secret_len) == 0) {
-            return true;
+            strcmp(other->kit, rule->kit) == 0) {
+            return other;
         }
     }
-    return false;
+    return NULL;
 }
 
 /* Room for what a replacement can make of a head; more than a server would take anyway. */

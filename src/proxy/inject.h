@@ -29,8 +29,10 @@ SB_DEFINE_CLEANUP(inject_set, struct inject_set *, inject_set_free)
 bool inject_wants(const struct inject_set *set, const struct host *host, uint16_t port);
 /* The service whose secret would be wanted there, if it had one; NULL: none. */
 const char *inject_missing(const struct inject_set *set, const struct host *host, uint16_t port);
-/* Does the set still hold the secret of `rule`, which is from an earlier set? */
-bool inject_holds(const struct inject_set *set, const struct inject_rule *rule);
+/* The rule that stands in this set for `rule` of an earlier one, whatever its secret is now; NULL
+ * when there is none, or it has no secret: the credential was revoked. */
+const struct inject_rule *inject_successor(const struct inject_set *set,
+                                           const struct inject_rule *rule);
 
 struct inject_request {
     const struct host *host;

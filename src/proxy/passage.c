@@ -202,7 +202,19 @@ int passage_step(struct conn *conn)
 void passage_judge_again(struct conn *conn)
 {
     struct passage *passage = conn->passage;
-    if (passage->judgement.open && !judge_again(conn->proxy, &passage->judgement)) {
+    struct judgement *judgement = &passage->judgement;
+    if (!judgement->open) {
+        return;
+    }
+    bool allowed = judge_again(conn->proxy, judgement);
+    /* A tunnel of before a credential was bound here: the client's next connection gets it.  What
+     * was seen not to be TLS would be a tunnel again. */
+    bool blind = passage->kind != PASSAGE_RAW &&
+                 judge_needs_requests(conn->proxy, &judgement->host, judgement->port);
+    if (blind) {
+        judgement->record.reason = "rule-changed";
+    }
+    if (!allowed || blind) {
         conn_doom(conn);
     }
 }

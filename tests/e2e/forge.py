@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A forge over TLS, as GitLab is one: git wants Basic, the API wants its own field, on one host.
+
+Everything that it was asked is kept in `requests`.  git is served by the real git-http-backend."""
+import base64
+import gzip
+import http.server
+import json
+import os
+import pathlib
+import ssl
+import subprocess
+import threading
+import urllib.parse
+
+BACKEND = pathlib.Path("/usr/lib/git-core/git-http-backend")
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def body(self):
+        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+            data = b""
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                data += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return data
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+    def reply(self, status, body=b"", fields=()):
+        self.send_response(status)
+        for name, value in (("Content-Length", str(len(body))), *fields):
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def do_GET(self):
+        url = urllib.parse.urlsplit(self.path)
+        data = self.body()
+        self.server.requests.append({"method": self.command, "path": self.path,
+                                     "headers": self.headers.items(), "body": data})
+        if url.path.startswith("/api/"):
+            self.api(url, data)
+        elif ".git/" in url.path:
+            self.git(url, data)
+        elif url.path == "/redirect":
+            self.reply(302, fields=[("Location", urllib.parse.parse_qs(url.query)["to"][0])])
+        elif url.path == "/reflect":
+            self.reflect(url, data)
+        elif url.path == "/hold":
+            self.hold()
+        else:
+            self.reply(200, b"hello\n")
+
+    do_POST = do_PUT = do_HEAD = do_GET
+
+    def api(self, url, data):
+        if self.headers.get("Private-Token") != self.server.secret:
+            self.reply(401, b'{"message":"401 Unauthorized"}')
+            return
+        self.reply(200, json.dumps({"path": url.path, "method": self.command,
+                                    "body": data.decode()}).encode())
+
+    def git(self, url, data):
+        wanted = "Basic " + base64.b64encode(f"oauth2:{self.server.secret}".encode()).decode()
+        if self.headers.get("Authorization") != wanted:
+            self.reply(401, b"HTTP Basic: Access denied\n",
+                       [("WWW-Authenticate", 'Basic realm="forge"')])
+            return
+        env = {"PATH": os.environ["PATH"], "GIT_PROJECT_ROOT": str(self.server.root),
+               "GIT_HTTP_EXPORT_ALL": "1", "REMOTE_USER": "oauth2", "PATH_INFO": url.path,
+               "QUERY_STRING": url.query, "REQUEST_METHOD": self.command,
+               "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+               "GIT_PROTOCOL": self.headers.get("Git-Protocol", "")}
+        if self.headers.get("Content-Encoding") == "gzip":
+            data = gzip.decompress(data)
+        done = subprocess.run([BACKEND], input=data, env=env, capture_output=True, check=True)
+        head, _, body = done.stdout.partition(b"\r\n\r\n")
+        fields = [tuple(line.split(": ", 1)) for line in head.decode().split("\r\n")]
+        status = next((int(v.split()[0]) for n, v in fields if n == "Status"), 200)
+        self.reply(status, body, [f for f in fields if f[0] != "Status"])
+
+    def reflect(self, url, data):
+        self.reply(200, json.dumps([*self.headers.items(), url.query, data.decode()]).encode())
+
+    def hold(self):
+        """A stream that stays open; its end is told by an event."""
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"6\r\nbegun\n\r\n")
+        self.wfile.flush()
+        self.rfile.read(1)
+        self.server.ended.set()
+        self.close_connection = True
+
+    def log_message(self, *_args):
+        pass
+
+
+def authority(folder):
+    """A certificate for localhost and its key, self-signed."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert],
+                   check=True, capture_output=True, timeout=30)
+    return cert, key
+
+
+def start(folder, secret, certificate=None, handler=Handler):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    server.secret, server.requests, server.root = secret, [], folder / "repositories"
+    server.ended = threading.Event()
+    server.port = server.server_address[1]
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True,
+                                            do_handshake_on_connect=False)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def make_repository(folder, name):
+    """A bare repository with one commit, open for pushes."""
+    bare, work = folder / "repositories" / name, folder / "work"
+    run = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com"]
+    subprocess.run(["git", "init", "-q", "-b", "main", work], check=True)
+    (work / "README").write_text("private\n", encoding="utf-8")
+    subprocess.run([*run, "-C", work, "add", "."], check=True)
+    subprocess.run([*run, "-C", work, "commit", "-qm", "first"], check=True)
+    bare.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["git", "clone", "-q", "--bare", work, bare], check=True)
+    subprocess.run(["git", "-C", bare, "config", "http.receivepack", "true"], check=True)
+    return bare

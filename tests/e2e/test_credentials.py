@@ -1,0 +1,440 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Credentials on the wire: real sandboxes, real clients, a forge over TLS outside."""
+import base64
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.parse
+
+import pytest
+
+import forge as forges
+from conftest import Sbx, need_program, need_root, need_sandboxes, skip_loudly
+from test_founding_kits import disk_holds, inside_processes, memory_holds
+
+SECRET = "glpat-Fq/7+XkZ&very\"secret~0123"
+
+
+class World:
+    """One sandbox for the whole file, and two origins that it may reach."""
+
+    def __init__(self, bindir, folder):
+        self.folder = folder
+        self.sbx = Sbx(bindir / "sbx", folder / "h")
+        self.work = folder / "w"
+        self.work.mkdir()
+        self.work.chmod(0o777)
+        certificate = forges.authority(folder)
+        self.forge = forges.start(folder, SECRET, certificate)
+        self.other = forges.start(folder, SECRET, certificate)
+        self.sbx.env["SSL_CERT_FILE"] = str(certificate[0])
+
+    def begin(self):
+        self.sbx.ok("policy", "init", "deny-all")
+        self.sbx.ok("policy", "allow", "-g", f"localhost:{self.forge.port}",
+                    f"localhost:{self.other.port}")
+        self.sbx.ok("create", "--name", "box", "shell", self.work)
+
+    def end(self):
+        self.sbx("rm", "--all", "--force")
+        for server in (self.forge, self.other):
+            server.shutdown()
+            server.server_close()
+
+    def url(self, path, server=None):
+        return f"https://host.docker.internal:{(server or self.forge).port}{path}"
+
+    def sh(self, script, code=0):
+        done = self.sbx("exec", "box", "--", "bash", "-c", script)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def curl(self, path, *words, server=None):
+        # What gets no credential is not looked into: the client meets the origin's certificate.
+        verify = ["-k"] if server else []
+        done = self.sbx("exec", "box", "--", "curl", "-sS", "--max-time", "20", *verify, *words,
+                        self.url(path, server))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def asked(self, server=None):
+        """The last request as the origin saw it: its fields by lower-case name, as lists."""
+        fields = {}
+        for name, value in (server or self.forge).requests[-1]["headers"]:
+            fields.setdefault(name.lower(), []).append(value)
+        return fields
+
+    def custom(self, *words, env="FORGE_TOKEN", value=SECRET, scope="-g"):
+        return self.sbx.ok("secret", "set-custom", scope, "--env", env, "--host",
+                           f"localhost:{self.forge.port}", *words, "--value-stdin",
+                           input=value).strip()
+
+    def add(self, *words, env="FORGE_TOKEN"):
+        self.sbx.ok("secret", "set-custom", "-g", "--env", env, "--host",
+                    f"localhost:{self.forge.port}", *words, "--add")
+
+    def log(self):
+        return [json.loads(x) for x in self.sbx.ok("policy", "log", "box", "--json").splitlines()]
+
+    def logged(self, **wanted):
+        """Waits for a record with these fields: an allowed request is logged when it has ended."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            found = [r for r in self.log() if wanted.items() <= r.items()]
+            if found:
+                return found[-1]
+            time.sleep(0.05)
+        raise AssertionError(f"no record with {wanted} in {self.log()[-5:]}")
+
+
+@pytest.fixture(scope="module")
+def shared(bindir):
+    need_program("openssl")
+    need_program("curl")
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="sbx-c-"))
+    folder.chmod(0o755)
+    made = World(bindir, folder)
+    need_sandboxes(made.sbx)
+    try:
+        made.begin()
+        yield made
+    finally:
+        made.end()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def world(shared):
+    """The shared one without secrets, and with nothing asked yet."""
+    shared.sbx("secret", "rm", "-g", "--force")
+    shared.sbx("secret", "rm", "box", "--force")
+    shared.forge.requests.clear()
+    shared.other.requests.clear()
+    return shared
+
+
+def basic(user, secret=SECRET):
+    return "Basic " + base64.b64encode(f"{user}:{secret}".encode()).decode()
+
+
+def forms(secret):
+    """Every form in which a careless program could have kept the secret."""
+    raw = secret.encode()
+    yield raw
+    for before in range(3):
+        for after in range(3):
+            text = base64.b64encode(b"x" * before + raw + b"x" * after)
+            yield text[4 if before else 0:-4 if after else None][:40]
+    for user in ("oauth2", "x-access-token"):
+        yield base64.b64encode(f"{user}:".encode() + raw)
+    yield urllib.parse.quote(secret, safe="").encode()
+    yield json.dumps(secret)[1:-1].encode()
+
+
+# ---- Ordered rules ----
+
+def test_one_secret_as_basic_for_git_and_as_a_field_for_the_api(world):
+    """Clone, push and API calls with real git; nothing inside knows the secret in any form."""
+    need_root()  # to read the memory of the sandbox's processes
+    need_program("git")
+    if not forges.BACKEND.exists():
+        skip_loudly("needs git-http-backend")
+    forges.make_repository(world.folder, "g.git")
+    placeholder = world.custom("--preset", "gitlab")
+    git = "git -c user.name=a -c user.email=a@example.com"
+    world.sh(f"cd && rm -rf g && {git} clone -q {world.url('/g.git')} g && cd g && cat README && "
+             f"head -c 3000000 /dev/urandom >big && git add big && {git} commit -qm second && "
+             f"{git} push -q origin main && git fetch -q && git config --list && cat .git/config")
+    pushed = subprocess.run(["git", "-C", world.folder / "repositories/g.git", "log", "--format=%s",
+                             "main"], capture_output=True, text=True, check=True).stdout
+    assert pushed == "second\nfirst\n"
+    answer = json.loads(world.curl("/api/v4/user"))
+    assert answer == {"path": "/api/v4/user", "method": "GET", "body": ""}
+    assert "authorization" not in world.asked()
+    record = world.logged(target="/api/v4/user")
+    assert (record["credential"], record["service"]) == ("injected", "custom:FORGE_TOKEN")
+    # A tool that insists on a token sends the placeholder, in whatever field.
+    assert world.curl("/api/v4/user", "-H", f"Authorization: Bearer {placeholder}")
+    assert "authorization" not in world.asked()
+
+    shell = subprocess.Popen([world.sbx.binary, "exec", "-i", "box", "bash", "-c",
+                              f"cd ~/g; git fetch -v >/dev/null 2>&1; exec 3< <(curl -s "
+                              f"{world.url('/api/v4/user')}); cat; :"],
+                             env=world.sbx.env, stdin=subprocess.PIPE, text=True)
+    try:
+        world.sh("true")
+        found = set()
+        pids = inside_processes("box")
+        for pid in pids:
+            found |= {form for form in forms(SECRET) if memory_holds(pid, form)}
+        assert len(pids) >= 2 and not found
+        assert any(memory_holds(pid, f"FORGE_TOKEN={placeholder}".encode()) or
+                   memory_holds(pid, b"host.docker.internal") for pid in pids), "the search works"
+    finally:
+        shell.stdin.close()
+        shell.wait(20)
+    state = world.sbx.home / "state"
+    assert disk_holds(state / "sandboxes/box", b"host.docker.internal"), "the search works"
+    for form in forms(SECRET):
+        for place in (state, world.work):
+            assert disk_holds(place, form) == []
+    environments = world.sh("cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' "
+                            "'\\n'; env")
+    assert not any(form.decode() in environments for form in forms(SECRET))
+
+
+def test_the_helpers_keep_it_out_of_arguments_environment_and_cores(world):
+    need_root()
+    world.custom("--scheme", "bearer")
+    world.curl("/")
+    assert world.asked()["authorization"] == [f"Bearer {SECRET}"]
+    helpers = []
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            environ = (entry / "environ").read_bytes() if entry.name.isdigit() else b""
+        except OSError:
+            continue
+        if f"SBX_HOME={world.sbx.home}\0".encode() in environ:
+            helpers.append(entry)
+            text = environ + (entry / "cmdline").read_bytes()
+            assert not any(form in text for form in forms(SECRET)), entry
+            limits = (entry / "limits").read_text()
+            if (entry / "comm").read_text().startswith("sbx-proxy"):
+                core = next(x for x in limits.splitlines() if x.startswith("Max core file size"))
+                assert core.split()[4:6] == ["0", "0"], core
+    assert len(helpers) >= 2
+    # Who is killed by a fault leaves no core either; and what was revoked is wiped.
+    world.sbx.ok("secret", "rm", "-g", "--force")
+    world.curl("/", server=world.forge)
+    assert "authorization" not in world.asked()
+    for entry in helpers:
+        for form in forms(SECRET):
+            assert not memory_holds(int(entry.name), form), (entry / "comm").read_text()
+
+
+def test_rules_are_taken_in_order_by_path_and_method(world):
+    world.custom("--path", "/api/**", "--method", "GET", "--method", "HEAD", "--header",
+                 "PRIVATE-TOKEN")
+    world.add("--path", "/api/**", "--header", "X-Write", "--format", "w %s")
+    world.add("--scheme", "basic", "--username", "oauth2")
+    for words, path, name, value in (
+            ((), "/api/x", "private-token", SECRET), (("-X", "POST"), "/api/x", "x-write",
+                                                      f"w {SECRET}"),
+            ((), "/", "authorization", basic("oauth2")),
+            (("--path-as-is",), "/a/../api/x", "authorization", basic("oauth2"))):
+        world.curl(path, *words)
+        asked = world.asked()
+        assert asked[name] == [value]
+        assert not {"private-token", "x-write", "authorization"} - {name} & set(asked)
+    entry, = world.sbx.json("secret", "ls")
+    assert len(entry["rules"]) == 3 and SECRET not in json.dumps(entry)
+    assert f"FORGE_TOKEN for localhost:{world.forge.port}" in world.sbx.ok("secret", "ls")
+
+
+def test_modes(world):
+    world.custom("--scheme", "bearer", "--mode", "if-absent")
+    world.curl("/", "-H", "Authorization: Bearer mine")
+    assert world.asked()["authorization"] == ["Bearer mine"]
+    world.curl("/")
+    assert world.asked()["authorization"] == [f"Bearer {SECRET}"]
+    placeholder = world.custom("--mode", "placeholder", "--placeholder", "ph-{rand}")
+    world.curl("/", "-u", f"me:{placeholder}")
+    assert world.asked()["authorization"] == [basic("me")]
+    world.curl("/", "-H", f"X-Any: <{placeholder}>", "-H", "X-Api-Key: mine")
+    assert world.asked()["x-any"] == [f"<{SECRET}>"] and "x-api-key" not in world.asked()
+    # Not in URLs and bodies unless that was asked for.
+    world.curl(f"/{placeholder}?a={placeholder}", "-d", placeholder)
+    last = world.forge.requests[-1]
+    assert last["path"] == f"/{placeholder}?a={placeholder}"
+    assert last["body"] == placeholder.encode()
+    assert world.custom("--mode", "placeholder", "--in-url") == placeholder
+    world.curl(f"/bot{placeholder}/m?a={placeholder}&key=mine")
+    quoted = urllib.parse.quote(SECRET, safe="")
+    assert world.forge.requests[-1]["path"] == f"/bot{quoted}/m?a={quoted}"
+    # Another host sees the placeholder, never what it stands for.
+    world.curl("/", "-H", f"X-Any: {placeholder}", server=world.other)
+    assert world.asked(world.other)["x-any"] == [placeholder]
+
+
+KIT = """schemaVersion: "1"
+kind: mixin
+name: forge
+network: {{allowedDomains: ["localhost:{port}"]}}
+credentials:
+  - service: my-forge
+    apiKey:
+      name: FORGE_KEY
+      inject:
+        - {{domain: "localhost:{port}", header: PRIVATE-TOKEN, format: "%s"}}
+        - {{domain: "localhost:{port}", scheme: basic, username: oauth2}}
+        - {{domain: "localhost:{port}", header: X-Account, format: "a %s"}}
+"""
+
+
+def test_every_entry_of_a_kits_list_counts(world, workspace, tmp_path):
+    kit = tmp_path / "forge"
+    kit.mkdir()
+    (kit / "spec.yaml").write_text(KIT.format(port=world.forge.port), encoding="utf-8")
+    world.sbx.ok("kit", "validate", kit)
+    world.sbx.ok("secret", "set", "-g", "my-forge", input=SECRET)
+    world.sbx.ok("create", "--name", "kitted", "--kit", kit, "shell", workspace)
+    try:
+        for path in ("/api/v4/user", "/g.git/info/refs?service=git-upload-pack"):
+            world.sbx.ok("exec", "kitted", "--", "curl", "-sS", world.url(path))
+        api, git = (dict((n.lower(), v) for n, v in r["headers"]) for r in world.forge.requests)
+        assert (api["private-token"], api["x-account"]) == (SECRET, f"a {SECRET}")
+        assert "authorization" not in api
+        assert git["authorization"] == basic("oauth2")
+        assert "private-token" not in git and "x-account" not in git
+    finally:
+        world.sbx.ok("rm", "--force", "kitted")
+
+
+# ---- Nothing beside it, nothing elsewhere ----
+
+def test_other_carriers_of_credentials_are_removed(world):
+    """CVE-2026-105452."""
+    world.custom("--scheme", "bearer", "--strip-cookies")
+    carriers = ["Authorization: Bearer mine", "authorization: Basic bWluZTptaW5l", "x-api-key: mine",
+                "X_API_KEY: mine", "api-key: mine", "X-Goog-Api-Key: mine", "x-auth-token: mine",
+                "Private-Token: mine", "JOB-TOKEN: mine", "Deploy-Token: mine",
+                "Proxy-Authorization: Basic bWluZTptaW5l", "Cookie: session=mine"]
+    words = [w for field in carriers for w in ("-H", field)]
+    for version in ("--http1.1", "--http2"):
+        world.curl("/x?key=mine&a=1&ACCESS_TOKEN=mine&private%5ftoken=mine&b=2", version, *words)
+        last = world.forge.requests[-1]
+        assert last["path"] == "/x?a=1&b=2"
+        assert "mine" not in json.dumps(last["headers"])
+        assert world.asked()["authorization"] == [f"Bearer {SECRET}"]
+    done = world.sbx("exec", "box", "--", "curl", "-sS", "-o", "/dev/null",
+                     world.url("/").replace("//", "//me:mine@"))
+    assert done.returncode == 0 and world.asked()["authorization"] == [f"Bearer {SECRET}"]
+
+
+def test_a_redirect_carries_nothing_on(world):
+    world.custom("--scheme", "bearer")
+    to = urllib.parse.quote(world.url("/there", world.other), safe="")
+    world.curl(f"/redirect?to={to}", "-k", "-L", "--location-trusted", "-H", "X-Mine: 1")
+    assert world.asked()["authorization"] == [f"Bearer {SECRET}"]
+    there = world.asked(world.other)
+    assert there["x-mine"] == ["1"] and "authorization" not in there
+    assert SECRET not in json.dumps(world.other.requests[-1]["headers"])
+    assert world.sbx.ok("exec", "box", "--", "curl", "-sS", "-w", "%{http_code}",
+                        world.url(f"/redirect?to={to}")) == "302", "the proxy follows none"
+
+
+def test_unbound_leaves_the_request_alone(world, workspace, tmp_path):
+    kit = tmp_path / "forge"
+    kit.mkdir()
+    (kit / "spec.yaml").write_text(KIT.format(port=world.other.port), encoding="utf-8")
+    world.sbx.ok("create", "--name", "kitted", "--kit", kit, "shell", workspace)
+    try:
+        plain = forges.start(world.folder, SECRET)
+        world.sbx.ok("policy", "allow", "kitted", f"localhost:{plain.port}")
+        world.sbx.ok("rm", "--force", "kitted")
+        (kit / "spec.yaml").write_text(KIT.format(port=plain.port), encoding="utf-8")
+        world.sbx.ok("create", "--name", "kitted", "--kit", kit, "shell", workspace)
+        world.sbx.ok("exec", "kitted", "--", "curl", "-sS", "-H", "Authorization: mine", "-H",
+                     "X-Api-Key: mine", f"http://host.docker.internal:{plain.port}/p?key=mine")
+        asked = dict(plain.requests[-1]["headers"])
+        assert (asked["Authorization"], asked["X-Api-Key"]) == ("mine", "mine")
+        assert plain.requests[-1]["path"] == "/p?key=mine"
+        record = json.loads(world.sbx.ok("policy", "log", "kitted", "--json").splitlines()[-1])
+        assert (record["credential"], record["service"]) == ("unbound", "my-forge")
+        plain.shutdown()
+        plain.server_close()
+    finally:
+        world.sbx.ok("rm", "--force", "kitted")
+
+
+# ---- Changes reach what runs ----
+
+CLIENT = """
+import http.client, ssl, sys
+import urllib.request
+proxy = urllib.request.getproxies().get("https")
+c = http.client.HTTPSConnection("host.docker.internal", {port}, timeout=30,
+                                context=ssl.create_default_context())
+c.connect()
+mine = c.sock.getsockname()
+for line in sys.stdin:
+    c.request("GET", "/")
+    r = c.getresponse()
+    r.read()
+    print(r.status, c.sock is not None and c.sock.getsockname() == mine, flush=True)
+"""
+
+
+class Inside:
+    """A program inside that answers one line for each line."""
+
+    def __init__(self, world, script):
+        self.process = subprocess.Popen(
+            [world.sbx.binary, "exec", "-i", "box", "--", "env", "-u", "https_proxy", "-u",
+             "HTTPS_PROXY", "python3", "-uc", script], env=world.sbx.env, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def ask(self):
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait(20)
+
+
+def test_new_changed_and_revoked_on_one_connection(world):
+    world.custom("--scheme", "bearer")
+    client = Inside(world, CLIENT.format(port=world.forge.port))
+    try:
+        assert client.ask() == "200 True"
+        assert world.asked()["authorization"] == [f"Bearer {SECRET}"]
+        world.custom(value="another-value")
+        assert client.ask() == "200 True", "the connection stays, the value is new"
+        assert world.asked()["authorization"] == ["Bearer another-value"]
+        world.custom("--header", "X-Own", value="third-value")
+        assert client.ask() == "200 True"
+        assert world.asked()["x-own"] == ["third-value"] and "authorization" not in world.asked()
+        world.sbx.ok("secret", "rm", "-g", "FORGE_TOKEN")
+        assert client.ask() == "200 True"
+        assert not {"authorization", "x-own"} & set(world.asked())
+    finally:
+        client.end()
+
+
+def test_a_tunnel_ends_when_its_host_gets_a_credential(world):
+    """It was opened before: nothing could be put into it."""
+    with_own_certificate = CLIENT.replace("ssl.create_default_context()",
+                                          "ssl._create_unverified_context()")
+    client = Inside(world, with_own_certificate.format(port=world.forge.port))
+    try:
+        assert client.ask() == "200 True"
+        assert "authorization" not in world.asked()
+        world.custom("--scheme", "bearer")
+        record = world.logged(port=world.forge.port, reason="rule-changed")
+        assert record["path"] == "transparent"
+        assert client.ask() == "", "the client meets the end of its connection"
+    finally:
+        client.end()
+    world.curl("/")
+    assert world.asked()["authorization"] == [f"Bearer {SECRET}"]
+
+
+def test_a_stream_with_a_revoked_credential_ends(world):
+    world.forge.ended.clear()
+    world.custom("--scheme", "bearer")
+    stream = subprocess.Popen([world.sbx.binary, "exec", "box", "--", "curl", "-sSN",
+                               world.url("/hold")], env=world.sbx.env, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True)
+    assert stream.stdout.readline() == "begun\n"
+    world.custom(value="another-value")
+    assert stream.poll() is None and not world.forge.ended.is_set(), "a new value cuts nothing off"
+    world.sbx.ok("secret", "rm", "-g", "FORGE_TOKEN")
+    assert stream.wait(20) != 0
+    assert world.forge.ended.wait(20)
+    assert world.logged(target="/hold")["reason"] == "credential-revoked"
