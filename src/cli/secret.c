@@ -6,12 +6,14 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/fs.h"
 #include "base/msg.h"
+#include "base/wipe.h"
 #include "sandbox/client.h"
 #include "secret/secret.h"
 
@@ -62,6 +64,13 @@ const struct cli_flag cli_flags_secret_rm[] = {
 static inline void sb_cleanup_wipe(struct sb_buf *buf)
 {
     sb_buf_wipe(buf);
+}
+
+/* What is read here is in no core file, and in no freed memory. */
+static void guard_memory(void)
+{
+    prctl(PR_SET_DUMPABLE, 0);
+    sb_json_wipe_freed();
 }
 
 /* The scope that -g or the first word names.  *ret_used is how many words that took. */
@@ -186,6 +195,7 @@ static int refuse_overwrite(const char *sandbox, const char *service, struct sb_
 
 int cmd_secret_set(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
+    guard_memory();
     SB_CLEANUP(wipe) struct sb_buf value;
     sb_buf_init(&value, VALUE_MAX + 2);
     const char *token = cli_string(args, "token");
@@ -290,6 +300,7 @@ static int store_custom(const struct cli_args *args, const char *sandbox,
 
 int cmd_secret_set_custom(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
+    guard_memory();
     SB_CLEANUP(wipe) struct sb_buf value;
     sb_buf_init(&value, VALUE_MAX + 2);
     const char *given = cli_string(args, "value");
@@ -348,6 +359,7 @@ static void print_list(const json_t *list)
 
 int cmd_secret_ls(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
+    guard_memory();
     const char *sandbox = args->nwords ? args->words[0] : NULL;
     if (sandbox && cli_bool(args, "global")) {
         return sb_fail(err, SB_EUSAGE, "-g and the sandbox '%s' exclude each other", sandbox);
@@ -392,6 +404,7 @@ static int confirm_all(const char *sandbox, struct sb_err **err)
 
 int cmd_secret_rm(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
+    guard_memory();
     const char *sandbox = NULL;
     size_t used = 0;
     int r = take_scope(args, 1, &sandbox, &used, err);

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Credentials on the wire: real sandboxes, real clients, a forge over TLS outside."""
 import base64
+import fcntl
 import json
 import os
 import pathlib
+import resource
 import shutil
+import signal
 import subprocess
 import tempfile
+import termios
 import time
 import urllib.parse
 
@@ -207,13 +211,39 @@ def test_the_helpers_keep_it_out_of_arguments_environment_and_cores(world):
                 core = next(x for x in limits.splitlines() if x.startswith("Max core file size"))
                 assert core.split()[4:6] == ["0", "0"], core
     assert len(helpers) >= 2
-    # Who is killed by a fault leaves no core either; and what was revoked is wiped.
+    proxies = [h for h in helpers if (h / "comm").read_text().startswith("sbx-proxy")]
+    assert any(memory_holds(int(p.name), SECRET.encode()) for p in proxies), "the search works"
     world.sbx.ok("secret", "rm", "-g", "--force")
     world.curl("/", server=world.forge)
     assert "authorization" not in world.asked()
     for entry in helpers:
         for form in forms(SECRET):
             assert not memory_holds(int(entry.name), form), (entry / "comm").read_text()
+
+
+def test_a_fault_leaves_no_core_file(sbx, tmp_path):
+    """`sbx secret set` dies with the secret in its memory."""
+    def with_cores():
+        resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+    def die(words):
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, cwd=tmp_path, env=sbx.env,
+                                   preexec_fn=with_cores)
+        process.stdin.write(SECRET.encode())
+        process.stdin.flush()
+        unread, deadline = b"?", time.monotonic() + 20
+        while unread != bytes(4) and time.monotonic() < deadline:
+            unread = fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4))
+        process.send_signal(signal.SIGABRT)
+        process.wait(20)
+        process.stdin.close()
+        return list(tmp_path.iterdir())
+
+    if resource.getrlimit(resource.RLIMIT_CORE)[1] != resource.RLIM_INFINITY and os.geteuid():
+        skip_loudly("core files are forbidden here")
+    assert die([sbx.binary, "secret", "set", "-g", "demo"]) == []
+    if not die(["cat"]):
+        skip_loudly("core files go elsewhere here: the check above proves nothing")
 
 
 def test_rules_are_taken_in_order_by_path_and_method(world):
