@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* What malloc gave is wiped whole, so that no length has to be kept. */
-static void wipe_and_free(void *ptr)
+void sb_free_wiped(void *ptr)
 {
     if (ptr) {
         explicit_bzero(ptr, malloc_usable_size(ptr));
@@ -17,5 +17,5 @@ static void wipe_and_free(void *ptr)
 
 void sb_json_wipe_freed(void)
 {
-    json_set_alloc_funcs(malloc, wipe_and_free);
+    json_set_alloc_funcs(malloc, sb_free_wiped);
 }

@@ -117,13 +117,14 @@ static int send_up(struct link *link, struct exchange *x)
         r = wire_send(wire, &up->data);
     }
     size_t moved = open ? before - up->data.len : 0;
+    bool all = open && up->ended && !up->data.len; /* a filter may give more when this is taken */
     if (flow_took(up, moved)) {
         exchange_wake_front(x);
     }
     if (r < 0) {
         return r == -EAGAIN ? 0 : lose_upload(link);
     }
-    if (open && up->ended && !up->data.len) {
+    if (all) {
         end_up(link, x);
         return 1;
     }
@@ -196,7 +197,7 @@ static void finish(struct link *link, struct exchange *x)
     struct back1 *h1 = &link->h1;
     bool keep = h1->keep && h1->request_done && !link->wire.out.len && !link->wire.in.len &&
                 !link->wire.ended;
-    x->down.ended = true;
+    flow_end(&x->down);
     if (!keep) {
         link_close(link);
     }
@@ -210,8 +211,9 @@ static int take_chunks(struct link *link, struct exchange *x, size_t room)
     struct sb_buf *in = &link->wire.in;
     size_t used;
     int r = chunked_read(&link->h1.chunked, in->data, in->len < room ? in->len : room, &used,
-                         &x->down.data, &x->down.trailers);
+                         flow_input(&x->down), &x->down.trailers);
     sb_buf_consume(in, used);
+    flow_moved(&x->down);
     if (r < 0 || x->down.trailers.overflow) {
         return bad_answer(link, "the answer's chunks are malformed");
     }
@@ -227,8 +229,9 @@ static void take_read(struct link *link, struct exchange *x, size_t room)
 {
     struct sb_buf *in = &link->wire.in;
     size_t n = in->len < room ? in->len : room;
-    sb_buf_append(&x->down.data, in->data, n);
+    sb_buf_append(flow_input(&x->down), in->data, n);
     sb_buf_consume(in, n);
+    flow_moved(&x->down);
     link->h1.left -= link->h1.body == HTTP1_BODY_LENGTH ? n : 0;
     exchange_wake_front(x);
 }
@@ -256,7 +259,7 @@ static int take_body(struct link *link, struct exchange *x)
         return 1;
     }
     bool chunked = h1->body == HTTP1_BODY_CHUNKED;
-    ssize_t n = wire_read(wire, chunked ? &wire->in : &x->down.data, room);
+    ssize_t n = wire_read(wire, chunked ? &wire->in : flow_input(&x->down), room);
     if (n == -EAGAIN) {
         return 0;
     }
@@ -270,6 +273,7 @@ static int take_body(struct link *link, struct exchange *x)
     }
     if (!chunked) {
         h1->left -= h1->body == HTTP1_BODY_LENGTH ? (uint64_t)n : 0;
+        flow_moved(&x->down);
         exchange_wake_front(x);
     }
     return 1;

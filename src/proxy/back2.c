@@ -100,7 +100,7 @@ static void reset(struct link *link, struct exchange *x, const char *why)
 static void end_answer(struct exchange *x, bool ends)
 {
     if (ends) {
-        x->down.ended = true;
+        flow_end(&x->down);
         exchange_wake_front(x);
     }
 }
@@ -139,7 +139,7 @@ static void on_data(struct h2 *h2, struct exchange *x)
 static void on_closed(struct h2 *h2, struct exchange *x, uint32_t error)
 {
     struct link *link = h2->owner;
-    bool complete = x->down.ended;
+    bool complete = x->down.read;
     exchange_detach(x);
     if (complete) {
         exchange_wake_front(x);

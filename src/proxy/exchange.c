@@ -9,43 +9,6 @@
 
 enum { HTTP_PORT = 80 };
 
-/* ---- Flows ---- */
-
-static void flow_init(struct flow *flow)
-{
-    sb_buf_clear(&flow->data);
-    sb_buf_clear(&flow->trailers);
-    flow->data.max = LIMIT_FLOW_BYTES;
-    flow->trailers.max = LIMIT_TRAILER_BYTES;
-    flow->ended = flow->stalled = false;
-    flow->bytes = flow->window_given = 0;
-    flow->window_extra = 0;
-}
-
-size_t flow_room(struct flow *flow)
-{
-    size_t room = flow->data.len < LIMIT_BUFFER_BYTES && !flow->ended
-                      ? LIMIT_BUFFER_BYTES - flow->data.len
-                      : 0;
-    flow->stalled |= room == 0;
-    return room;
-}
-
-bool flow_took(struct flow *flow, size_t n)
-{
-    flow->bytes += n;
-    bool waits = flow->stalled && flow->data.len <= LIMIT_BUFFER_BYTES / 2;
-    flow->stalled &= !waits;
-    return waits;
-}
-
-static void flow_done(struct proxy *proxy, struct flow *flow)
-{
-    proxy->window_extra -= flow->window_extra;
-    sb_buf_wipe(&flow->data);
-    sb_buf_done(&flow->trailers);
-}
-
 /* ---- Answers of our own ---- */
 
 static void give_text(struct exchange *x, int status, const char *reason, const char *text)
@@ -67,11 +30,12 @@ static void give_text(struct exchange *x, int status, const char *reason, const 
                                    .nfields = SB_ARRAY_LEN(fields)};
     x->last = true;
     http_message_set(&x->answer, &head, NULL);
-    sb_buf_clear(&x->down.data);
+    flow_restart(&x->down);
     if (!headless) {
         sb_buf_puts(&x->down.data, text);
     }
-    x->down.ended = x->answered = true;
+    flow_end(&x->down);
+    x->answered = true;
     x->judgement.record.status = status;
     x->front->answer(x);
 }
@@ -120,6 +84,7 @@ void exchange_init(struct exchange *x, struct proxy *proxy, const struct front_o
     x->answered = x->switched = x->broken = x->last = x->retried = false;
     x->http2_known = x->http1_only = false;
     x->credential = NULL;
+    x->scrub = NULL;
     x->interims = 0;
     x->stream[0] = x->stream[1] = 0;
     x->judgement.record = (struct record){0};
@@ -177,6 +142,14 @@ static bool inject(struct exchange *x, const struct http_head *head)
     x->credential = result.applied;
     judgement->record.service = result.service ? sb_xstrdup(result.service) : NULL;
     judgement->record.unbound = result.unbound;
+    if (result.scrub) {
+        x->scrub = needles_ref(result.scrub);
+    }
+    if (result.swap) {
+        struct filter *filter = filter_new(FILTER_IDENTITY, result.swap);
+        fits = fits && filter;
+        flow_filter(&x->up, filter);
+    }
     inject_result_done(&result);
     return fits;
 }
@@ -214,6 +187,11 @@ void exchange_open(struct exchange *x, const struct door *door, const struct htt
         exchange_refuse(x, why);
     } else if (!inject(x, head)) {
         exchange_bad_request(x, "the credential does not fit into the request");
+    } else if (x->scrub && head->protocol_len) {
+        judgement->record.reason = "scrub";
+        give_text(x, 501, "Not Implemented",
+                  "sbx: the answers of this host are searched for a secret (--scrub), which its "
+                  "websockets and other upgrades do not allow\n");
     } else {
         link_request(x);
     }
@@ -221,26 +199,107 @@ void exchange_open(struct exchange *x, const struct door *door, const struct htt
 
 /* ---- From the origin to the front ---- */
 
+/* Fields that would not be true of the body as it goes on, and secrets in the others. */
+static enum http_verdict scrub_field(void *arg, const struct http_field *field, struct sb_buf *out)
+{
+    const struct exchange *x = arg;
+    if (http_field_is(field, "content-encoding") || http_field_is(field, "accept-ranges")) {
+        return HTTP_DROP;
+    }
+    struct sb_buf text;
+    sb_buf_init(&text, HTTP_HEAD_MAX);
+    sb_buf_append(&text, field->name, field->name_len);
+    enum http_verdict verdict = needles_replace(x->scrub, &text) ? HTTP_DROP : HTTP_KEEP;
+    sb_buf_clear(&text);
+    sb_buf_append(&text, field->value, field->value_len);
+    if (verdict == HTTP_KEEP && needles_replace(x->scrub, &text)) {
+        verdict = HTTP_REWRITE;
+        sb_buf_append(out, text.data, text.len);
+    }
+    sb_buf_wipe(&text);
+    return verdict;
+}
+
+static enum filter_coding coding_of(const struct http_head *head)
+{
+    enum filter_coding coding = FILTER_IDENTITY;
+    for (size_t i = 0; i < head->nfields; i++) {
+        const struct http_field *field = &head->fields[i];
+        if (http_field_is(field, "content-encoding")) {
+            coding = coding == FILTER_IDENTITY ? filter_coding_of(field->value, field->value_len)
+                                               : FILTER_UNKNOWN;
+        }
+    }
+    return coding;
+}
+
+/* Prepares an answer that is searched for secrets; NULL, or why it cannot be. */
+static const char *scrub_answer(struct exchange *x, struct http_head *head,
+                                struct http_edits *edits)
+{
+    edits->filter = scrub_field;
+    edits->filter_arg = x;
+    head->reason_len = 0; /* nobody reads it, and it is the origin's to fill */
+    enum filter_coding coding = coding_of(head);
+    if (head->status < 200 || head->body == HTTP_BODY_NONE) {
+        return NULL;
+    }
+    struct filter *filter = coding == FILTER_UNKNOWN ? NULL : filter_new(coding, x->scrub);
+    if (!filter) {
+        return "the answer is compressed in a way that cannot be searched for secrets (--scrub)";
+    }
+    edits->reframed = coding != FILTER_IDENTITY;
+    flow_filter(&x->down, filter);
+    return NULL;
+}
+
 const char *exchange_answer(struct exchange *x, const struct http_head *head)
 {
     if (head->status < 200 && ++x->interims > LIMIT_INTERIMS) {
         return "too many interim answers";
     }
-    if (!http_message_set(&x->answer, head, NULL)) {
+    struct http_head clean = *head;
+    struct http_edits edits = {0};
+    const char *why = x->scrub ? scrub_answer(x, &clean, &edits) : NULL;
+    if (why) {
+        return why;
+    }
+    if (!http_message_set(&x->answer, &clean, &edits)) {
         return "the answer's head is too large";
     }
     x->judgement.record.status = head->status;
     x->switched = head->status == 101 ||
                   (http_method_is(&x->request.head, "CONNECT") && head->status / 100 == 2);
     x->answered = head->status >= 200 || x->switched;
-    x->down.ended = x->answered && !x->switched && head->body == HTTP_BODY_NONE;
+    if (x->answered && !x->switched && head->body == HTTP_BODY_NONE) {
+        flow_end(&x->down);
+    }
     x->front->answer(x);
     return NULL;
 }
 
+/* A body that cannot be searched ends the exchange: nothing of it is passed on unsearched. */
+static bool is_stuck(struct exchange *x)
+{
+    bool failed = x->up.failed || x->down.failed;
+    if (failed && !x->broken) {
+        exchange_fail(x, "scrub", "sbx: the body cannot be searched for secrets\n");
+    }
+    return failed;
+}
+
 void exchange_wake_front(struct exchange *x)
 {
-    x->front->wake(x);
+    if (!is_stuck(x)) {
+        x->front->wake(x);
+    }
+}
+
+void exchange_wake_back(struct exchange *x)
+{
+    if (!is_stuck(x) && x->back) {
+        x->back->wake(x);
+    }
 }
 
 void exchange_detach(struct exchange *x)
@@ -279,10 +338,12 @@ void exchange_close(struct exchange *x, const char *reason)
     x->judgement.record.bytes_up = x->up.bytes;
     x->judgement.record.bytes_down = x->down.bytes;
     judge_done(x->proxy, &x->judgement);
+    needles_unref(sb_steal(&x->scrub));
     http_message_done(&x->request);
     http_message_done(&x->answer);
-    flow_done(x->proxy, &x->up);
-    flow_done(x->proxy, &x->down);
+    x->proxy->window_extra -= x->up.window_extra + x->down.window_extra;
+    flow_done(&x->up);
+    flow_done(&x->down);
     *(x->prev ? &x->prev->next : &x->proxy->exchanges) = x->next;
     if (x->next) {
         x->next->prev = x->prev;

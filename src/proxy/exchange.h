@@ -10,6 +10,7 @@
  * early when the client has gone. */
 #pragma once
 
+#include "proxy/flow.h"
 #include "proxy/judgement.h"
 #include "proxy/proxy.h"
 
@@ -21,18 +22,6 @@ struct door {
     bool secure;         /* TLS was terminated here */
     struct host host;
     uint16_t port;
-};
-
-/* A body in one direction. */
-struct flow {
-    struct sb_buf data;     /* read and not yet written */
-    struct sb_buf trailers; /* lines "name: value" CR LF, complete when `ended` */
-    bool ended;             /* nothing will be appended any more */
-    bool stalled;           /* its reader waits for room */
-    uint64_t bytes;         /* taken so far */
-    /* HTTP/2: of `bytes`, what the far end knows of, and by how much its window has grown. */
-    uint64_t window_given;
-    size_t window_extra;
 };
 
 struct exchange;
@@ -62,6 +51,7 @@ struct exchange {
     struct http_message request, answer;
     struct flow up, down;
     const struct inject_rule *credential; /* only to be compared */
+    struct needles *scrub;                /* secrets that the answer must not hold, or NULL */
     bool secure;
     bool http2_known; /* plain HTTP/2 by prior knowledge, on both sides */
     bool http1_only;  /* an HTTP/2 origin could not do it */
@@ -91,10 +81,8 @@ void exchange_open(struct exchange *x, const struct door *door, const struct htt
 void exchange_bad_request(struct exchange *x, const char *why);
 /* Ends it; when it was not complete, `reason` goes to the log (NULL: leaves it). */
 void exchange_close(struct exchange *x, const char *reason);
-/* Room that is left in a flow; 0 marks it as stalled. */
-size_t flow_room(struct flow *flow);
-/* `n` bytes were taken: counts them, and says whether the reader waits for that. */
-bool flow_took(struct flow *flow, size_t n);
+/* x->up has more, or x->down has room, or one of them has failed. */
+void exchange_wake_back(struct exchange *x);
 
 /* ---- For backs ---- */
 

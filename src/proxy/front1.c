@@ -60,7 +60,9 @@ static void open_exchange(struct conn *conn, const struct http1_head *head)
     front->chunked = (struct chunked){0};
     wire_deadline(&conn->wire, LIMIT_IDLE_MS);
     exchange_init(&front->x, conn->proxy, &ops, conn);
-    front->x.up.ended = front->body == HTTP1_BODY_NONE && !(head && head->http.protocol_len);
+    if (front->body == HTTP1_BODY_NONE && !(head && head->http.protocol_len)) {
+        flow_end(&front->x.up);
+    }
 }
 
 static int bad_request(struct conn *conn, const char *why)
@@ -126,22 +128,18 @@ static int take_head(struct conn *conn)
 
 /* ---- Bodies ---- */
 
-static void wake_back(struct exchange *x)
-{
-    if (x->back) {
-        x->back->wake(x);
-    }
-}
-
 /* -1: the body is malformed or was cut off. */
 static int read_chunks(struct conn *conn, struct exchange *x, size_t room)
 {
     struct sb_buf *in = &conn->wire.in;
     size_t used;
     int r = chunked_read(&conn->front1->chunked, in->data, in->len < room ? in->len : room, &used,
-                         &x->up.data, &x->up.trailers);
+                         flow_input(&x->up), &x->up.trailers);
     sb_buf_consume(in, used);
-    x->up.ended = r == 1;
+    flow_moved(&x->up);
+    if (r == 1) {
+        flow_end(&x->up);
+    }
     return r < 0 || x->up.trailers.overflow ? -1 : 1;
 }
 
@@ -153,7 +151,8 @@ static int take_early(struct conn *conn, struct exchange *x, size_t room)
         return read_chunks(conn, x, room);
     }
     size_t n = in->len < room ? in->len : room;
-    sb_buf_append(&x->up.data, in->data, n);
+    sb_buf_append(flow_input(&x->up), in->data, n);
+    flow_moved(&x->up);
     sb_buf_consume(in, n);
     return (int)n;
 }
@@ -161,9 +160,12 @@ static int take_early(struct conn *conn, struct exchange *x, size_t room)
 static int read_up(struct conn *conn, struct exchange *x, size_t room)
 {
     bool chunked = conn->front1->body == HTTP1_BODY_CHUNKED && !x->switched;
-    ssize_t n = wire_read(&conn->wire, chunked ? &conn->wire.in : &x->up.data, room);
+    ssize_t n = wire_read(&conn->wire, chunked ? &conn->wire.in : flow_input(&x->up), room);
+    if (n > 0 && !chunked) {
+        flow_moved(&x->up);
+    }
     if (n == 0 && x->switched) {
-        x->up.ended = true;
+        flow_end(&x->up);
         return 0;
     }
     return n == -EAGAIN ? 0 : n > 0 ? (int)n : -1;
@@ -176,7 +178,7 @@ static int move_up(struct conn *conn)
     struct exchange *x = &front->x;
     /* An upgrade has no body, and no bytes of the new protocol before the answer. */
     bool waits = front->body == HTTP1_BODY_NONE && !x->switched;
-    if (x->up.ended || waits || !x->back) {
+    if (x->up.read || waits || !x->back) {
         return 0;
     }
     size_t room = flow_room(&x->up);
@@ -189,10 +191,12 @@ static int move_up(struct conn *conn)
     int n = conn->wire.in.len ? take_early(conn, x, room) : read_up(conn, x, room);
     if (n > 0 && !x->switched && front->body == HTTP1_BODY_LENGTH) {
         front->left -= (size_t)n;
-        x->up.ended = front->left == 0;
+        if (front->left == 0) {
+            flow_end(&x->up);
+        }
     }
-    if (n > 0 || x->up.ended) {
-        wake_back(x);
+    if (n > 0 || x->up.read) {
+        exchange_wake_back(x);
     }
     return n > 0 ? 1 : n;
 }
@@ -235,7 +239,7 @@ static int move_down(struct conn *conn)
     }
     size_t moved = before - (before ? x->down.data.len : 0);
     if (flow_took(&x->down, moved)) {
-        wake_back(x);
+        exchange_wake_back(x);
     }
     return r < 0 && r != -EAGAIN ? -1 : moved || (ends && front->down_done);
 }
@@ -246,7 +250,7 @@ static int finish(struct conn *conn)
 {
     struct front1 *front = conn->front1;
     /* An upgrade that was not granted leaves a request without a body. */
-    bool read = front->x.up.ended || front->body == HTTP1_BODY_NONE;
+    bool read = front->x.up.read || front->body == HTTP1_BODY_NONE;
     bool keep = front->keep && read && !front->x.switched;
     exchange_close(&front->x, NULL);
     front->active = front->head_timed = false;
@@ -299,7 +303,7 @@ bool front1_reads(const struct conn *conn)
     struct front1 *front = conn->front1;
     struct exchange *x = &front->x;
     bool body = front->body != HTTP1_BODY_NONE || x->switched;
-    return !front->active || (body && x->back && !x->up.ended && flow_room(&x->up) > 0);
+    return !front->active || (body && x->back && !x->up.read && flow_room(&x->up) > 0);
 }
 
 int front1_begin(struct conn *conn)

@@ -139,7 +139,9 @@ static void begin_request(struct h2 *h2, int32_t id, bool ends)
         return;
     }
     struct exchange *x = &stream_new(conn, id)->x;
-    x->up.ended = ends;
+    if (ends) {
+        flow_end(&x->up);
+    }
     why = why ? why : check_request(&head);
     if (why) {
         exchange_bad_request(x, why);
@@ -158,16 +160,14 @@ static void on_head(struct h2 *h2, struct exchange *x, int32_t id, bool ends)
         refuse_stream(h2, id, NGHTTP2_PROTOCOL_ERROR);
         return;
     }
-    x->up.ended = true;
-    if (x->back) {
-        x->back->wake(x);
-    }
+    flow_end(&x->up);
+    exchange_wake_back(x);
 }
 
 static void on_data(struct h2 *h2, struct exchange *x)
 {
     if (x->back) {
-        x->back->wake(x);
+        exchange_wake_back(x);
     } else if (x->answered) {
         drop_data(h2, stream_of(x));
     }

@@ -236,7 +236,7 @@ static void count_idle_frame(struct h2 *h2)
 static void end_of_data(struct h2 *h2, struct exchange *x)
 {
     struct flow *flow = h2->server ? &x->up : &x->down;
-    flow->ended = true;
+    flow_end(flow);
     events_of[h2->server]->data(h2, x);
 }
 
@@ -285,7 +285,8 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t stream
         return 0;
     }
     struct flow *flow = h2->server ? &x->up : &x->down;
-    sb_buf_append(&flow->data, data, len); /* the window is smaller than its maximum */
+    sb_buf_append(flow_input(flow), data, len); /* the window is smaller than its maximum */
+    flow_moved(flow);
     flow->stalled = true;
     events_of[h2->server]->data(h2, x);
     return 0;
@@ -345,8 +346,8 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
     if (flow_took(flow, len)) {
         if (!h2->server) {
             exchange_wake_front(x);
-        } else if (x->back) {
-            x->back->wake(x);
+        } else {
+            exchange_wake_back(x);
         }
     }
     return 0;
@@ -434,10 +435,10 @@ static void grow_window(struct h2 *h2, struct exchange *x, struct flow *flow)
 
 void h2_give_window(struct h2 *h2, struct exchange *x, struct flow *flow)
 {
-    size_t taken = (size_t)(flow->bytes - flow->window_given);
+    size_t taken = (size_t)(flow_used(flow) - flow->window_given);
     if (taken) {
         nghttp2_session_consume_stream(h2->session, x->stream[h2->server], taken);
-        flow->window_given = flow->bytes;
+        flow->window_given += taken;
         grow_window(h2, x, flow);
     }
 }

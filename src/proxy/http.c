@@ -242,7 +242,8 @@ static void put_edited(struct http_message *message, const struct http_field *fi
     struct sb_buf *text = &message->text;
     size_t mark = text->len;
     enum http_verdict verdict = HTTP_KEEP;
-    if (is_replaced(edits, field)) {
+    if (is_replaced(edits, field) ||
+        (edits && edits->reframed && http_field_is(field, "content-length"))) {
         return;
     }
     if (edits && edits->filter && !http_is_framing(field->name, field->name_len)) {
@@ -316,6 +317,9 @@ bool http_message_set(struct http_message *message, const struct http_head *head
     }
     message->head = *head;
     message->head.nfields = 0;
+    if (edits && edits->reframed && head->body != HTTP_BODY_NONE) {
+        message->head.body = HTTP_BODY_STREAM;
+    }
     put_start(message, edits);
     bool has_connection = http_find(head, "connection") != NULL;
     message->head.accepts_trailers = http_head_lists(head, "te", "trailers", 8);

@@ -13,7 +13,7 @@
 #include "base/buf.h"
 
 /* SET: fields that edits may add. */
-enum { HTTP_HEAD_MAX = 64 * 1024, HTTP_FIELDS_MAX = 128, HTTP_SET_MAX = 4 };
+enum { HTTP_HEAD_MAX = 64 * 1024, HTTP_FIELDS_MAX = 128, HTTP_SET_MAX = 5 };
 
 struct http_field {
     const char *name;
@@ -82,6 +82,7 @@ struct http_edits {
     size_t nset;
     const char *target; /* NULL: the head's own path */
     size_t target_len;
+    bool reframed; /* the body will have another length, not known yet */
     /* NULL, or asked about each end-to-end field except framing and Host. */
     enum http_verdict (*filter)(void *arg, const struct http_field *field, struct sb_buf *out);
     void *filter_arg;

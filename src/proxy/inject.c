@@ -9,13 +9,26 @@
 #include "base/err.h"
 #include "proxy/carrier.h"
 #include "proxy/inject_rule.h"
+#include "proxy/needle.h"
 
 enum { RULES_MAX = 1024 };
 
 struct inject_set {
     struct inject_rule *rules;
     size_t n;
+    struct needles *scrub; /* every secret that is taken out of answers; NULL: none is */
 };
+
+enum { SCRUB_MIN = 8 };
+
+static void add_scrubbed(struct inject_set *set, const struct inject_rule *rule)
+{
+    if (!rule->scrub || rule->secret_len < SCRUB_MIN) {
+        return;
+    }
+    set->scrub = set->scrub ? set->scrub : needles_new();
+    needles_add_secret(set->scrub, rule->secret, rule->secret_len);
+}
 
 struct inject_set *inject_set_from_json(const json_t *inject_array)
 {
@@ -29,6 +42,7 @@ struct inject_set *inject_set_from_json(const json_t *inject_array)
         if (!inject_rule_load(json_array_get(inject_array, i), &set->rules[i])) {
             return NULL;
         }
+        add_scrubbed(set, &set->rules[i]);
     }
     return sb_steal(&set);
 }
@@ -41,6 +55,7 @@ void inject_set_free(struct inject_set *set)
     for (size_t i = 0; i < set->n; i++) {
         inject_rule_done(&set->rules[i]);
     }
+    needles_unref(set->scrub);
     free(set->rules);
     free(set);
 }
@@ -208,10 +223,9 @@ static bool replace_all(const struct inject_result *result, struct sb_buf *text,
     return found;
 }
 
-static enum http_verdict filter_placeholder(void *arg, const struct http_field *field,
-                                            struct sb_buf *out)
+static enum http_verdict filter_placeholder(const struct inject_result *result,
+                                            const struct http_field *field, struct sb_buf *out)
 {
-    const struct inject_result *result = arg;
     struct sb_buf text;
     secret_buf_init(&text);
     enum http_verdict verdict = HTTP_REWRITE;
@@ -234,11 +248,9 @@ static enum http_verdict filter_placeholder(void *arg, const struct http_field *
 
 /* ---- Fields that we set ---- */
 
-static enum http_verdict filter_carriers(void *arg, const struct http_field *field,
-                                         struct sb_buf *out)
+static enum http_verdict filter_carriers(const struct inject_result *result,
+                                         const struct http_field *field)
 {
-    (void)out;
-    const struct inject_result *result = arg;
     bool drop = http_is_credential(field->name, field->name_len) ||
                 (result->applied->strip_cookies &&
                  carrier_same_name(field->name, field->name_len, "cookie"));
@@ -284,7 +296,8 @@ static bool has_field(const struct http_head *head, const char *name)
 /* Formats the values of all active rules, then views them: the buffer may move while it grows. */
 static void set_fields(struct inject_result *ret)
 {
-    size_t n = ret->nactive < HTTP_SET_MAX ? ret->nactive : HTTP_SET_MAX, ends[HTTP_SET_MAX];
+    enum { MAX = HTTP_SET_MAX - 1 }; /* one is for ask_searchable() */
+    size_t n = ret->nactive < MAX ? ret->nactive : MAX, ends[MAX];
     for (size_t i = 0; i < n; i++) {
         put_formatted(&ret->value, ret->active[i]);
         ends[i] = ret->value.len;
@@ -297,9 +310,7 @@ static void set_fields(struct inject_result *ret)
                                              .value = ret->value.data + start,
                                              .value_len = ends[i] - start};
     }
-    ret->edits.set = ret->fields;
     ret->edits.nset = n;
-    ret->edits.filter = filter_carriers;
 }
 
 /* The target without other credentials, with what stands for placeholders in it. */
@@ -319,6 +330,72 @@ static void set_target(struct inject_result *ret)
         ret->edits.target = ret->target.data;
         ret->edits.target_len = ret->target.len;
     }
+}
+
+/* ---- Bodies ---- */
+
+/* The secret as this type of content writes it. */
+static void put_for_content(struct sb_buf *out, const struct http_head *head,
+                            const struct inject_rule *rule)
+{
+    const struct http_field *type = http_find(head, "content-type");
+    const char *end = type ? memchr(type->value, ';', type->value_len) : NULL;
+    size_t n = end ? (size_t)(end - type->value) : type ? type->value_len : 0;
+    if (n && http_text_is(type->value, n, "application/x-www-form-urlencoded")) {
+        put_escaped(out, rule->secret, rule->secret_len);
+        return;
+    }
+    bool json = n >= 4 && http_text_is(type->value + n - 4, 4, "json");
+    for (size_t i = 0; i < rule->secret_len; i++) {
+        if (json && (rule->secret[i] == '"' || rule->secret[i] == '\\')) {
+            sb_buf_puts(out, "\\");
+        }
+        sb_buf_append(out, &rule->secret[i], 1);
+    }
+}
+
+/* A compressed body is not searched: what is in it stays a placeholder. */
+static void set_body(struct inject_result *ret)
+{
+    const struct http_head *head = ret->request->head;
+    if (head->body == HTTP_BODY_NONE || http_find(head, "content-encoding")) {
+        return;
+    }
+    for (size_t i = 0; i < ret->nactive; i++) {
+        const struct inject_rule *rule = ret->active[i];
+        if (!rule->in_body) {
+            continue;
+        }
+        struct sb_buf text;
+        secret_buf_init(&text);
+        put_for_content(&text, head, rule);
+        ret->swap = ret->swap ? ret->swap : needles_new();
+        needles_add(ret->swap, NEEDLE_EXACT, rule->placeholder, strlen(rule->placeholder),
+                    text.data, text.len);
+        ret->edits.reframed |= text.len != strlen(rule->placeholder);
+        sb_buf_wipe(&text);
+    }
+}
+
+/* The answer will be searched: it must not come in pieces that the sandbox chose, nor compressed in
+ * a way that we cannot undo. */
+static void ask_searchable(struct inject_result *ret)
+{
+    ret->fields[ret->edits.nset++] = (struct http_field){
+        .name = "Accept-Encoding", .name_len = 15, .value = "gzip, br", .value_len = 8};
+}
+
+static enum http_verdict filter_request(void *arg, const struct http_field *field,
+                                        struct sb_buf *out)
+{
+    const struct inject_result *result = arg;
+    if (result->scrub && (http_field_is(field, "range") || http_field_is(field, "if-range") ||
+                          http_field_is(field, "a-im"))) {
+        return HTTP_DROP;
+    }
+    return !result->applied                              ? HTTP_KEEP
+           : result->applied->mode == INJECT_PLACEHOLDER ? filter_placeholder(result, field, out)
+                                                         : filter_carriers(result, field);
 }
 
 /* ---- The decision ---- */
@@ -370,6 +447,39 @@ static bool is_safe_way(const struct inject_request *request)
              (IN6_IS_ADDR_V4MAPPED(&host->address) && host->address.s6_addr[12] == 127)));
 }
 
+static bool is_scrubbed(const struct inject_set *set, const struct host *host, uint16_t port)
+{
+    for (size_t i = 0; set->scrub && i < set->n; i++) {
+        if (set->rules[i].scrub && inject_rule_covers(&set->rules[i], host, port)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What the rule makes of the request; nothing when it gives no secret. */
+static void apply_rule(struct inject_result *ret, const struct inject_rule *rule,
+                       struct inject_reading *reading)
+{
+    const struct inject_request *request = ret->request;
+    ret->service = rule->service;
+    if (!rule->secret || !is_safe_way(request)) {
+        ret->unbound = true;
+        return;
+    }
+    if (rule->mode == INJECT_IF_ABSENT && has_field(request->head, inject_rule_header(rule))) {
+        return;
+    }
+    ret->applied = rule;
+    activate(ret, reading);
+    if (rule->mode != INJECT_PLACEHOLDER) {
+        set_fields(ret);
+    } else {
+        set_body(ret);
+    }
+    set_target(ret);
+}
+
 int inject_apply(const struct inject_set *set, const struct inject_request *request,
                  struct inject_result *ret)
 {
@@ -379,25 +489,18 @@ int inject_apply(const struct inject_set *set, const struct inject_request *requ
     secret_buf_init(&ret->target);
     reading.done = false;
     const struct inject_rule *rule = find_rule(set, request, 0, &reading);
-    if (!rule || inject_rule_is_routing(rule)) {
-        return 0;
+    if (rule && !inject_rule_is_routing(rule)) {
+        apply_rule(ret, rule, &reading);
     }
-    ret->service = rule->service;
-    if (!rule->secret || !is_safe_way(request)) {
-        ret->unbound = true;
-        return 0;
+    if (is_scrubbed(set, request->host, request->port)) {
+        ret->scrub = set->scrub;
+        ask_searchable(ret);
     }
-    if (rule->mode == INJECT_IF_ABSENT && has_field(request->head, inject_rule_header(rule))) {
-        return 0;
+    if (ret->applied || ret->scrub) {
+        ret->edits.set = ret->fields;
+        ret->edits.filter = filter_request;
+        ret->edits.filter_arg = ret;
     }
-    ret->applied = rule;
-    ret->edits.filter_arg = ret;
-    ret->edits.filter = filter_placeholder;
-    activate(ret, &reading);
-    if (rule->mode != INJECT_PLACEHOLDER) {
-        set_fields(ret);
-    }
-    set_target(ret);
     if (ret->value.overflow || ret->target.overflow) {
         inject_result_done(ret);
         return -1;
@@ -409,5 +512,6 @@ void inject_result_done(struct inject_result *result)
 {
     sb_buf_wipe(&result->value);
     sb_buf_wipe(&result->target);
+    needles_unref(result->swap);
     *result = (struct inject_result){0};
 }

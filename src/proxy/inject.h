@@ -17,6 +17,7 @@
 
 struct inject_rule;
 struct inject_set;
+struct needles;
 
 /* Reads the "inject" array of the proxy configuration (docs/architecture.md).  NULL when it is not
  * an array of objects with the right types.  The JSON keeps its own copy of the secrets: the caller
@@ -48,6 +49,8 @@ struct inject_result {
     bool unbound;                      /* a rule covers the place but gives no secret ... */
     const char *service;               /* ... for this service (also set when applied) */
     struct http_edits edits;           /* for http_message_set(); points into this struct */
+    struct needles *swap;              /* NULL, or what is replaced in the request's body */
+    struct needles *scrub;             /* NULL, or the set's: what is masked in the answer */
     /* Private; wiped by inject_result_done(). */
     const struct inject_set *set;
     const struct inject_request *request;

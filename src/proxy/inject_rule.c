@@ -156,7 +156,8 @@ bool inject_rule_load(const json_t *object, struct inject_rule *rule)
         load_text(object, "placeholder", NULL, &rule->placeholder) &&
         load_flag(object, "in_url", &rule->in_url) &&
         load_flag(object, "in_body", &rule->in_body) &&
-        load_flag(object, "strip_cookies", &rule->strip_cookies);
+        load_flag(object, "strip_cookies", &rule->strip_cookies) &&
+        load_flag(object, "scrub", &rule->scrub);
     if (!read || !domain || !rule->service) {
         return false;
     }

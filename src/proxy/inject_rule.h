@@ -27,6 +27,7 @@ struct inject_rule {
     char *username;    /* of Basic; may be "" */
     char *placeholder; /* NULL, or the sentinel that the sandbox sees instead of the secret */
     bool in_url, in_body; /* the placeholder is looked for there as well */
+    bool scrub;           /* the secret is taken out of the answers of this place */
     bool strip_cookies;   /* cookies are credentials here */
     char *secret;         /* NULL: unbound */
     size_t secret_len;
