@@ -125,8 +125,11 @@ static int decode_gzip(struct filter *filter, char *room)
 {
     z_stream *z = &filter->gzip;
     size_t before = filter->in.len;
-    if (filter->whole && before) { /* RFC 1952 2.2: members follow each other */
-        filter->whole = false;
+    if (filter->whole) {
+        if (!before) {
+            return 0;
+        }
+        filter->whole = false; /* RFC 1952 2.2: members follow each other */
         if (inflateReset(z) != Z_OK) {
             return -1;
         }
@@ -135,7 +138,7 @@ static int decode_gzip(struct filter *filter, char *room)
     z->avail_in = (uInt)before;
     z->next_out = (Bytef *)room;
     z->avail_out = STEP_BYTES;
-    int r = before ? inflate(z, Z_NO_FLUSH) : Z_BUF_ERROR;
+    int r = inflate(z, Z_NO_FLUSH); /* without input it may still have output */
     use(filter, before - z->avail_in);
     sb_buf_add(&filter->plain, STEP_BYTES - z->avail_out);
     filter->whole = r == Z_STREAM_END;

@@ -7,7 +7,13 @@
 #include "base/base64.h"
 #include "base/err.h"
 
-enum { BASE64_LINE = 4, TAIL_MIN = 6 };
+enum {
+    TAIL_MIN = 6,
+    /* Line breaks within base64: how many at once, and behind how many characters.  Were one
+     * allowed behind the first, the end of many a line would be held back. */
+    BREAKS_MAX = 4,
+    BREAK_BEHIND = 4,
+};
 
 struct needle {
     enum needle_kind kind;
@@ -96,8 +102,9 @@ static void add_base64(struct needles *needles, const char *secret, size_t n, si
     sb_buf_append(&plain, secret, n);
     sb_base64_encode(&text, plain.data, plain.len);
     size_t start = before ? before + 1 : 0, end = (before + n) * 8 / 6;
-    if (end > start) {
-        needles_add(needles, NEEDLE_BASE64, text.data + start, end - start, NULL, 0);
+    /* Behind a break that comes too early the rest is found by itself. */
+    for (size_t skip = 0; skip < BREAK_BEHIND && start + skip + TAIL_MIN <= end; skip++) {
+        needles_add(needles, NEEDLE_BASE64, text.data + start + skip, end - start - skip, NULL, 0);
     }
     sb_buf_wipe(&plain);
     sb_buf_wipe(&text);
@@ -209,10 +216,10 @@ static int line_break(const char *p, size_t n)
 
 /* ---- One text ---- */
 
-/* Skips at most BASE64_LINE breaks.  *at moves; PARTIAL when the bytes end there. */
+/* Skips breaks.  *at moves; PARTIAL when the bytes end there. */
 static int skip_breaks(const char *p, size_t n, size_t *at)
 {
-    for (int i = 0; i < BASE64_LINE; i++) {
+    for (int i = 0; i < BREAKS_MAX; i++) {
         if (*at == n) {
             return PARTIAL;
         }
@@ -236,7 +243,7 @@ static ssize_t match(const struct needle *needle, const char *p, size_t n)
     }
     size_t at = 0;
     for (size_t i = 0; i < needle->len; i++) {
-        int r = i > 0 && needle->kind == NEEDLE_BASE64 ? skip_breaks(p, n, &at) : NO;
+        int r = i >= BREAK_BEHIND && needle->kind == NEEDLE_BASE64 ? skip_breaks(p, n, &at) : NO;
         if (r == PARTIAL || at == n) {
             return PARTIAL;
         }

@@ -3,17 +3,30 @@
 
 Everything that it was asked is kept in `requests`.  git is served by the real git-http-backend."""
 import base64
+import ctypes
 import gzip
 import http.server
 import json
 import os
 import pathlib
+import socket
 import ssl
+import struct
 import subprocess
 import threading
 import urllib.parse
 
 BACKEND = pathlib.Path("/usr/lib/git-core/git-http-backend")
+
+
+def brotli(data):
+    """Compressed by the library itself; Python's bindings are a package of their own."""
+    library = ctypes.CDLL("libbrotlienc.so.1")
+    size = ctypes.c_size_t(len(data) + 1024)
+    out = ctypes.create_string_buffer(size.value)
+    assert library.BrotliEncoderCompress(5, 22, 0, ctypes.c_size_t(len(data)), data,
+                                         ctypes.byref(size), out)
+    return out.raw[:size.value]
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -50,6 +63,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.reply(302, fields=[("Location", urllib.parse.parse_qs(url.query)["to"][0])])
         elif url.path == "/reflect":
             self.reflect(url, data)
+        elif url.path == "/scrub":
+            self.scrub(dict(urllib.parse.parse_qsl(url.query)))
         elif url.path == "/hold":
             self.hold()
         else:
@@ -85,6 +100,44 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def reflect(self, url, data):
         self.reply(200, json.dumps([*self.headers.items(), url.query, data.decode()]).encode())
+
+    def scrub(self, how):
+        """The secret in a form, compressed or not, in pieces, and perhaps broken off."""
+        secret, pieces = self.server.secret, []
+        text = {"raw": secret, "json": json.dumps({"a": secret}),
+                "url": urllib.parse.quote(secret, safe=""),
+                "base64": base64.b64encode(b"ab" + secret.encode() + b"c").decode(),
+                "basic": base64.b64encode(f"oauth2:{secret}".encode()).decode()}[how["form"]]
+        body = f"before {text} after".encode() * int(how.get("times", 1))
+        coding = how.get("coding", "")
+        if coding in ("gzip", "br"):
+            body = gzip.compress(body) if coding == "gzip" else brotli(body)
+        step = int(how.get("step", len(body)))
+        pieces = [body[i:i + step] for i in range(0, len(body), step)]
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.send_header("X-Echo", f"<{text}>")
+        if coding:
+            self.send_header("Content-Encoding", coding)
+        self.end_headers()
+        cut = int(how.get("cut", -1))
+        sent = 0
+        for piece in pieces:
+            if 0 <= cut < sent + len(piece):
+                piece = piece[:cut - sent]
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if piece else b"")
+            self.wfile.flush()
+            sent += len(piece)
+            if sent == cut:
+                if how.get("end") == "clean":
+                    break
+                # The kernel sends a reset instead of an end, behind what was written.
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                                           struct.pack("ii", 1, 0))
+                self.close_connection = True
+                os.close(self.connection.detach())
+                return
+        self.wfile.write(b"0\r\nX-Trailer: " + text.encode() + b"\r\n\r\n")
 
     def hold(self):
         """A stream that stays open; its end is told by an event."""

@@ -468,3 +468,137 @@ def test_a_stream_with_a_revoked_credential_ends(world):
     assert stream.wait(20) != 0
     assert world.forge.ended.wait(20)
     assert world.logged(target="/hold")["reason"] == "credential-revoked"
+
+
+# ---- What comes back ----
+
+def leaks(text):
+    """Forms of the secret in what a client got; half of one is a leak as well."""
+    data = text.encode() if isinstance(text, str) else text
+    return [form for form in forms(SECRET) if form in data or form[:len(form) // 2] in data]
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+@pytest.mark.parametrize("coding", ["", "gzip", "br"])
+@pytest.mark.parametrize("form", ["raw", "json", "url", "base64", "basic"])
+def test_scrub(world, form, coding, version):
+    """In fields, bodies and trailers, in one piece and byte by byte."""
+    world.custom("--scheme", "bearer", "--scrub")
+    for step in (1, 7, 100000):
+        got = world.curl(f"/scrub?form={form}&coding={coding}&step={step}&times=3", version, "-i",
+                         "-H", "Range: bytes=0-3", "-H", "Accept-Encoding: zstd")
+        assert got.count("before ") == got.count(" after") == 3, got
+        assert not leaks(got) and "****" in got
+        assert "content-encoding" not in got.lower() and "x-echo" in got.lower()
+    asked = world.asked()
+    assert asked["accept-encoding"] == ["gzip, br"] and "range" not in asked
+    assert asked["authorization"] == [f"Bearer {SECRET}"]
+
+
+def test_without_scrub_the_answer_is_the_origins(world):
+    world.custom("--scheme", "bearer")
+    assert SECRET in world.curl("/scrub?form=raw")
+    world.custom(value=SECRET)
+    assert SECRET in world.curl("/scrub?form=raw&coding=gzip", "--compressed")
+
+
+@pytest.mark.parametrize("coding", ["", "gzip", "br"])
+def test_scrub_of_a_broken_answer_shows_nothing(world, coding):
+    """CVE-2026-101998: the origin resets at any place of the secret."""
+    world.custom("--scheme", "bearer", "--scrub")
+    whole = len("before " + SECRET)
+    for cut in ([*range(8, whole + 1, 3)] if not coding else [15, 25, 35]):
+        done = world.sbx("exec", "box", "--", "curl", "-sSf", "--max-time", "20",
+                         world.url(f"/scrub?form=raw&coding={coding}&times=1&step=5&cut={cut}"))
+        assert done.returncode != 0, "the client must not take it for the whole"
+        assert SECRET[:6] not in done.stdout
+        if not coding:
+            done = world.curl(f"/scrub?form=raw&times=1&step=5&cut={cut}&end=clean")
+            assert SECRET[:6] not in done
+
+
+def test_scrub_refuses_what_it_cannot_search(world):
+    world.custom("--scheme", "bearer", "--scrub")
+    for coding in ("zstd", "deflate", "gzip, br", "nonsense"):
+        got = world.curl(f"/scrub?form=raw&coding={urllib.parse.quote(coding)}", "-i")
+        assert " 502 " in got, got
+        assert "cannot be searched for secrets" in got and not leaks(got)
+    # Said to be gzip, and is not.
+    done = world.sbx("exec", "box", "--", "curl", "-sS", world.url("/scrub?form=raw&coding=x-gzip"))
+    assert done.returncode != 0 and not leaks(done.stdout)
+    assert world.logged(reason="scrub")["service"] == "custom:FORGE_TOKEN"
+    got = world.curl("/", "-i", "--http1.1", "-H", "Connection: upgrade", "-H",
+                     "Upgrade: websocket", "-H", "Sec-WebSocket-Version: 13", "-H",
+                     "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")
+    assert "HTTP/1.1 501 " in got and "--scrub" in got
+
+
+def test_scrub_streams(world):
+    """Events come at once, and a large body does not stay in memory."""
+    world.forge.ended.clear()
+    world.custom("--scheme", "bearer", "--scrub")
+    stream = subprocess.Popen([world.sbx.binary, "exec", "box", "--", "curl", "-sSN",
+                               world.url("/hold")], env=world.sbx.env, stdout=subprocess.PIPE,
+                              text=True)
+    try:
+        assert stream.stdout.readline() == "begun\n"
+    finally:
+        stream.kill()
+        stream.wait(20)
+    times = 400_000
+    for words in ("--http1.1", "--http2"):
+        for coding in ("", "gzip"):
+            url = world.url(f"/scrub?form=raw&coding={coding}&times={times}&step=60000")
+            size = world.sh(f"curl -sS --max-time 60 {words} '{url}' | wc -c")
+            assert int(size) == times * len(f"before {SECRET} after"), (words, coding)
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "comm").read_text().startswith("sbx-proxy"):
+                text = (entry / "status").read_text()
+                peak = int(text.split("VmHWM:")[1].split()[0])
+                assert peak < 32 * 1024, f"{peak} KiB"
+        except (OSError, IndexError):
+            continue
+
+
+def test_scrub_of_a_service_and_by_a_kit(world, workspace, tmp_path):
+    kit = tmp_path / "forge"
+    kit.mkdir()
+    spec = KIT.format(port=world.forge.port).replace("      inject:", "      scrub: true\n"
+                                                                      "      inject:")
+    (kit / "spec.yaml").write_text(spec, encoding="utf-8")
+    world.sbx.ok("secret", "set", "-g", "my-forge", input=SECRET)
+    world.sbx.ok("create", "--name", "kitted", "--kit", kit, "shell", workspace)
+    try:
+        def ask():
+            return world.sbx.ok("exec", "kitted", "--", "curl", "-sS",
+                                world.url("/scrub?form=raw"))
+        assert not leaks(ask())
+        (kit / "spec.yaml").write_text(KIT.format(port=world.forge.port), encoding="utf-8")
+        world.sbx.ok("rm", "--force", "kitted")
+        world.sbx.ok("create", "--name", "kitted", "--kit", kit, "shell", workspace)
+        assert SECRET in ask()
+        world.sbx.ok("secret", "set", "-g", "--force", "--scrub", "my-forge", input=SECRET)
+        assert not leaks(ask())
+    finally:
+        world.sbx.ok("rm", "--force", "kitted")
+    assert "8 characters" in world.sbx("secret", "set", "-g", "--scrub", "short", input="1234567",
+                                       code=2).stderr
+
+
+def test_placeholders_in_bodies(world):
+    placeholder = world.custom("--mode", "placeholder", "--in-body")
+    for kind, written in (("application/json", json.dumps(SECRET)[1:-1]),
+                          ("application/vnd.x+json; charset=utf-8", json.dumps(SECRET)[1:-1]),
+                          ("application/x-www-form-urlencoded",
+                           urllib.parse.quote(SECRET, safe="")),
+                          ("text/plain", SECRET)):
+        for words in ((), ("-H", "Transfer-Encoding: chunked")):
+            world.curl("/", "-H", f"Content-Type: {kind}", "-d", f'{{"a":"{placeholder}"}}', *words)
+            assert world.forge.requests[-1]["body"].decode() == f'{{"a":"{written}"}}'
+    world.sh(f"(head -c 300000 /dev/zero; printf %s {placeholder}; head -c 300000 /dev/zero) | "
+             f"curl -sS -T - {world.url('/up')}")
+    body = world.forge.requests[-1]["body"]
+    assert body == bytes(300000) + SECRET.encode() + bytes(300000)
+    world.curl("/", "-H", "Content-Encoding: gzip", "-d", placeholder)
+    assert world.forge.requests[-1]["body"].decode() == placeholder

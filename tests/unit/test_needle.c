@@ -138,7 +138,21 @@ static void test_base64(void **state)
         SB_CLEANUP(free)
         char *lines = sb_xasprintf("%.7s%s%s", text.data, breaks[i], text.data + 7);
         expect_masked(needles, lines);
+        /* A break among the first characters leaves only these. */
+        SB_CLEANUP(free)
+        char *early = sb_xasprintf("%.2s%s%s", text.data, breaks[i], text.data + 2);
+        SB_CLEANUP(free) char *got = run(needles, early, 3);
+        assert_null(strstr(got, text.data + 3));
     }
+    SB_CLEANUP(free) char *line = sb_xasprintf("event: %.3s\n", text.data);
+    struct sb_buf in, out;
+    sb_buf_init(&in, 100);
+    sb_buf_init(&out, 100);
+    sb_buf_puts(&in, line);
+    needles_move(needles, &in, false, &out);
+    assert_int_equal(in.len, 0); /* a line goes on at once */
+    sb_buf_done(&in);
+    sb_buf_done(&out);
     sb_buf_done(&text);
     needles_unref(needles);
 }
