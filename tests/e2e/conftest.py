@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 import pytest
 
@@ -191,6 +192,14 @@ def model():
     yield server
     server.shutdown()
     server.server_close()
+
+
+def wait_for(what, condition, seconds=60):
+    """Until the condition holds; `what` is said when it never does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
 
 
 def skip_loudly(reason):

@@ -6,10 +6,9 @@ import contextlib
 import pathlib
 import shutil
 import subprocess
-import time
 
 import pytest
-from conftest import make_caller, skip_loudly
+from conftest import make_caller, skip_loudly, wait_for
 
 HERE = pathlib.Path(__file__).parent
 WHOLE = ("cgroup v1", "cgroup v2", "cgroup v1 and v2")
@@ -31,13 +30,6 @@ def two(request):
 
 def kind_of(caller, name="hog"):
     return next(box for box in caller.json("ls") if box["name"] == name)["limits"]
-
-
-def wait_for(what, condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 @contextlib.contextmanager
