@@ -24,8 +24,11 @@ bool judge(struct proxy *proxy, struct judgement *judgement, const struct http_h
 {
     struct record *record = &judgement->record;
     if (head) {
-        snprintf(record->method, sizeof(record->method), "%.*s", (int)head->method_len,
-                 head->method);
+        /* What HTTP/2 connects to by extended CONNECT, HTTP/1.1 asks for by GET: one rule is for
+         * both. */
+        bool connect = http_method_is(head, "CONNECT");
+        snprintf(record->method, sizeof(record->method), "%.*s",
+                 connect ? 3 : (int)head->method_len, connect ? "GET" : head->method);
         record->target = sb_xstrndup(head->path, head->path_len);
     }
     decide(proxy, judgement);
