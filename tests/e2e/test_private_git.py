@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Private repositories and Go modules, with real git, git-lfs, Go, npm and pip inside, a forge that
 wants Basic on the host's loopback outside, and the kit of examples/private-git between them."""
+import base64
 import json
 import os
 import pathlib
@@ -463,3 +464,58 @@ def test_no_byte_of_the_token_is_inside(world):
                     words=("-u", "0")).stdout
     assert "GOPRIVATE" in told and "insteadof" in told
     assert TOKEN not in told and forge.basic not in told
+
+
+# ---- docs/private-git.md ----
+
+DOC = (ROOT / "docs/private-git.md").read_text(encoding="utf-8")
+
+
+def test_document(world):
+    """Its commands in order, with the output that stands there."""
+    shell = world.folder / "doc"
+    shutil.copytree(KIT, shell / "private-git")
+    (shell / "project").mkdir()
+    env = {**world.sbx.env, "TOKEN": TOKEN,
+           "PATH": f"{pathlib.Path(world.sbx.binary).parent}:{os.environ['PATH']}"}
+    commands = re.findall(r"^    \$ (.*)\n((?:    (?!\$ ).*\n)*)", DOC, re.M)
+    assert len(commands) == 5
+    for command, output in commands:
+        done = subprocess.run(["sh", "-c", command], cwd=shell, env=env, capture_output=True,
+                              text=True, check=False, stdin=subprocess.DEVNULL, timeout=120)
+        assert done.returncode == 0, (command, done.stderr)
+        if command.startswith("sbx policy log"):
+            record = json.loads(done.stdout)
+            assert (record["host"], record["credential"]) == (FORGE, "injected")
+        else:
+            assert done.stdout == re.sub("^    ", "", output, flags=re.M), command
+    assert (shell / "project/priv/README").read_text(encoding="utf-8") == "private\n"
+    world.sbx.ok("secret", "rm", "-g", "github-private")
+
+
+FORGES = [(host, "" if user == "(none)" else user.strip("`")) for host, user in
+          re.findall(r"^\| [^|]+ \| `([a-z.]+)` \| ([^|]+) \|", DOC, re.M)]
+
+
+def test_users_of_the_forges(world):
+    """Each host of the table gets the user of the table, from the kit with its host in it."""
+    assert len(FORGES) == 5
+    kits = []
+    for host, user in FORGES:
+        kit = world.folder / f"kit-{host}"
+        kit.mkdir()
+        text = (KIT / "spec.yaml").read_text(encoding="utf-8")
+        name = host.replace(".", "-")
+        (kit / "spec.yaml").write_text(
+            text.replace(FORGE, host).replace("private-git", name)
+                .replace("github-private", name), encoding="utf-8")
+        kits += ["--kit", kit]
+        world.sbx.ok("policy", "host", "add", "-g", host, world.forge.address)
+        basic = base64.b64encode(f"{user}:{TOKEN}".encode()).decode()
+        world.sbx.ok("secret", "set", "-g", name, input=basic)
+    world.create("all", *kits)
+    world.sh("".join(f"git ls-remote -q git@{host}:acme/priv || :; " for host, _ in FORGES),
+             name="all")
+    seen = {request.host: base64.b64decode(request.authorization.split()[1]).decode()
+            for request in world.forge.requests()}
+    assert seen == {host: f"{user}:{TOKEN}" for host, user in FORGES}
