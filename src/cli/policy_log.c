@@ -240,6 +240,16 @@ static void print_advice(const struct log_row *denied, const struct log_row *add
     }
 }
 
+/* A kit chose the name of the service: a command to copy holds none that a shell would read. */
+static void print_missing(const struct log_row *row)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+    bool copied = row->missing[0] != '-' && !row->missing[strspn(row->missing, plain)];
+    printf("%s asked %s without a secret, since none is kept for the service '%s': sbx secret set "
+           "%s %s\n",
+           row->sandbox, row->host, row->missing, row->sandbox, copied ? row->missing : "SERVICE");
+}
+
 static void print_row(struct cli_table *table, const struct log_row *row)
 {
     char when[32];
@@ -256,8 +266,8 @@ static void print_table(const struct log_summary *summary, bool allow,
 {
     static const char *const headers[] = {"SANDBOX", "TYPE",      "HOST",  "PROXY", "RULE",
                                           "REASON",  "LAST SEEN", "COUNT", NULL};
-    /* The latest that a rule could allow, and the latest whose address was refused. */
-    const struct log_row *denied = NULL, *address = NULL;
+    /* The latest that a rule could allow, whose address was refused, that lacked a secret. */
+    const struct log_row *denied = NULL, *address = NULL, *missing = NULL;
     struct cli_table *table = NULL;
     size_t shown = 0;
     for (size_t i = 0; i < summary->count; i++) {
@@ -275,6 +285,7 @@ static void print_table(const struct log_summary *summary, bool allow,
             table = cli_table_new(headers);
         }
         print_row(table, row);
+        missing = missing || !row->missing ? missing : row;
         if (!denied && strcmp(row->reason, "default-deny") == 0) {
             denied = row;
         } else if (!address && strcmp(row->reason, "address") == 0) {
@@ -288,6 +299,9 @@ static void print_table(const struct log_summary *summary, bool allow,
     }
     if (!allow && !options->quiet) {
         print_advice(denied, address);
+    }
+    if (missing) {
+        print_missing(missing);
     }
 }
 

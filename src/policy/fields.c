@@ -9,7 +9,7 @@
 static const char *const text_names[LOG_TEXTS] = {
     [LOG_T] = "t",       [LOG_SANDBOX] = "sandbox", [LOG_DECISION] = "decision",
     [LOG_RULE] = "rule", [LOG_REASON] = "reason",   [LOG_PATH] = "path",
-    [LOG_HOST] = "host",
+    [LOG_HOST] = "host", [LOG_SERVICE] = "service", [LOG_CREDENTIAL] = "credential",
 };
 static const char *const number_names[LOG_NUMBERS] = {
     [LOG_PORT] = "port", [LOG_LOST] = "lost", [LOG_REFUSED] = "refused"};

@@ -19,6 +19,8 @@ enum log_text {
     LOG_REASON,
     LOG_PATH,
     LOG_HOST,
+    LOG_SERVICE,
+    LOG_CREDENTIAL,
     LOG_TEXTS,
 };
 enum log_number { LOG_PORT, LOG_LOST, LOG_REFUSED, LOG_NUMBERS };

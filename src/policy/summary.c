@@ -23,6 +23,7 @@ static void row_done(struct log_row *row)
     free(row->rule);
     free(row->reason);
     free(row->last);
+    free(row->missing);
 }
 
 void log_summary_done(struct log_summary *summary)
@@ -49,6 +50,12 @@ static char *printable(const struct log_fields *record, enum log_text field)
     return out;
 }
 
+static bool is_unbound(const struct log_fields *record)
+{
+    const struct log_view *value = &record->text[LOG_CREDENTIAL];
+    return value->data && value->len == 7 && memcmp(value->data, "unbound", 7) == 0;
+}
+
 static struct log_row row_new(const struct log_fields *record)
 {
     return (struct log_row){
@@ -58,6 +65,7 @@ static struct log_row row_new(const struct log_fields *record)
         .rule = printable(record, LOG_RULE),
         .reason = printable(record, LOG_REASON),
         .last = printable(record, LOG_T),
+        .missing = is_unbound(record) ? printable(record, LOG_SERVICE) : NULL,
         .allow = log_is_allowed(record),
         .port = record->number[LOG_PORT],
     };
@@ -66,8 +74,8 @@ static struct log_row row_new(const struct log_fields *record)
 /* What makes records one row.  A line is shorter than LOG_LINE_MAX, and so is its key. */
 static const char *make_key(struct sb_buf *key, const struct log_fields *record)
 {
-    static const enum log_text fields[] = {LOG_DECISION, LOG_SANDBOX, LOG_HOST,
-                                           LOG_PATH,     LOG_RULE,    LOG_REASON};
+    static const enum log_text fields[] = {LOG_DECISION, LOG_SANDBOX, LOG_HOST,    LOG_PATH,
+                                           LOG_RULE,     LOG_REASON,  LOG_SERVICE, LOG_CREDENTIAL};
     sb_buf_clear(key);
     for (size_t i = 0; i < SB_ARRAY_LEN(fields); i++) {
         const struct log_view *value = &record->text[fields[i]];

@@ -12,6 +12,7 @@
 
 struct log_row {
     char *sandbox, *host, *path, *rule, *reason, *last; /* `last`: RFC 3339, of the latest record */
+    char *missing; /* the service whose secret the requests went without, or NULL */
     bool allow;
     long long port;
     size_t count;

@@ -348,6 +348,10 @@ def test_unbound(world, unbound):
     assert not any(world.forge.basic in str(request.headers) for request in asked)
     row = world.logged(unbound, host=FORGE, credential="unbound")
     assert (row["service"], row["decision"]) == ("github-private", "allow")
+    assert (f"{unbound} asked {FORGE} without a secret, since none is kept for the service "
+            f"'github-private': sbx secret set {unbound} github-private\n"
+            ) in world.sbx.ok("policy", "log", unbound)
+    assert "without a secret" not in world.sbx.ok("policy", "log", "box")
 
 
 def test_unbound_where_requests_are_seen(world, unbound):
