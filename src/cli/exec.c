@@ -9,7 +9,7 @@
 
 const struct cli_flag cli_flags_exec[] = {
     {"interactive", 'i', CLI_BOOL, NULL, "Keep standard input open"},
-    {"tty", 't', CLI_BOOL, NULL, "Give the command a terminal"},
+    {"tty", 't', CLI_BOOL, NULL, "Give the command a terminal (with -i: yours)"},
     {"user", 'u', CLI_STRING, "USER", "User name or uid[:gid] inside (default: agent)"},
     {"workdir", 'w', CLI_STRING, "DIR", "Working directory inside (default: the workspace)"},
     {"env", 'e', CLI_LIST, "NAME[=VALUE]", "Set a variable (repeatable)"},
@@ -27,9 +27,10 @@ int cmd_exec(const struct cli_args *args, int *ret_status, struct sb_err **err)
         return r;
     }
     bool tty = cli_bool(args, "tty");
-    if (tty && !isatty(STDIN_FILENO)) {
-        sb_fail(err, SB_EUSAGE, "-t needs a terminal, and standard input is none");
-        sb_hint(err, "leave out -t");
+    bool interactive = cli_bool(args, "interactive");
+    if (tty && interactive && !isatty(STDIN_FILENO)) {
+        sb_fail(err, SB_EUSAGE, "-i with -t needs a terminal, and standard input is none");
+        sb_hint(err, "leave out -t, or -i when the command reads nothing");
         return SB_EUSAGE;
     }
     /* The running one is asked first: nothing else is read for it. */
@@ -58,7 +59,7 @@ int cmd_exec(const struct cli_args *args, int *ret_status, struct sb_err **err)
         .user = cli_string(args, "user"),
         .workdir = cli_string(args, "workdir"),
         .tty = tty,
-        .interactive = cli_bool(args, "interactive") || tty,
+        .interactive = interactive,
         .detach = cli_bool(args, "detach"),
     };
     return sandbox_run(name, &exec, ret_status, err);

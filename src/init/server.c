@@ -60,6 +60,7 @@ static void begin_stop(struct init *init, json_int_t grace_ms)
     }
     init->stopping = true;
     kill(-1, SIGTERM);
+    session_hang_up_terminals(init);
     /* A stopped process sees its SIGTERM only when it continues. */
     kill(-1, SIGCONT);
     sb_loop_timer(init->loop, &init->grace_timer, (uint64_t)grace_ms, on_grace_over, init);

@@ -4,7 +4,11 @@
  * With a terminal, sbx-init makes a pseudo-terminal inside and hands us its master: we copy bytes
  * and window sizes, and ^C or ^Z are bytes for the line discipline inside.  Without one, three
  * pipes are made here: a descriptor of the host's own (a terminal, a file) never enters the
- * sandbox. */
+ * sandbox.
+ *
+ * Signals to us: without a terminal they go to the command's process group.  With one, interrupts
+ * go to whatever is in the foreground inside, and SIGTERM or SIGHUP hangs up, as ssh does: an
+ * interactive shell would ignore the first. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -38,6 +42,7 @@ struct session {
     size_t pending_len, pending_at;
     bool ended;
     int status;
+    int interrupted; /* the signal that ended a caller's step, or 0 */
 };
 
 static void session_done(struct session *s)
@@ -52,6 +57,11 @@ static void session_done(struct session *s)
 }
 
 /* ---- the request ---- */
+
+static bool window_size(struct winsize *ret)
+{
+    return ioctl(STDIN_FILENO, TIOCGWINSZ, ret) == 0 || ioctl(STDOUT_FILENO, TIOCGWINSZ, ret) == 0;
+}
 
 static json_t *exec_request(const struct sandbox_exec *exec)
 {
@@ -75,7 +85,7 @@ static json_t *exec_request(const struct sandbox_exec *exec)
     }
     json_object_set(request, "env", env);
     struct winsize size;
-    if (exec->tty && ioctl(STDIN_FILENO, TIOCGWINSZ, &size) == 0) {
+    if (exec->tty && window_size(&size)) {
         json_object_set_new(request, "rows", json_integer(size.ws_row));
         json_object_set_new(request, "cols", json_integer(size.ws_col));
     }
@@ -130,6 +140,14 @@ static int failed_status(const json_t *event, struct sb_err **err)
     return errnum == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_RUNNABLE;
 }
 
+static void copy_window_size(const struct session *s)
+{
+    struct winsize size;
+    if (s->exec->tty && s->out >= 0 && window_size(&size)) {
+        ioctl(s->out, TIOCSWINSZ, &size);
+    }
+}
+
 /* Returns 1 when the session has ended. `err` is set when the command could not be run. */
 static int on_channel(struct session *s, struct sb_err **err)
 {
@@ -143,6 +161,7 @@ static int on_channel(struct session *s, struct sb_err **err)
     } else if (strcmp(event, "started") == 0 && s->exec->tty) {
         s->in = s->out = sb_msg_steal_fd(&msg, 0);
         fcntl(s->in, F_SETFL, O_RDWR | O_NONBLOCK);
+        copy_window_size(s); /* it may have changed since we asked */
     } else if (strcmp(event, "failed") == 0) {
         s->status = failed_status(msg.json, err);
         s->ended = true;
@@ -197,6 +216,18 @@ static void flush_in(struct session *s)
     }
 }
 
+/* Ends the session without waiting for the command: with its channel and its terminal closed, the
+ * command and all in its foreground get SIGHUP. */
+static void hang_up(struct session *s, int signo)
+{
+    s->ended = true;
+    s->status = EXIT_SIGNAL + signo;
+    close_in(s);
+    sb_cleanup_fd(&s->out);
+    sb_cleanup_fd(&s->errs);
+    s->out = s->errs = -1;
+}
+
 static void pump_in(struct session *s)
 {
     ssize_t n = read(STDIN_FILENO, s->pending, sizeof(s->pending));
@@ -204,7 +235,11 @@ static void pump_in(struct session *s)
     s->pending_len = n > 0 ? (size_t)n : 0;
     if (n > 0) {
         flush_in(s);
-    } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+    } else if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return;
+    } else if (s->exec->tty) {
+        hang_up(s, SIGHUP); /* our terminal is gone */
+    } else {
         close_in(s);
     }
 }
@@ -215,16 +250,20 @@ static void forward_signal(struct session *s)
     if (read(s->signals, &info, sizeof(info)) != (ssize_t)sizeof(info)) {
         return;
     }
-    if (info.ssi_signo == SIGWINCH) {
-        struct winsize size;
-        if (s->exec->tty && s->out >= 0 && ioctl(STDIN_FILENO, TIOCGWINSZ, &size) == 0) {
-            ioctl(s->out, TIOCSWINSZ, &size);
-        }
-        return;
+    int signo = (int)info.ssi_signo;
+    bool interrupt = signo == SIGINT || signo == SIGQUIT;
+    bool end = signo == SIGTERM || signo == SIGHUP;
+    if (signo == SIGWINCH) {
+        copy_window_size(s);
+    } else if (s->exec->output && (interrupt || end)) {
+        s->interrupted = signo;
+        hang_up(s, signo);
+    } else if (s->exec->tty && end) {
+        hang_up(s, signo);
+    } else if (!interrupt || s->out < 0 || ioctl(s->out, TIOCSIG, signo) < 0) {
+        SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:i}", "op", "signal", "signo", signo);
+        sb_msg_send(s->channel, message, NULL, 0, NULL);
     }
-    SB_CLEANUP(json)
-    json_t *message = json_pack("{s:s,s:i}", "op", "signal", "signo", (int)info.ssi_signo);
-    sb_msg_send(s->channel, message, NULL, 0, NULL);
 }
 
 /* Until the command has ended and its output has been read.  A background child may hold the pipes
@@ -277,13 +316,17 @@ static int copy_until_end(struct session *s, struct sb_err **err)
 
 /* ---- our terminal ---- */
 
+/* What our caller ignores (nohup, a background job) stays ignored. */
 static int watch_signals(sigset_t *ret_old)
 {
     sigset_t set;
     sigemptyset(&set);
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGUSR1, SIGUSR2};
     for (size_t i = 0; i < SB_ARRAY_LEN(signals); i++) {
-        sigaddset(&set, signals[i]);
+        struct sigaction action;
+        if (sigaction(signals[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN) {
+            sigaddset(&set, signals[i]);
+        }
     }
     sigprocmask(SIG_BLOCK, &set, ret_old);
     sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
@@ -306,10 +349,15 @@ static int attach(struct session *s, struct sb_err **err)
     struct termios saved;
     sigset_t mask;
     s->signals = watch_signals(&mask);
-    bool raw = s->exec->tty && raw_terminal(&saved);
+    bool raw = s->exec->tty && s->exec->interactive && raw_terminal(&saved);
     int r = copy_until_end(s, err);
     if (raw) {
         tcsetattr(STDIN_FILENO, TCSADRAIN, &saved);
+    }
+    if (s->interrupted) {
+        /* Ends us here, unless the caller has held it back to clean up first. */
+        raise(s->interrupted);
+        r = sb_fail(err, SB_EFAIL, "interrupted");
     }
     sigprocmask(SIG_SETMASK, &mask, NULL);
     return r;
@@ -330,6 +378,9 @@ int sandbox_run(const char *name, const struct sandbox_exec *exec, int *ret_stat
     }
     session_done(&s);
     if (r < 0) {
+        if (why && err) {
+            *err = sb_steal(&why);
+        }
         sb_err_free(why);
         return r;
     }
