@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * sbx exec: a command in a sandbox, which is started when it is stopped. */
+#include <errno.h>
 #include <unistd.h>
 
 #include "cli/env_words.h"
@@ -18,6 +19,22 @@ const struct cli_flag cli_flags_exec[] = {
     {0},
 };
 
+/* The running one is asked first: nothing else is read for it. */
+static int run_in(const char *name, const struct sandbox_exec *exec, int *ret_status,
+                  struct sb_err **err)
+{
+    enum { TURNS = 5 }; /* one that stops just now is started again */
+    SB_CLEANUP(fd) int running = sandbox_connect(name, NULL);
+    int r = running < 0 ? -EPIPE : sandbox_run(name, exec, ret_status, err);
+    for (int i = 0; r == -EPIPE && i < TURNS; i++) {
+        bool started;
+        sb_err_free(sb_steal(err));
+        r = sandbox_up(name, true, &started, err);
+        r = r < 0 ? r : sandbox_run(name, exec, ret_status, err);
+    }
+    return r;
+}
+
 int cmd_exec(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *env = NULL;
@@ -32,15 +49,6 @@ int cmd_exec(const struct cli_args *args, int *ret_status, struct sb_err **err)
         sb_fail(err, SB_EUSAGE, "-i with -t needs a terminal, and standard input is none");
         sb_hint(err, "leave out -t, or -i when the command reads nothing");
         return SB_EUSAGE;
-    }
-    /* The running one is asked first: nothing else is read for it. */
-    SB_CLEANUP(fd) int running = sandbox_connect(name, NULL);
-    if (running < 0) {
-        bool started;
-        r = sandbox_up(name, true, &started, err);
-        if (r < 0) {
-            return r;
-        }
     }
     SB_CLEANUP(free) const char **argv = sb_xcalloc(args->nwords + args->nrest + 1, sizeof(*argv));
     size_t count = 0;
@@ -62,5 +70,5 @@ int cmd_exec(const struct cli_args *args, int *ret_status, struct sb_err **err)
         .interactive = interactive,
         .detach = cli_bool(args, "detach"),
     };
-    return sandbox_run(name, &exec, ret_status, err);
+    return run_in(name, &exec, ret_status, err);
 }

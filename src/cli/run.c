@@ -14,6 +14,7 @@
 
 #include "base/paths.h"
 #include "cli/env_words.h"
+#include "cli/interrupt.h"
 #include "cli/kit_ref.h"
 #include "cli/publish_words.h"
 #include "cli/run.h"
@@ -345,7 +346,11 @@ static int build(const struct request *request, json_t *config, struct sb_err **
     int r = sandbox_start(request->name, &started, err);
     r = r < 0 ? r : steps_create(request->name, config, quiet, err);
     r = r < 0 ? r : sandbox_mark_ready(request->name, config, err);
-    return r < 0 ? r : steps_startup(request->name, config, quiet, err);
+    r = r < 0 ? r : steps_startup(request->name, config, quiet, err);
+    if (r == 0 && interrupt_pending()) {
+        r = sb_fail(err, SB_EFAIL, "interrupted");
+    }
+    return r < 0 ? r : sandbox_settle(request->name, err);
 }
 
 static int create(struct request *request, struct sb_err **err)
@@ -360,18 +365,20 @@ static int create(struct request *request, struct sb_err **err)
     if (r < 0) {
         return r;
     }
+    interrupt_hold();
     kit_print_warnings(json_object_get(request->plan, "warnings"));
     tell_defaulted_policy();
     r = build(request, config, err);
     if (r < 0 && cli_bool(request->args, "keep")) {
         sandbox_mark_ready(request->name, config, NULL);
+        sandbox_settle(request->name, NULL);
         sb_hint(err,
                 "the sandbox was kept: 'sbx exec -it %s bash' looks inside, "
                 "'sbx kit log %s' shows all output",
                 request->name, request->name);
     } else if (r < 0) {
         SB_CLEANUP(err) struct sb_err *rollback = NULL;
-        if (sandbox_remove(request->name, &rollback) < 0) {
+        if (sandbox_discard(request->name, &rollback) < 0) {
             sb_err_print(rollback);
         }
     }
@@ -513,7 +520,13 @@ static int find_existing(const struct cli_args *args, struct request *request, b
     if (r < 0) {
         return r;
     }
-    *ret_exists = sandbox_load(request->name, &config, NULL) == 0;
+    SB_CLEANUP(err) struct sb_err *failure = NULL;
+    r = sandbox_load(request->name, &config, &failure);
+    *ret_exists = r == 0;
+    if (r < 0 && r != SB_ENOTFOUND) {
+        *err = sb_steal(&failure);
+        return r;
+    }
     const char *workspace = sb_json_str(config, "workspace");
     if (*ret_exists && (!workspace || strcmp(workspace, workspace_of(request)) != 0)) {
         sb_fail(err, SB_EEXIST, "sandbox '%s' exists and has another workspace: %s", request->name,
@@ -536,20 +549,43 @@ static int refuse_creation_flags(const struct cli_args *args, struct sb_err **er
     return 0;
 }
 
+/* One turn: goes to the sandbox that is there, or makes it. *ret_again: another command was
+ * quicker, in making it or in removing it. */
+static int reach(const struct cli_args *args, struct request *request, bool *ret_again,
+                 struct sb_err **err)
+{
+    bool exists = false;
+    int r = find_existing(args, request, &exists, err);
+    if (r < 0) {
+        return r;
+    }
+    if (exists) {
+        bool started;
+        r = refuse_creation_flags(args, err);
+        r = r < 0 ? r : sandbox_up(request->name, cli_bool(args, "quiet"), &started, err);
+        *ret_again = r == SB_ENOTFOUND;
+    } else {
+        r = create(request, err);
+        *ret_again = r == SB_EEXIST;
+    }
+    return r;
+}
+
 int cmd_run(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
+    enum { TURNS = 8 };
     SB_CLEANUP(request) struct request request = {0};
-    bool exists = false;
     if (cli_bool(args, "dry-run")) {
         return cmd_create(args, ret_status, err);
     }
-    int r = find_existing(args, &request, &exists, err);
-    if (r == 0 && exists) {
-        bool started;
-        r = refuse_creation_flags(args, err);
-        r = r < 0 ? r : sandbox_up(request.name, cli_bool(args, "quiet"), &started, err);
-    } else if (r == 0) {
-        r = create(&request, err);
+    bool again = true;
+    int r = 0;
+    for (int i = 0; again && i < TURNS; i++) {
+        sb_err_free(sb_steal(err));
+        request_done(&request);
+        request = (struct request){0};
+        again = false;
+        r = reach(args, &request, &again, err);
     }
     if (r < 0) {
         return r;
@@ -557,6 +593,9 @@ int cmd_run(const struct cli_args *args, int *ret_status, struct sb_err **err)
     if (cli_bool(args, "detach")) {
         puts(request.name);
         return 0;
+    }
+    if (cli_bool(args, "rm")) {
+        interrupt_hold();
     }
     r = attach_agent(request.name, args, ret_status, err);
     if (cli_bool(args, "rm")) {
