@@ -336,7 +336,10 @@ int sandbox_discard(const char *name, struct sb_err **err)
     bool held = exists && sock < 0;
     SB_CLEANUP(fd) int lock = held ? state_lock(name, err) : -1;
     if (held && lock < 0) {
-        return lock;
+        if (err && *err) {
+            (*err)->code = SB_EFAIL;
+        }
+        return SB_EFAIL;
     }
     SB_CLEANUP(free) char *record = sb_xasprintf("%s/cgroups", dir);
     cgroup_remove_recorded(record);

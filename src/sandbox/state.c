@@ -10,7 +10,7 @@
 #include "base/fs.h"
 #include "sandbox/layout.h"
 
-enum { STATE_MAX = 16 << 20, LOCK_TRIES = 1000, LOCK_NAP_NS = 10000000 };
+enum { STATE_MAX = 16 << 20, LOCK_TRIES = 500, LOCK_NAP_NS = 10000000 };
 
 int state_load(const char *name, json_t **ret, struct sb_err **err)
 {
