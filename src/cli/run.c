@@ -390,16 +390,18 @@ static int create(struct request *request, struct sb_err **err)
 static void print_plan(const struct request *request)
 {
     if (cli_bool(request->args, "json")) {
-        json_dumpf(request->plan, stdout, JSON_INDENT(2));
+        json_dumpf(request->plan, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
         putchar('\n');
         return;
     }
-    printf("sandbox %s: agent %s, workspace %s\n", request->name, request->agent,
-           workspace_of(request));
+    printf("sandbox %s: agent %s, workspace ", request->name, request->agent);
+    kit_print_text(workspace_of(request));
+    putchar('\n');
     for (size_t i = 1; i < json_array_size(request->mounts); i++) {
         const json_t *mount = json_array_get(request->mounts, i);
-        printf("  %-8s %s%s\n", "path", sb_json_str(mount, "path"),
-               json_is_true(json_object_get(mount, "read_only")) ? " (read-only)" : "");
+        printf("  %-8s ", "path");
+        kit_print_text(sb_json_str(mount, "path"));
+        puts(json_is_true(json_object_get(mount, "read_only")) ? " (read-only)" : "");
     }
     static const char *const lists[] = {"allow", "deny"};
     for (size_t l = 0; l < SB_ARRAY_LEN(lists); l++) {
