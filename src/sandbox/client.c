@@ -285,10 +285,10 @@ int sandbox_stop(const char *name, struct sb_err **err)
 static int remove_layers(const char *dir, struct sb_err **err)
 {
     int r = sb_remove_tree(AT_FDCWD, dir);
-    if (r == 0 || geteuid() == 0) {
+    struct idmap map = idmap_choose(0);
+    if (r == 0 || map.mode == IDMAP_ROOT) {
         return r < 0 ? sb_fail_errno(err, -r, "remove '%s'", dir) : 0;
     }
-    struct idmap map = idmap_choose(0);
     return idmap_remove_tree(&map, dir, err);
 }
 
