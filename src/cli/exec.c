@@ -50,19 +50,8 @@ int cmd_exec(const struct cli_args *args, int *ret_status, struct sb_err **err)
         sb_hint(err, "leave out -t, or -i when the command reads nothing");
         return SB_EUSAGE;
     }
-    SB_CLEANUP(free) const char **argv = sb_xcalloc(args->nwords + args->nrest + 1, sizeof(*argv));
-    size_t count = 0;
-    for (size_t i = 1; i < args->nwords; i++) {
-        argv[count++] = args->words[i];
-    }
-    for (size_t i = 0; i < args->nrest; i++) {
-        argv[count++] = args->rest[i];
-    }
-    if (!count) {
-        return sb_fail(err, SB_EUSAGE, "name the command to run in '%s'", name);
-    }
     struct sandbox_exec exec = {
-        .argv = argv,
+        .argv = args->words + 1,
         .env = env,
         .user = cli_string(args, "user"),
         .workdir = cli_string(args, "workdir"),

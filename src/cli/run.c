@@ -42,7 +42,7 @@ const struct cli_flag cli_flags_run[] = {
     {"dry-run", 0, CLI_BOOL, NULL, "Print the plan and do nothing"},
     {"json", 0, CLI_BOOL, NULL, "With --dry-run: the plan as JSON"},
     {"quiet", 'q', CLI_BOOL, NULL, "Do not show the kits' output"},
-    {"i-know", 0, CLI_BOOL, NULL, "Accept '/' or a home directory as workspace"},
+    {"i-know", 0, CLI_BOOL, NULL, "Accept a home or system directory as workspace"},
     {0},
 };
 
@@ -81,19 +81,31 @@ static const char *workspace_of(const struct request *request)
 
 /* ---- workspaces ---- */
 
+static bool is_one_of(const char *path, const char *const *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(path, list[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int check_workspace(const struct request *request, const char *path, struct sb_err **err)
 {
-    if (cli_bool(request->args, "i-know")) {
-        return 0;
+    static const char *const its_own[] = {"/", "/proc", "/sys", "/dev"};
+    static const char *const revealing[] = {"/usr", "/etc",  "/home", "/run",
+                                            "/var", "/boot", "/opt"};
+    if (is_one_of(path, its_own, SB_ARRAY_LEN(its_own))) {
+        sb_fail(err, SB_EUSAGE, "'%s' cannot be a workspace: a sandbox has its own there", path);
+        sb_hint(err, "give the directories that it shall see");
+        return SB_EUSAGE;
     }
     char home[PATH_MAX];
-    bool is_home = realpath(sb_home(), home) && strcmp(path, home) == 0;
-    static const char *const system_paths[] = {"/",     "/usr", "/etc", "/bin", "/lib", "/home",
-                                               "/proc", "/sys", "/dev", "/run", "/var", "/boot"};
-    for (size_t i = 0; !is_home && i < SB_ARRAY_LEN(system_paths); i++) {
-        is_home = strcmp(path, system_paths[i]) == 0;
-    }
-    if (!is_home) {
+    bool is_home = (realpath(sb_home(), home) && strcmp(path, home) == 0) ||
+                   (strncmp(path, "/home/", 6) == 0 && !strchr(path + 6, '/'));
+    if (cli_bool(request->args, "i-know") ||
+        (!is_home && !is_one_of(path, revealing, SB_ARRAY_LEN(revealing)))) {
         return 0;
     }
     sb_fail(err, SB_EUSAGE, "'%s' as a workspace would show the sandbox all that lies below it",
