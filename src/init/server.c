@@ -89,7 +89,7 @@ static void on_order(void *arg, uint32_t events)
     struct init *init = arg;
     SB_CLEANUP(err) struct sb_err *err = NULL;
     SB_CLEANUP(msg) struct sb_msg msg = {0};
-    int r = sb_msg_recv(INIT_SUPERVISOR_FD, &msg, &err);
+    int r = sb_msg_recv_large(INIT_SUPERVISOR_FD, &msg, &err);
     if (r == -EAGAIN) {
         return;
     }

@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <termios.h>
 
 #include "base/fs.h"
@@ -63,19 +64,34 @@ static bool window_size(struct winsize *ret)
     return ioctl(STDIN_FILENO, TIOCGWINSZ, ret) == 0 || ioctl(STDOUT_FILENO, TIOCGWINSZ, ret) == 0;
 }
 
-static json_t *exec_request(const struct sandbox_exec *exec)
+/* Messages are JSON, so words must be UTF-8: one that is not must not vanish. */
+static int put_words(const struct sandbox_exec *exec, json_t *request, struct sb_err **err)
 {
     json_t *argv = json_array();
+    json_object_set_new(request, "argv", argv);
     for (const char *const *word = exec->argv; *word; word++) {
-        json_array_append_new(argv, json_string(*word));
+        if (json_array_append_new(argv, json_string(*word)) < 0) {
+            return sb_fail(err, SB_EUSAGE, "'%s': a command's words must be UTF-8 text", *word);
+        }
     }
-    json_t *request = json_pack("{s:s,s:o,s:b,s:b}", "op", "exec", "argv", argv, "tty", exec->tty,
-                                "detach", exec->detach);
-    if (exec->user) {
-        json_object_set_new(request, "user", json_string(exec->user));
+    const char *const options[][2] = {{"user", exec->user}, {"workdir", exec->workdir}};
+    for (size_t i = 0; i < SB_ARRAY_LEN(options); i++) {
+        const char *text = options[i][1];
+        if (text && json_object_set_new(request, options[i][0], json_string(text)) < 0) {
+            return sb_fail(err, SB_EUSAGE, "the %s '%s' is not UTF-8 text", options[i][0], text);
+        }
     }
-    if (exec->workdir) {
-        json_object_set_new(request, "workdir", json_string(exec->workdir));
+    return 0;
+}
+
+static int exec_request(const struct sandbox_exec *exec, json_t **ret, struct sb_err **err)
+{
+    SB_CLEANUP(json)
+    json_t *request =
+        json_pack("{s:s,s:b,s:b}", "op", "exec", "tty", exec->tty, "detach", exec->detach);
+    int r = put_words(exec, request, err);
+    if (r < 0) {
+        return r;
     }
     SB_CLEANUP(json)
     json_t *env = exec->env ? json_copy((json_t *)(uintptr_t)exec->env) : json_object();
@@ -89,15 +105,20 @@ static json_t *exec_request(const struct sandbox_exec *exec)
         json_object_set_new(request, "rows", json_integer(size.ws_row));
         json_object_set_new(request, "cols", json_integer(size.ws_col));
     }
-    return request;
+    *ret = sb_steal(&request);
+    return 0;
 }
 
 static int request_session(const char *name, struct session *s, const int *fds, size_t nfds,
                            struct sb_err **err)
 {
-    SB_CLEANUP(json) json_t *request = exec_request(s->exec);
+    SB_CLEANUP(json) json_t *request = NULL;
     SB_CLEANUP(msg) struct sb_msg reply = {0};
-    int r = sandbox_ask(name, request, fds, nfds, &reply, err);
+    int r = exec_request(s->exec, &request, err);
+    r = r < 0 ? r : sandbox_ask(name, request, fds, nfds, &reply, err);
+    if (r == SB_ELIMIT) {
+        sb_wrap(err, r, "the command's arguments and environment");
+    }
     if (r < 0) {
         return r;
     }
@@ -115,6 +136,11 @@ static int open_with_pipes(const char *name, struct session *s, struct sb_err **
     if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 || pipe2(errs, O_CLOEXEC) < 0) {
         r = sb_fail_errno(err, errno, "pipe");
     }
+    /* Programs open /dev/stdout again, and nobody inside is the user that owns it here.  Only who
+     * may trace a process reaches its descriptors that way. */
+    fchmod(in[0], 0666);
+    fchmod(out[1], 0666);
+    fchmod(errs[1], 0666);
     const int far[] = {in[0], out[1], errs[1]};
     r = r < 0 ? r : request_session(name, s, far, 3, err);
     for (size_t i = 0; i < SB_ARRAY_LEN(far); i++) {

@@ -466,7 +466,7 @@ static void on_client(void *arg, uint32_t events)
     struct client *client = arg;
     (void)events;
     SB_CLEANUP(msg) struct sb_msg request = {0};
-    int r = sb_msg_recv(client->fd, &request, NULL);
+    int r = sb_msg_recv_large(client->fd, &request, NULL);
     if (r == -EAGAIN) {
         return;
     }
