@@ -53,6 +53,7 @@ struct request {
     char *name;
     json_t *mounts; /* [{"path","read_only"}], the first is the workspace */
     json_t *env, *publish;
+    json_t *existing; /* sandbox.json of the one that is meant, when there is one */
     struct kit *kits[KITS_MAX];
     size_t nkits;
     json_t *plan;
@@ -64,6 +65,7 @@ static void request_done(struct request *request)
     json_decref(request->mounts);
     json_decref(request->env);
     json_decref(request->publish);
+    json_decref(request->existing);
     json_decref(request->plan);
     for (size_t i = 0; i < request->nkits; i++) {
         kit_free(request->kits[i]);
@@ -520,14 +522,12 @@ static int attach_agent(const char *name, const struct cli_args *args, int *ret_
 }
 
 /* The sandbox that the words mean, if there is one: its own name, or agent and workspace. */
-static int find_existing(const struct cli_args *args, struct request *request, bool *ret_exists,
-                         struct sb_err **err)
+static int find_existing(const struct cli_args *args, struct request *request, struct sb_err **err)
 {
-    SB_CLEANUP(json) json_t *config = NULL;
+    request->args = args;
     if (!cli_string(args, "name") && args->nwords == 1 && sandbox_name_valid(args->words[0]) &&
-        sandbox_load(args->words[0], &config, NULL) == 0) {
+        sandbox_load(args->words[0], &request->existing, NULL) == 0) {
         request->name = sb_xstrdup(args->words[0]);
-        *ret_exists = true;
         return 0;
     }
     int r = prepare(args, request, err);
@@ -535,14 +535,13 @@ static int find_existing(const struct cli_args *args, struct request *request, b
         return r;
     }
     SB_CLEANUP(err) struct sb_err *failure = NULL;
-    r = sandbox_load(request->name, &config, &failure);
-    *ret_exists = r == 0;
+    r = sandbox_load(request->name, &request->existing, &failure);
     if (r < 0 && r != SB_ENOTFOUND) {
         *err = sb_steal(&failure);
         return r;
     }
-    const char *workspace = sb_json_str(config, "workspace");
-    if (*ret_exists && (!workspace || strcmp(workspace, workspace_of(request)) != 0)) {
+    const char *workspace = sb_json_str(request->existing, "workspace");
+    if (request->existing && (!workspace || strcmp(workspace, workspace_of(request)) != 0)) {
         sb_fail(err, SB_EEXIST, "sandbox '%s' exists and has another workspace: %s", request->name,
                 workspace ? workspace : "?");
         sb_hint(err, "give this one a name of its own with --name");
@@ -551,16 +550,34 @@ static int find_existing(const struct cli_args *args, struct request *request, b
     return 0;
 }
 
-static int refuse_creation_flags(const struct cli_args *args, struct sb_err **err)
+/* What a sandbox is made with cannot be changed by going back to it: asking for it again is fine,
+ * asking for something else must not be ignored. */
+static int refuse_creation_flags(const struct request *request, struct sb_err **err)
 {
-    size_t count;
-    cli_list(args, "kit", &count);
-    if (count) {
-        sb_fail(err, SB_EUSAGE, "--kit can only be used when creating a new sandbox");
-        sb_hint(err, "remove the sandbox first, or give the new one a --name");
-        return SB_EUSAGE;
+    static const char *const flags[][2] = {{"kit", NULL},
+                                           {"publish", NULL},
+                                           {"memory", "memory_bytes"},
+                                           {"cpus", "cpus"},
+                                           {"pids", "pids"}};
+    const json_t *existing = request->existing;
+    SB_CLEANUP(json) json_t *wanted = json_object();
+    int r = set_limits(request->args, wanted, err);
+    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(flags); i++) {
+        const char *key = flags[i][1];
+        bool same = key && json_equal(json_object_get(wanted, key), json_object_get(existing, key));
+        if (cli_bool(request->args, flags[i][0]) && !same) {
+            r = sb_fail(err, SB_EUSAGE, "--%s can only be used when creating a new sandbox",
+                        flags[i][0]);
+        }
     }
-    return 0;
+    if (r == 0 && request->args->nwords > 1 &&
+        !json_equal(request->mounts, json_object_get(existing, "mounts"))) {
+        r = sb_fail(err, SB_EUSAGE, "other paths can only be given when creating a new sandbox");
+    }
+    if (r == SB_EUSAGE) {
+        sb_hint(err, "remove the sandbox first, or give the new one a --name");
+    }
+    return r;
 }
 
 /* One turn: goes to the sandbox that is there, or makes it. *ret_again: another command was
@@ -568,14 +585,13 @@ static int refuse_creation_flags(const struct cli_args *args, struct sb_err **er
 static int reach(const struct cli_args *args, struct request *request, bool *ret_again,
                  struct sb_err **err)
 {
-    bool exists = false;
-    int r = find_existing(args, request, &exists, err);
+    int r = find_existing(args, request, err);
     if (r < 0) {
         return r;
     }
-    if (exists) {
+    if (request->existing) {
         bool started;
-        r = refuse_creation_flags(args, err);
+        r = refuse_creation_flags(request, err);
         r = r < 0 ? r : sandbox_up(request->name, cli_bool(args, "quiet"), &started, err);
         *ret_again = r == SB_ENOTFOUND;
     } else {
