@@ -9,8 +9,41 @@ import tempfile
 import time
 
 import pytest
+from conftest import fresh_sbx, fresh_workspace, need_sandboxes
 
 DEADLINE = 30
+
+
+@pytest.fixture(scope="module")
+def sbx(bindir):
+    """One for all of these, which leave it as it was."""
+    with fresh_sbx(bindir) as run:
+        yield run
+
+
+@pytest.fixture(scope="module")
+def top():
+    with fresh_workspace() as directory:
+        yield directory
+
+
+@pytest.fixture(scope="module")
+def sandbox(sbx, top):
+    need_sandboxes(sbx)
+    sbx.ok("create", "--name", "box", "shell", top)
+    return "box"
+
+
+@pytest.fixture
+def workspace(request, top):
+    """A directory of each test's own; `box` sees it, because it lies in its workspace."""
+    directory = top / request.node.name.partition("[")[0].replace("_", "-")
+    directory.mkdir(exist_ok=True)
+    return directory
+
+
+def names(sbx):
+    return {box["name"] for box in sbx.json("ls")}
 
 
 def sh(sbx, name, script, *flags, **options):
@@ -163,8 +196,8 @@ def test_home_and_shell_follow_the_user(sbx, sandbox):
         assert sh(sbx, sandbox, script, "-u", "0").stdout == "/root root root\n"
 
 
-def test_workdir(sbx, sandbox, workspace):
-    assert sh(sbx, sandbox, "pwd").stdout == f"{workspace}\n"
+def test_workdir(sbx, sandbox, top):
+    assert sh(sbx, sandbox, "pwd").stdout == f"{top}\n"
     assert sh(sbx, sandbox, "pwd", "-w", "/tmp").stdout == "/tmp\n"
     for missing in ("/no/such", "/etc/passwd"):
         message = sbx("exec", "-w", missing, sandbox, "pwd", code=126).stderr
@@ -197,6 +230,7 @@ def test_environment_of_run_is_kept_and_can_be_added_to(sbx, sandbox, workspace)
     assert sbx.ok(*run) == "1 new x\n"
     sbx.ok("stop", "vars")
     assert sh(sbx, "vars", script).stdout == "1 old\n"
+    sbx.ok("rm", "-f", "vars")
 
 
 # --- run
@@ -214,18 +248,19 @@ def test_agent_arguments(sbx, sandbox, workspace):
 def test_run_comes_back_by_name_and_by_place(sbx, workspace):
     made = sbx.ok("run", "-d", "shell", workspace)
     name = made.strip()
-    assert name == f"shell-{workspace.name}".replace("_", "-").rstrip("-")
+    assert name == f"shell-{workspace.name}"
     sbx.ok("run", name, "--", "-c", "echo kept > ~/note")
     sbx.ok("stop", name)
     assert sbx.ok("run", "shell", workspace, "--", "-c", "cat ~/note") == "kept\n"
     assert sbx.ok("run", "shell", "--", "-c", "cat ~/note", cwd=workspace) == "kept\n"
-    assert [box["name"] for box in sbx.json("ls")] == [name]
+    assert names(sbx) - {"box"} == {name}
+    sbx.ok("rm", "-f", name)
 
 
 def test_run_rm(sbx, workspace):
     for words, code in ((("-c", "true"), 0), (("-c", "exit 3"), 3)):
         sbx("run", "--rm", "--name", "gone", "shell", workspace, "--", *words, code=code)
-        assert sbx.json("ls") == []
+        assert "gone" not in names(sbx)
 
 
 @pytest.mark.parametrize("signo", (signal.SIGINT, signal.SIGTERM))
@@ -237,7 +272,7 @@ def test_run_rm_when_interrupted(sbx, workspace, signo):
     run.send_signal(signo)
     assert run.wait(DEADLINE) == 128 + signo
     run.stdout.close()
-    assert sbx.json("ls") == []
+    assert "gone" not in names(sbx)
 
 
 def test_run_without_a_terminal_takes_input(sbx, sandbox):
@@ -246,17 +281,15 @@ def test_run_without_a_terminal_takes_input(sbx, sandbox):
     assert done.stdout.endswith(b"from a pipe\n") and done.returncode == 5
 
 
-def test_creation_flags_on_an_existing_sandbox(sbx, sandbox, workspace):
-    other = workspace / "other"
-    other.mkdir()
+def test_creation_flags_on_an_existing_sandbox(sbx, sandbox, top, workspace):
     for flags in (("--kit", "x"), ("-p", "80"), ("--memory", "1g"), ("--cpus", "1"),
                   ("--pids", "99")):
         message = sbx("run", *flags, sandbox, code=2).stderr
         assert f"{flags[0] if flags[0] != '-p' else '--publish'} can only be used when creating" \
             in message
-    message = sbx("run", "--name", sandbox, "shell", workspace, other, code=2).stderr
+    message = sbx("run", "--name", sandbox, "shell", top, workspace, code=2).stderr
     assert "other paths can only be given when creating" in message
-    sbx.ok("run", "--name", sandbox, "shell", workspace, "--", "-c", "true")
+    sbx.ok("run", "--name", sandbox, "shell", top, "--", "-c", "true")
 
 
 def test_read_only_paths(sbx, workspace):
@@ -266,3 +299,4 @@ def test_read_only_paths(sbx, workspace):
     sbx.ok("create", "--name", "ro", "shell", inner, f"{fixed}:ro")
     assert sh(sbx, "ro", f"touch {inner}/a && ! touch {fixed}/a 2>/dev/null").returncode == 0
     assert not (fixed / "a").exists()
+    sbx.ok("rm", "-f", "ro")
