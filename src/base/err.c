@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
+
 void *sb_xcalloc(size_t count, size_t size)
 {
     void *p = calloc(count, size);
@@ -155,9 +157,18 @@ int sb_err_exit_code(const struct sb_err *err)
     }
 }
 
+/* Names and texts in a message are often somebody else's. */
+static void print_safely(const char *before, const char *text, const char *keep, const char *after)
+{
+    char *safe = sb_printable(text, keep);
+    fprintf(stderr, "%s%s%s", before, safe, after);
+    free(safe);
+}
+
 static void print_excerpt(const struct sb_place *place)
 {
-    fprintf(stderr, "  %zu | %s\n", place->line, place->excerpt);
+    fprintf(stderr, "  %zu | ", place->line);
+    print_safely("", place->excerpt, "\t", "\n");
     int gutter = snprintf(NULL, 0, "  %zu | ", place->line);
     fprintf(stderr, "%*s", gutter, "");
     for (size_t i = 1; i < place->column; i++) {
@@ -176,17 +187,17 @@ void sb_err_print(const struct sb_err *err)
     const struct sb_place *place = &err->place;
     fputs("sbx: ", stderr);
     if (place->file) {
-        fprintf(stderr, "%s:", place->file);
+        print_safely("", place->file, "", ":");
         if (place->line) {
             fprintf(stderr, "%zu:%zu:", place->line, place->column);
         }
         fputc(' ', stderr);
     }
-    fprintf(stderr, "%s\n", err->message);
+    print_safely("", err->message, "\n\t", "\n");
     if (place->excerpt && place->line && place->column <= strlen(place->excerpt) + 1) {
         print_excerpt(place);
     }
     if (err->hint) {
-        fprintf(stderr, "  hint: %s\n", err->hint);
+        print_safely("  hint: ", err->hint, "\n\t", "\n");
     }
 }

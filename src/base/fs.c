@@ -171,7 +171,7 @@ int sb_remove_tree(int dirfd, const char *name)
         }
     }
     if (fd < 0) {
-        return -errno;
+        return errno == ENOENT ? 0 : -errno; /* somebody else was quicker */
     }
     int r = remove_children(fd);
     if (unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT && r == 0) {

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -32,12 +34,8 @@ int sb_msg_steal_fd(struct sb_msg *msg, size_t i)
     return i < msg->nfds ? sb_steal_fd(&msg->fds[i]) : -1;
 }
 
-int sb_msg_send(int sock, const json_t *json, const int *fds, size_t nfds, struct sb_err **err)
+static int send_packet(int sock, char *text, const int *fds, size_t nfds, struct sb_err **err)
 {
-    SB_CLEANUP(free) char *text = json_dumps(json, JSON_COMPACT);
-    if (!text || strlen(text) > SB_MSG_MAX || nfds > SB_MSG_FDS) {
-        return sb_fail(err, SB_ELIMIT, "message too large");
-    }
     struct iovec iov = {.iov_base = text, .iov_len = strlen(text)};
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * SB_MSG_FDS)] = {0};
     struct msghdr hdr = {.msg_iov = &iov, .msg_iovlen = 1};
@@ -55,6 +53,34 @@ int sb_msg_send(int sock, const json_t *json, const int *fds, size_t nfds, struc
         n = sendmsg(sock, &hdr, MSG_NOSIGNAL);
     } while (n < 0 && errno == EINTR);
     return n < 0 ? sb_fail_errno(err, errno, "send message") : 0;
+}
+
+static int send_in_memfd(int sock, const char *text, const int *fds, size_t nfds,
+                         struct sb_err **err)
+{
+    int all[SB_MSG_FDS];
+    SB_CLEANUP(fd) int memfd = sb_memfd("sbx-message", text, strlen(text));
+    if (memfd < 0) {
+        return sb_fail_errno(err, -memfd, "hold a long message");
+    }
+    for (size_t i = 0; i < nfds; i++) {
+        all[i] = fds[i];
+    }
+    all[nfds] = memfd;
+    char packet[] = "{\"in_memfd\":true}";
+    return send_packet(sock, packet, all, nfds + 1, err);
+}
+
+int sb_msg_send(int sock, const json_t *json, const int *fds, size_t nfds, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *text = json_dumps(json, JSON_COMPACT);
+    size_t len = text ? strlen(text) : SIZE_MAX;
+    bool large = len > SB_MSG_MAX;
+    if (len > SB_MSG_LARGE_MAX || nfds + large > SB_MSG_FDS) {
+        return sb_fail(err, SB_ELIMIT, "message too large: more than %d bytes", SB_MSG_LARGE_MAX);
+    }
+    return large ? send_in_memfd(sock, text, fds, nfds, err)
+                 : send_packet(sock, text, fds, nfds, err);
 }
 
 /* Takes every descriptor of the packet so that none can leak. */
@@ -108,6 +134,38 @@ int sb_msg_recv(int sock, struct sb_msg *ret, struct sb_err **err)
     *ret = msg;
     msg = (struct sb_msg){0};
     return 1;
+}
+
+/* Replaces the packet by the text in its last descriptor, which must be one that can neither change
+ * nor block. */
+static int unpack(struct sb_msg *msg, struct sb_err **err)
+{
+    enum { SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE };
+    SB_CLEANUP(fd) int fd = msg->nfds ? sb_steal_fd(&msg->fds[--msg->nfds]) : -1;
+    int seals = fd < 0 ? -1 : fcntl(fd, F_GET_SEALS);
+    SB_CLEANUP(buf) struct sb_buf text;
+    sb_buf_init(&text, SB_MSG_LARGE_MAX);
+    if (seals < 0 || (seals & SEALS) != SEALS || sb_read_fd(fd, &text) < 0) {
+        return sb_fail(err, SB_EPROTO, "a long message cannot be read");
+    }
+    json_decref(msg->json);
+    msg->json = json_loadb(text.data ? text.data : "", text.len,
+                           JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
+    return json_is_object(msg->json) ? 1 : sb_fail(err, SB_EPROTO, "message is not a JSON object");
+}
+
+int sb_msg_recv_large(int sock, struct sb_msg *ret, struct sb_err **err)
+{
+    SB_CLEANUP(msg) struct sb_msg msg = {0};
+    int r = sb_msg_recv(sock, &msg, err);
+    if (r == 1 && json_is_true(json_object_get(msg.json, "in_memfd"))) {
+        r = unpack(&msg, err);
+    }
+    if (r == 1) {
+        *ret = msg;
+        msg = (struct sb_msg){0};
+    }
+    return r;
 }
 
 int sb_memfd(const char *name, const void *data, size_t len)

@@ -3,7 +3,8 @@
  *
  * The peer may be hostile (sbx-init lives inside the sandbox): a packet is bounded by SB_MSG_MAX
  * bytes and SB_MSG_FDS descriptors, its JSON by the same bytes, and descriptors that nobody asked
- * for are closed.  Larger payloads travel as a sealed memfd. */
+ * for are closed.  A longer text travels in a sealed memfd, the last descriptor of the packet
+ * {"in_memfd":true}; only sb_msg_recv_large() takes it, for peers that are trusted. */
 #pragma once
 
 #include <jansson.h>
@@ -11,7 +12,7 @@
 
 #include "base/err.h"
 
-enum { SB_MSG_MAX = 128 * 1024, SB_MSG_FDS = 16 };
+enum { SB_MSG_MAX = 128 * 1024, SB_MSG_LARGE_MAX = 8 * 1024 * 1024, SB_MSG_FDS = 16 };
 
 struct sb_msg {
     json_t *json; /* always an object */
@@ -32,6 +33,7 @@ int sb_msg_send(int sock, const json_t *json, const int *fds, size_t nfds, struc
 /* Receives one message.  Returns 1, 0 when the peer closed, or a negative code; -EAGAIN on a
  * non-blocking socket with nothing to read. `ret` is untouched unless 1 is returned. */
 int sb_msg_recv(int sock, struct sb_msg *ret, struct sb_err **err);
+int sb_msg_recv_large(int sock, struct sb_msg *ret, struct sb_err **err);
 /* No send or receive on this socket waits longer: for peers that a sandbox might have taken over.
  */
 void sb_msg_limit_wait(int sock, unsigned seconds);

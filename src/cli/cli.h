@@ -25,7 +25,8 @@ struct cli_args {
     const struct cli_command *command;
     const char *const *words; /* positional words */
     size_t nwords;
-    const char *const *rest; /* words after "--", NULL-terminated; NULL when there was no "--" */
+    const char *const *rest; /* words after "--" of a command that takes them, NULL-terminated; NULL
+                              * when there was no "--" */
     size_t nrest;
     struct cli_values *values; /* private */
 };
@@ -43,6 +44,7 @@ struct cli_command {
     const struct cli_flag *flags; /* ends with name NULL; may be NULL */
     size_t min_words, max_words;  /* max (size_t)-1: any */
     bool stop_at_word; /* words after the first `min_words` are not searched for flags (exec) */
+    bool takes_rest; /* words after "--" are somebody else's (run); else "--" only ends the flags */
     cli_fn *run;
 };
 

@@ -32,6 +32,7 @@ const struct cli_command cli_commands[] = {
         .flags = cli_flags_run,
         .min_words = 1,
         .max_words = ANY,
+        .takes_rest = true,
         .run = cmd_run,
     },
     {

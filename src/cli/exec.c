@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * sbx exec: a command in a sandbox, which is started when it is stopped. */
+#include <errno.h>
 #include <unistd.h>
 
 #include "cli/env_words.h"
@@ -9,7 +10,7 @@
 
 const struct cli_flag cli_flags_exec[] = {
     {"interactive", 'i', CLI_BOOL, NULL, "Keep standard input open"},
-    {"tty", 't', CLI_BOOL, NULL, "Give the command a terminal"},
+    {"tty", 't', CLI_BOOL, NULL, "Give the command a terminal (with -i: yours)"},
     {"user", 'u', CLI_STRING, "USER", "User name or uid[:gid] inside (default: agent)"},
     {"workdir", 'w', CLI_STRING, "DIR", "Working directory inside (default: the workspace)"},
     {"env", 'e', CLI_LIST, "NAME[=VALUE]", "Set a variable (repeatable)"},
@@ -17,6 +18,22 @@ const struct cli_flag cli_flags_exec[] = {
     {"detach", 'd', CLI_BOOL, NULL, "Start the command and return"},
     {0},
 };
+
+/* The running one is asked first: nothing else is read for it. */
+static int run_in(const char *name, const struct sandbox_exec *exec, int *ret_status,
+                  struct sb_err **err)
+{
+    enum { TURNS = 5 }; /* one that stops just now is started again */
+    SB_CLEANUP(fd) int running = sandbox_connect(name, NULL);
+    int r = running < 0 ? -EPIPE : sandbox_run(name, exec, ret_status, err);
+    for (int i = 0; r == -EPIPE && i < TURNS; i++) {
+        bool started;
+        sb_err_free(sb_steal(err));
+        r = sandbox_up(name, true, &started, err);
+        r = r < 0 ? r : sandbox_run(name, exec, ret_status, err);
+    }
+    return r;
+}
 
 int cmd_exec(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
@@ -27,39 +44,20 @@ int cmd_exec(const struct cli_args *args, int *ret_status, struct sb_err **err)
         return r;
     }
     bool tty = cli_bool(args, "tty");
-    if (tty && !isatty(STDIN_FILENO)) {
-        sb_fail(err, SB_EUSAGE, "-t needs a terminal, and standard input is none");
-        sb_hint(err, "leave out -t");
+    bool interactive = cli_bool(args, "interactive");
+    if (tty && interactive && !isatty(STDIN_FILENO)) {
+        sb_fail(err, SB_EUSAGE, "-i with -t needs a terminal, and standard input is none");
+        sb_hint(err, "leave out -t, or -i when the command reads nothing");
         return SB_EUSAGE;
     }
-    /* The running one is asked first: nothing else is read for it. */
-    SB_CLEANUP(fd) int running = sandbox_connect(name, NULL);
-    if (running < 0) {
-        bool started;
-        r = sandbox_up(name, true, &started, err);
-        if (r < 0) {
-            return r;
-        }
-    }
-    SB_CLEANUP(free) const char **argv = sb_xcalloc(args->nwords + args->nrest + 1, sizeof(*argv));
-    size_t count = 0;
-    for (size_t i = 1; i < args->nwords; i++) {
-        argv[count++] = args->words[i];
-    }
-    for (size_t i = 0; i < args->nrest; i++) {
-        argv[count++] = args->rest[i];
-    }
-    if (!count) {
-        return sb_fail(err, SB_EUSAGE, "name the command to run in '%s'", name);
-    }
     struct sandbox_exec exec = {
-        .argv = argv,
+        .argv = args->words + 1,
         .env = env,
         .user = cli_string(args, "user"),
         .workdir = cli_string(args, "workdir"),
         .tty = tty,
-        .interactive = cli_bool(args, "interactive") || tty,
+        .interactive = interactive,
         .detach = cli_bool(args, "detach"),
     };
-    return sandbox_run(name, &exec, ret_status, err);
+    return run_in(name, &exec, ret_status, err);
 }

@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/msg.h"
 #include "base/paths.h"
+#include "base/text.h"
 #include "cli/basic.h"
 #include "cli/kit_ref.h"
 #include "policy/store.h"
@@ -112,7 +113,7 @@ void kit_print_warnings(const json_t *warnings)
 
 static void print_json(json_t *json)
 {
-    json_dumpf(json, stdout, JSON_INDENT(2));
+    json_dumpf(json, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
     putchar('\n');
     json_decref(json);
 }
@@ -161,11 +162,10 @@ static json_t *json_sub(const json_t *object, const char *outer, const char *inn
 
 void kit_print_text(const char *text)
 {
-    for (const char *p = text; *p; p++) {
+    SB_CLEANUP(free) char *safe = sb_printable(text, "\n");
+    for (const char *p = safe; *p; p++) {
         if (*p == '\n') {
             fputs("\\n", stdout);
-        } else if ((unsigned char)*p < 0x20 || *p == 0x7f) {
-            putchar('?');
         } else {
             putchar(*p);
         }
@@ -327,15 +327,20 @@ int cmd_kit_inspect(const struct cli_args *args, int *ret_status, struct sb_err 
     return 0;
 }
 
-/* The log holds what ran inside: on a terminal its control bytes are shown, not obeyed. */
+/* The log holds what ran inside: on a terminal its control bytes are shown, not obeyed. `data` has
+ * room for a NUL. */
 static void print_log_part(char *data, size_t len, bool terminal)
 {
-    for (size_t i = 0; terminal && i < len; i++) {
-        if ((unsigned char)data[i] < 0x20 && data[i] != '\n' && data[i] != '\t') {
-            data[i] = '?';
-        }
+    if (!terminal) {
+        fwrite(data, 1, len, stdout);
+        return;
     }
-    fwrite(data, 1, len, stdout);
+    for (char *nul; (nul = memchr(data, '\0', len));) {
+        *nul = '?';
+    }
+    data[len] = '\0';
+    SB_CLEANUP(free) char *safe = sb_printable(data, "\n\t");
+    fputs(safe, stdout);
 }
 
 static int open_kit_log(const char *name, struct sb_err **err)
@@ -365,11 +370,21 @@ int cmd_kit_log(const struct cli_args *args, int *ret_status, struct sb_err **er
         return fd;
     }
     bool terminal = isatty(STDOUT_FILENO);
-    char data[16384];
+    char data[16384 + 1];
+    size_t len = 0;
     ssize_t n;
-    while ((n = read(fd, data, sizeof(data))) > 0) {
-        print_log_part(data, (size_t)n, terminal);
+    while ((n = read(fd, data + len, sizeof(data) - 1 - len)) > 0) {
+        len += (size_t)n;
+        /* Whole lines, so that no character is cut; what follows the last waits for its end. */
+        const char *newline = memrchr(data, '\n', len);
+        size_t whole = newline ? (size_t)(newline + 1 - data) : len == sizeof(data) - 1 ? len : 0;
+        char rest[sizeof(data)];
+        memcpy(rest, data + whole, len - whole);
+        print_log_part(data, whole, terminal);
+        len -= whole;
+        memcpy(data, rest, len);
     }
+    print_log_part(data, len, terminal);
     if (n < 0) {
         return sb_fail_errno(err, errno, "read the kit log of '%s'", args->words[0]);
     }

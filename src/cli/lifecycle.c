@@ -159,6 +159,11 @@ int cmd_rm(const struct cli_args *args, int *ret_status, struct sb_err **err)
         }
         names = owned;
     }
+    for (size_t i = 0; i < count; i++) {
+        if (!sandbox_name_valid(names[i])) {
+            return sb_fail(err, SB_EUSAGE, "'%s' is not the name of a sandbox", names[i]);
+        }
+    }
     *ret_status = 0;
     if (count > 0 && !cli_bool(args, "force")) {
         int r = confirm_removal(names, count, err);

@@ -60,7 +60,7 @@ int cmd_ls(const struct cli_args *args, int *ret_status, struct sb_err **err)
         return r;
     }
     if (cli_bool(args, "json")) {
-        json_dumpf(list, stdout, JSON_INDENT(2));
+        json_dumpf(list, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
         putchar('\n');
     } else if (cli_bool(args, "quiet")) {
         size_t i;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/interrupt.h"
 
 /* A file opened later must not become descriptor 0, 1 or 2 because the caller closed those. */
 static bool standard_descriptors_open(void)
@@ -24,5 +25,7 @@ int main(int argc, char **argv)
     if (!standard_descriptors_open()) {
         return 1;
     }
-    return cli_main(argc, argv);
+    int status = cli_main(argc, argv);
+    interrupt_release();
+    return status;
 }

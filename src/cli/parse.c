@@ -166,8 +166,7 @@ static void take_all_words(struct parse *p)
 
 static void take_rest(struct parse *p)
 {
-    /* The command inside a sandbox is the same with and without the "--" before it. */
-    if (p->command->stop_at_word) {
+    if (!p->command->takes_rest) {
         take_all_words(p);
         return;
     }

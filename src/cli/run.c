@@ -14,6 +14,7 @@
 
 #include "base/paths.h"
 #include "cli/env_words.h"
+#include "cli/interrupt.h"
 #include "cli/kit_ref.h"
 #include "cli/publish_words.h"
 #include "cli/run.h"
@@ -41,7 +42,7 @@ const struct cli_flag cli_flags_run[] = {
     {"dry-run", 0, CLI_BOOL, NULL, "Print the plan and do nothing"},
     {"json", 0, CLI_BOOL, NULL, "With --dry-run: the plan as JSON"},
     {"quiet", 'q', CLI_BOOL, NULL, "Do not show the kits' output"},
-    {"i-know", 0, CLI_BOOL, NULL, "Accept '/' or a home directory as workspace"},
+    {"i-know", 0, CLI_BOOL, NULL, "Accept a home or system directory as workspace"},
     {0},
 };
 
@@ -52,6 +53,7 @@ struct request {
     char *name;
     json_t *mounts; /* [{"path","read_only"}], the first is the workspace */
     json_t *env, *publish;
+    json_t *existing; /* sandbox.json of the one that is meant, when there is one */
     struct kit *kits[KITS_MAX];
     size_t nkits;
     json_t *plan;
@@ -63,6 +65,7 @@ static void request_done(struct request *request)
     json_decref(request->mounts);
     json_decref(request->env);
     json_decref(request->publish);
+    json_decref(request->existing);
     json_decref(request->plan);
     for (size_t i = 0; i < request->nkits; i++) {
         kit_free(request->kits[i]);
@@ -80,19 +83,31 @@ static const char *workspace_of(const struct request *request)
 
 /* ---- workspaces ---- */
 
+static bool is_one_of(const char *path, const char *const *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(path, list[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int check_workspace(const struct request *request, const char *path, struct sb_err **err)
 {
-    if (cli_bool(request->args, "i-know")) {
-        return 0;
+    static const char *const its_own[] = {"/", "/proc", "/sys", "/dev"};
+    static const char *const revealing[] = {"/usr", "/etc",  "/home", "/run",
+                                            "/var", "/boot", "/opt"};
+    if (is_one_of(path, its_own, SB_ARRAY_LEN(its_own))) {
+        sb_fail(err, SB_EUSAGE, "'%s' cannot be a workspace: a sandbox has its own there", path);
+        sb_hint(err, "give the directories that it shall see");
+        return SB_EUSAGE;
     }
     char home[PATH_MAX];
-    bool is_home = realpath(sb_home(), home) && strcmp(path, home) == 0;
-    static const char *const system_paths[] = {"/",     "/usr", "/etc", "/bin", "/lib", "/home",
-                                               "/proc", "/sys", "/dev", "/run", "/var", "/boot"};
-    for (size_t i = 0; !is_home && i < SB_ARRAY_LEN(system_paths); i++) {
-        is_home = strcmp(path, system_paths[i]) == 0;
-    }
-    if (!is_home) {
+    bool is_home = (realpath(sb_home(), home) && strcmp(path, home) == 0) ||
+                   (strncmp(path, "/home/", 6) == 0 && !strchr(path + 6, '/'));
+    if (cli_bool(request->args, "i-know") ||
+        (!is_home && !is_one_of(path, revealing, SB_ARRAY_LEN(revealing)))) {
         return 0;
     }
     sb_fail(err, SB_EUSAGE, "'%s' as a workspace would show the sandbox all that lies below it",
@@ -345,7 +360,11 @@ static int build(const struct request *request, json_t *config, struct sb_err **
     int r = sandbox_start(request->name, &started, err);
     r = r < 0 ? r : steps_create(request->name, config, quiet, err);
     r = r < 0 ? r : sandbox_mark_ready(request->name, config, err);
-    return r < 0 ? r : steps_startup(request->name, config, quiet, err);
+    r = r < 0 ? r : steps_startup(request->name, config, quiet, err);
+    if (r == 0 && interrupt_pending()) {
+        r = sb_fail(err, SB_EFAIL, "interrupted");
+    }
+    return r < 0 ? r : sandbox_settle(request->name, err);
 }
 
 static int create(struct request *request, struct sb_err **err)
@@ -360,18 +379,20 @@ static int create(struct request *request, struct sb_err **err)
     if (r < 0) {
         return r;
     }
+    interrupt_hold();
     kit_print_warnings(json_object_get(request->plan, "warnings"));
     tell_defaulted_policy();
     r = build(request, config, err);
     if (r < 0 && cli_bool(request->args, "keep")) {
         sandbox_mark_ready(request->name, config, NULL);
+        sandbox_settle(request->name, NULL);
         sb_hint(err,
                 "the sandbox was kept: 'sbx exec -it %s bash' looks inside, "
                 "'sbx kit log %s' shows all output",
                 request->name, request->name);
     } else if (r < 0) {
         SB_CLEANUP(err) struct sb_err *rollback = NULL;
-        if (sandbox_remove(request->name, &rollback) < 0) {
+        if (sandbox_discard(request->name, &rollback) < 0) {
             sb_err_print(rollback);
         }
     }
@@ -383,16 +404,18 @@ static int create(struct request *request, struct sb_err **err)
 static void print_plan(const struct request *request)
 {
     if (cli_bool(request->args, "json")) {
-        json_dumpf(request->plan, stdout, JSON_INDENT(2));
+        json_dumpf(request->plan, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
         putchar('\n');
         return;
     }
-    printf("sandbox %s: agent %s, workspace %s\n", request->name, request->agent,
-           workspace_of(request));
+    printf("sandbox %s: agent %s, workspace ", request->name, request->agent);
+    kit_print_text(workspace_of(request));
+    putchar('\n');
     for (size_t i = 1; i < json_array_size(request->mounts); i++) {
         const json_t *mount = json_array_get(request->mounts, i);
-        printf("  %-8s %s%s\n", "path", sb_json_str(mount, "path"),
-               json_is_true(json_object_get(mount, "read_only")) ? " (read-only)" : "");
+        printf("  %-8s ", "path");
+        kit_print_text(sb_json_str(mount, "path"));
+        puts(json_is_true(json_object_get(mount, "read_only")) ? " (read-only)" : "");
     }
     static const char *const lists[] = {"allow", "deny"};
     for (size_t l = 0; l < SB_ARRAY_LEN(lists); l++) {
@@ -499,23 +522,26 @@ static int attach_agent(const char *name, const struct cli_args *args, int *ret_
 }
 
 /* The sandbox that the words mean, if there is one: its own name, or agent and workspace. */
-static int find_existing(const struct cli_args *args, struct request *request, bool *ret_exists,
-                         struct sb_err **err)
+static int find_existing(const struct cli_args *args, struct request *request, struct sb_err **err)
 {
-    SB_CLEANUP(json) json_t *config = NULL;
+    request->args = args;
     if (!cli_string(args, "name") && args->nwords == 1 && sandbox_name_valid(args->words[0]) &&
-        sandbox_load(args->words[0], &config, NULL) == 0) {
+        sandbox_load(args->words[0], &request->existing, NULL) == 0) {
         request->name = sb_xstrdup(args->words[0]);
-        *ret_exists = true;
         return 0;
     }
     int r = prepare(args, request, err);
     if (r < 0) {
         return r;
     }
-    *ret_exists = sandbox_load(request->name, &config, NULL) == 0;
-    const char *workspace = sb_json_str(config, "workspace");
-    if (*ret_exists && (!workspace || strcmp(workspace, workspace_of(request)) != 0)) {
+    SB_CLEANUP(err) struct sb_err *failure = NULL;
+    r = sandbox_load(request->name, &request->existing, &failure);
+    if (r < 0 && r != SB_ENOTFOUND) {
+        *err = sb_steal(&failure);
+        return r;
+    }
+    const char *workspace = sb_json_str(request->existing, "workspace");
+    if (request->existing && (!workspace || strcmp(workspace, workspace_of(request)) != 0)) {
         sb_fail(err, SB_EEXIST, "sandbox '%s' exists and has another workspace: %s", request->name,
                 workspace ? workspace : "?");
         sb_hint(err, "give this one a name of its own with --name");
@@ -524,32 +550,72 @@ static int find_existing(const struct cli_args *args, struct request *request, b
     return 0;
 }
 
-static int refuse_creation_flags(const struct cli_args *args, struct sb_err **err)
+/* What a sandbox is made with cannot be changed by going back to it: asking for it again is fine,
+ * asking for something else must not be ignored. */
+static int refuse_creation_flags(const struct request *request, struct sb_err **err)
 {
-    size_t count;
-    cli_list(args, "kit", &count);
-    if (count) {
-        sb_fail(err, SB_EUSAGE, "--kit can only be used when creating a new sandbox");
-        sb_hint(err, "remove the sandbox first, or give the new one a --name");
-        return SB_EUSAGE;
+    static const char *const flags[][2] = {{"kit", NULL},
+                                           {"publish", NULL},
+                                           {"memory", "memory_bytes"},
+                                           {"cpus", "cpus"},
+                                           {"pids", "pids"}};
+    const json_t *existing = request->existing;
+    SB_CLEANUP(json) json_t *wanted = json_object();
+    int r = set_limits(request->args, wanted, err);
+    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(flags); i++) {
+        const char *key = flags[i][1];
+        bool same = key && json_equal(json_object_get(wanted, key), json_object_get(existing, key));
+        if (cli_bool(request->args, flags[i][0]) && !same) {
+            r = sb_fail(err, SB_EUSAGE, "--%s can only be used when creating a new sandbox",
+                        flags[i][0]);
+        }
     }
-    return 0;
+    if (r == 0 && request->args->nwords > 1 &&
+        !json_equal(request->mounts, json_object_get(existing, "mounts"))) {
+        r = sb_fail(err, SB_EUSAGE, "other paths can only be given when creating a new sandbox");
+    }
+    if (r == SB_EUSAGE) {
+        sb_hint(err, "remove the sandbox first, or give the new one a --name");
+    }
+    return r;
+}
+
+/* One turn: goes to the sandbox that is there, or makes it. *ret_again: another command was
+ * quicker, in making it or in removing it. */
+static int reach(const struct cli_args *args, struct request *request, bool *ret_again,
+                 struct sb_err **err)
+{
+    int r = find_existing(args, request, err);
+    if (r < 0) {
+        return r;
+    }
+    if (request->existing) {
+        bool started;
+        r = refuse_creation_flags(request, err);
+        r = r < 0 ? r : sandbox_up(request->name, cli_bool(args, "quiet"), &started, err);
+        *ret_again = r == SB_ENOTFOUND;
+    } else {
+        r = create(request, err);
+        *ret_again = r == SB_EEXIST;
+    }
+    return r;
 }
 
 int cmd_run(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
+    enum { TURNS = 8 };
     SB_CLEANUP(request) struct request request = {0};
-    bool exists = false;
     if (cli_bool(args, "dry-run")) {
         return cmd_create(args, ret_status, err);
     }
-    int r = find_existing(args, &request, &exists, err);
-    if (r == 0 && exists) {
-        bool started;
-        r = refuse_creation_flags(args, err);
-        r = r < 0 ? r : sandbox_up(request.name, cli_bool(args, "quiet"), &started, err);
-    } else if (r == 0) {
-        r = create(&request, err);
+    bool again = true;
+    int r = 0;
+    for (int i = 0; again && i < TURNS; i++) {
+        sb_err_free(sb_steal(err));
+        request_done(&request);
+        request = (struct request){0};
+        again = false;
+        r = reach(args, &request, &again, err);
     }
     if (r < 0) {
         return r;
@@ -557,6 +623,9 @@ int cmd_run(const struct cli_args *args, int *ret_status, struct sb_err **err)
     if (cli_bool(args, "detach")) {
         puts(request.name);
         return 0;
+    }
+    if (cli_bool(args, "rm")) {
+        interrupt_hold();
     }
     r = attach_agent(request.name, args, ret_status, err);
     if (cli_bool(args, "rm")) {

@@ -376,7 +376,7 @@ int cmd_secret_ls(const struct cli_args *args, int *ret_status, struct sb_err **
         }
     }
     if (cli_bool(args, "json")) {
-        json_dumpf(list, stdout, JSON_INDENT(2));
+        json_dumpf(list, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
         putchar('\n');
     } else {
         print_list(list);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "cli/cli.h"
 
 struct cli_table {
@@ -21,20 +22,6 @@ static size_t text_width(const char *text)
         n += ((unsigned char)*text & 0xc0) != 0x80;
     }
     return n;
-}
-
-static char *printable_copy(const char *text)
-{
-    char *copy = sb_xstrdup(text ? text : "");
-    for (char *p = copy; *p; p++) {
-        if ((unsigned char)*p < 0x20 || *p == 0x7f) {
-            *p = '?';
-        } else if ((unsigned char)*p == 0xc2 && ((unsigned char)p[1] & 0xe0) == 0x80) {
-            p[0] = '?'; /* U+0080..U+009F: control characters of eight bits */
-            p[1] = '?';
-        }
-    }
-    return copy;
 }
 
 struct cli_table *cli_table_new(const char *const *headers)
@@ -56,7 +43,7 @@ void cli_table_row(struct cli_table *table, const char *const *cells)
     }
     char **row = table->cells + table->rows * table->columns;
     for (size_t i = 0; i < table->columns; i++) {
-        row[i] = printable_copy(cells[i]);
+        row[i] = sb_printable(cells[i] ? cells[i] : "", "");
         size_t width = text_width(row[i]);
         if (width > table->width[i]) {
             table->width[i] = width;

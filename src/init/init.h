@@ -36,6 +36,8 @@ void init_reset_child(const struct init *init);
 /* session.c */
 /* Starts the command of an `exec` message; failures go to its channel. */
 void session_start(struct init *init, struct sb_msg *msg);
+/* Tells interactive shells, which ignore SIGTERM, that the end has come. */
+void session_hang_up_terminals(const struct init *init);
 /* A child changed state; not every child is a session's. */
 void session_child_event(struct init *init, const siginfo_t *info);
 

@@ -60,6 +60,7 @@ static void begin_stop(struct init *init, json_int_t grace_ms)
     }
     init->stopping = true;
     kill(-1, SIGTERM);
+    session_hang_up_terminals(init);
     /* A stopped process sees its SIGTERM only when it continues. */
     kill(-1, SIGCONT);
     sb_loop_timer(init->loop, &init->grace_timer, (uint64_t)grace_ms, on_grace_over, init);
@@ -88,7 +89,7 @@ static void on_order(void *arg, uint32_t events)
     struct init *init = arg;
     SB_CLEANUP(err) struct sb_err *err = NULL;
     SB_CLEANUP(msg) struct sb_msg msg = {0};
-    int r = sb_msg_recv(INIT_SUPERVISOR_FD, &msg, &err);
+    int r = sb_msg_recv_large(INIT_SUPERVISOR_FD, &msg, &err);
     if (r == -EAGAIN) {
         return;
     }

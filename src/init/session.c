@@ -20,7 +20,7 @@ struct session {
     int channel; /* -1 when the command line has gone */
     int report_fd, master_fd;
     sb_watch channel_watch, report_watch;
-    bool detach;
+    bool detach, tty;
     json_t *last_event; /* the end, not yet delivered */
 };
 
@@ -155,6 +155,15 @@ static void on_report(void *arg, uint32_t events)
     }
 }
 
+void session_hang_up_terminals(const struct init *init)
+{
+    for (const struct session *s = init->sessions; s; s = s->next) {
+        if (s->tty) {
+            signal_group(s, SIGHUP);
+        }
+    }
+}
+
 static struct session *find_session(const struct init *init, pid_t pid)
 {
     struct session *s = init->sessions;
@@ -277,6 +286,7 @@ void session_start(struct init *init, struct sb_msg *msg)
     struct session *s = sb_xcalloc(1, sizeof(*s));
     *s = (struct session){.init = init, .channel = -1, .report_fd = -1, .master_fd = -1};
     s->detach = json_is_true(json_object_get(msg->json, "detach"));
+    s->tty = json_is_true(json_object_get(msg->json, "tty"));
     int r = start_command(s, msg);
     if (r < 0) {
         SB_CLEANUP(free)

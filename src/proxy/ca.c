@@ -13,8 +13,12 @@
 
 enum {
     DAY = 24 * 60 * 60,
+    /* From how many days back, for clocks that differ.  The CA outlives a host's clock that was set
+     * back after it was made. */
+    CA_BACK_DAYS = 365,
     CA_DAYS = 3650,
-    LEAF_DAYS = 6,       /* and one day back, for clocks that differ */
+    LEAF_BACK_DAYS = 1,
+    LEAF_DAYS = 6,
     LEAF_FRESH_DAYS = 2, /* a cached leaf is handed out for so long */
     HOST_TEXT_MAX = 253,
 };
@@ -77,11 +81,11 @@ static bool add_extension(X509 *cert, X509 *issuer, int nid, const char *value)
 }
 
 /* A certificate with everything but its issuer, extensions and signature. */
-static X509 *cert_new(const char *common_name, EVP_PKEY *key, long days)
+static X509 *cert_new(const char *common_name, EVP_PKEY *key, long back_days, long days)
 {
     SB_CLEANUP(x509) X509 *cert = X509_new();
     if (!cert || !X509_set_version(cert, X509_VERSION_3) || !set_serial(cert) ||
-        !X509_gmtime_adj(X509_getm_notBefore(cert), -DAY) ||
+        !X509_gmtime_adj(X509_getm_notBefore(cert), -back_days * DAY) ||
         !X509_gmtime_adj(X509_getm_notAfter(cert), days * DAY) || !X509_set_pubkey(cert, key) ||
         !add_name(X509_get_subject_name(cert), "O", "sbx") ||
         !add_name(X509_get_subject_name(cert), "CN", common_name)) {
@@ -94,7 +98,7 @@ static X509 *ca_cert_new(const char *name, EVP_PKEY *key)
 {
     /* RFC 5280 allows 64 characters in a common name. */
     SB_CLEANUP(free) char *common_name = sb_xasprintf("sbx %.57s CA", name);
-    SB_CLEANUP(x509) X509 *cert = cert_new(common_name, key, CA_DAYS);
+    SB_CLEANUP(x509) X509 *cert = cert_new(common_name, key, CA_BACK_DAYS, CA_DAYS);
     if (!cert || !X509_set_issuer_name(cert, X509_get_subject_name(cert)) ||
         !add_extension(cert, cert, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") ||
         !add_extension(cert, cert, NID_key_usage, "critical,keyCertSign,cRLSign") ||
@@ -228,7 +232,7 @@ static bool add_host(X509 *cert, const char *host)
 
 static X509 *leaf_new(struct ca *ca, const char *host)
 {
-    SB_CLEANUP(x509) X509 *cert = cert_new("sbx proxy", ca->leaf_key, LEAF_DAYS);
+    SB_CLEANUP(x509) X509 *cert = cert_new("sbx proxy", ca->leaf_key, LEAF_BACK_DAYS, LEAF_DAYS);
     if (!cert || !X509_set_issuer_name(cert, X509_get_subject_name(ca->cert)) ||
         !add_extension(cert, ca->cert, NID_basic_constraints, "critical,CA:FALSE") ||
         !add_extension(cert, ca->cert, NID_key_usage, "critical,digitalSignature") ||

@@ -36,6 +36,7 @@ struct cgroup {
     struct limits limits;
     struct group groups[RESOURCES];
     size_t ngroups;
+    int record; /* while they are made */
 };
 
 static bool write_value(const char *dir, const char *file, const char *value)
@@ -110,9 +111,10 @@ static void remove_group(struct cgroup *cgroup, size_t i)
     cgroup->groups[i] = cgroup->groups[--cgroup->ngroups];
 }
 
-/* Takes `path`; NULL when it could not be made. */
+/* Takes `path`; NULL when it could not be made.  It is recorded first: we may be killed. */
 static struct group *make_group(struct cgroup *cgroup, char *path, unsigned version)
 {
+    dprintf(cgroup->record, "%s\n", path);
     if (mkdir(path, 0755) < 0) {
         free(path);
         return NULL;
@@ -222,16 +224,6 @@ static void set_up_v1(struct cgroup *cgroup, const char *name, enum resource res
 
 /* ---- the record ---- */
 
-static void write_record(const struct cgroup *cgroup, const char *record)
-{
-    SB_CLEANUP(buf) struct sb_buf text;
-    sb_buf_init(&text, RECORD_MAX);
-    for (size_t i = 0; i < cgroup->ngroups; i++) {
-        sb_buf_printf(&text, "%s\n", cgroup->groups[i].path);
-    }
-    sb_write_file_atomic(AT_FDCWD, record, text.data ? text.data : "", text.len, 0600, NULL);
-}
-
 /* Its processes were killed with their supervisor, but may not have ended yet. */
 static void remove_abandoned(const char *dir)
 {
@@ -265,6 +257,7 @@ struct cgroup *cgroup_create(const char *name, const struct limits *limits, cons
     cgroup_remove_recorded(record);
     struct cgroup *cgroup = sb_xcalloc(1, sizeof(*cgroup));
     cgroup->limits = *limits;
+    cgroup->record = open(record, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     /* Users and installations have sandboxes of the same name: the process id tells groups apart.
      */
     SB_CLEANUP(free) char *unique = sb_xasprintf("%s-%d", name, getpid());
@@ -274,7 +267,9 @@ struct cgroup *cgroup_create(const char *name, const struct limits *limits, cons
             set_up_v1(cgroup, unique, i);
         }
     }
-    write_record(cgroup, record);
+    if (cgroup->record >= 0) {
+        close(sb_steal_fd(&cgroup->record));
+    }
     return cgroup;
 }
 

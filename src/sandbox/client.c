@@ -21,16 +21,14 @@
 #include "sandbox/state.h"
 #include "secret/secret.h"
 
-enum { SUPERVISOR_STARTER = 3 };
+/* No sandbox's name begins so. */
+#define DEAD_PREFIX ".removed."
+
+enum { SUPERVISOR_STARTER = 3, SUPERVISOR_WAIT_S = 30 };
 
 int sandbox_load(const char *name, json_t **ret, struct sb_err **err)
 {
     return state_load(name, ret, err);
-}
-
-int sandbox_save(const char *name, const json_t *config, struct sb_err **err)
-{
-    return state_save(name, config, err);
 }
 
 /* ---- talking to a supervisor ---- */
@@ -46,7 +44,11 @@ int sandbox_connect(const char *name, struct sb_err **err)
     if (fd == -ENOENT || fd == -ECONNREFUSED) {
         return -ENOENT;
     }
-    return fd < 0 ? sb_fail_errno(err, -fd, "connect to the supervisor of '%s'", name) : fd;
+    if (fd < 0) {
+        return sb_fail_errno(err, -fd, "connect to the supervisor of '%s'", name);
+    }
+    sb_msg_limit_wait(fd, SUPERVISOR_WAIT_S);
+    return fd;
 }
 
 /* Reads one reply; a refusal becomes our error. */
@@ -54,6 +56,9 @@ static int read_reply(int sock, struct sb_msg *ret, struct sb_err **err)
 {
     SB_CLEANUP(msg) struct sb_msg reply = {0};
     int r = sb_msg_recv(sock, &reply, err);
+    if (r == -EAGAIN) {
+        return sb_fail(err, SB_EFAIL, "the sandbox's supervisor does not answer");
+    }
     if (r <= 0) {
         return r < 0 ? r : sb_fail(err, SB_EFAIL, "the sandbox's supervisor ended unexpectedly");
     }
@@ -87,7 +92,15 @@ int sandbox_ask(const char *name, const json_t *request, const int *fds, size_t 
         return sock;
     }
     int r = sb_msg_send(sock, request, fds, nfds, err);
-    return r < 0 ? r : read_reply(sock, ret, err);
+    r = r < 0 ? r : read_reply(sock, ret, err);
+    if (r == -EPIPE || r == -ECONNRESET) {
+        /* Process 1 may be gone before its supervisor is: waits for its end, so that a start
+         * afterwards is one. */
+        SB_CLEANUP(msg) struct sb_msg end = {0};
+        sb_msg_recv(sock, &end, NULL);
+        return sb_fail(err, -EPIPE, "sandbox '%s' stopped just now", name);
+    }
+    return r;
 }
 
 /* ---- start ---- */
@@ -95,6 +108,9 @@ int sandbox_ask(const char *name, const json_t *request, const int *fds, size_t 
 static _Noreturn void exec_supervisor(const char *path, const char *name, int starter, int log)
 {
     setsid();
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     int null = open("/dev/null", O_RDWR);
     dup2(null, 0);
     dup2(log >= 0 ? log : null, 1);
@@ -108,7 +124,7 @@ static _Noreturn void exec_supervisor(const char *path, const char *name, int st
     _exit(127);
 }
 
-/* One start at a time per sandbox: the second waits and finds it running. */
+/* One start at a time per sandbox: the second waits until the first has settled. */
 static int lock_start(const char *name, struct sb_err **err)
 {
     SB_CLEANUP(free) char *dir = NULL;
@@ -118,6 +134,9 @@ static int lock_start(const char *name, struct sb_err **err)
     }
     SB_CLEANUP(free) char *path = sb_xasprintf("%s/start.lock", dir);
     SB_CLEANUP(fd) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 && errno == ENOENT) {
+        return sb_fail(err, SB_ENOTFOUND, "sandbox '%s' has been removed", name);
+    }
     if (fd < 0 || flock(fd, LOCK_EX) < 0) {
         return sb_fail_errno(err, errno, "lock '%s'", path);
     }
@@ -153,8 +172,19 @@ static int spawn_supervisor(const char *name, int *ret_starter, struct sb_err **
     return 0;
 }
 
-/* While a sandbox is being created its supervisor watches this descriptor: our death ends it. */
-static int starter_fd = -1;
+/* Between a start and its settling: the socket that the supervisor watches (our death ends the
+ * sandbox), and the lock that keeps other starts waiting. */
+static int starter_fd = -1, start_lock = -1;
+
+static void drop_start(void)
+{
+    int *const fds[] = {&starter_fd, &start_lock};
+    for (size_t i = 0; i < SB_ARRAY_LEN(fds); i++) {
+        if (*fds[i] >= 0) {
+            close(sb_steal_fd(fds[i]));
+        }
+    }
+}
 
 int sandbox_start(const char *name, bool *ret_started, struct sb_err **err)
 {
@@ -183,23 +213,23 @@ int sandbox_start(const char *name, bool *ret_started, struct sb_err **err)
         fprintf(stderr, "note: %s (LIMITS in sbx(1))\n", note);
     }
     starter_fd = sb_steal_fd(&starter);
+    start_lock = sb_steal_fd(&lock);
     *ret_started = true;
     return 0;
+}
+
+int sandbox_settle(const char *name, struct sb_err **err)
+{
+    SB_CLEANUP(json) json_t *request = json_pack("{s:s}", "op", "ready");
+    int r = sandbox_ask(name, request, NULL, 0, NULL, err);
+    drop_start();
+    return r;
 }
 
 int sandbox_mark_ready(const char *name, json_t *config, struct sb_err **err)
 {
     json_object_set_new(config, "state", json_string("ready"));
-    int r = state_save(name, config, err);
-    if (r < 0) {
-        return r;
-    }
-    SB_CLEANUP(json) json_t *request = json_pack("{s:s}", "op", "ready");
-    r = sandbox_ask(name, request, NULL, 0, NULL, err);
-    if (r == 0 && starter_fd >= 0) {
-        close(sb_steal_fd(&starter_fd));
-    }
-    return r;
+    return state_save(name, config, err);
 }
 
 /* ---- stop, remove, reload ---- */
@@ -216,12 +246,21 @@ static int end_processes(const char *name, int grace_ms, int *ret_sock, struct s
         return sock;
     }
     SB_CLEANUP(json) json_t *request = json_pack("{s:s,s:i}", "op", "stop", "grace_ms", grace_ms);
-    int r = sb_msg_send(sock, request, NULL, 0, err);
-    r = r < 0 ? r : read_reply(sock, NULL, err);
-    if (r == 0) {
+    int r = sb_msg_send(sock, request, NULL, 0, NULL);
+    SB_CLEANUP(msg) struct sb_msg reply = {0};
+    r = r < 0 ? r : sb_msg_recv(sock, &reply, NULL);
+    if (r == -EAGAIN) {
+        return sb_fail(err, SB_EFAIL, "the supervisor of '%s' does not answer", name);
+    }
+    if (r > 0 && !json_is_true(json_object_get(reply.json, "ok"))) {
+        const char *text = sb_json_str(reply.json, "error");
+        return sb_fail(err, SB_EFAIL, "stop '%s': %s", name, text ? text : "refused");
+    }
+    /* One that was ending by itself may not reply. */
+    if (r > 0) {
         *ret_sock = sb_steal_fd(&sock);
     }
-    return r;
+    return 0;
 }
 
 static void await_supervisor_end(int sock)
@@ -246,33 +285,91 @@ int sandbox_stop(const char *name, struct sb_err **err)
 static int remove_layers(const char *dir, struct sb_err **err)
 {
     int r = sb_remove_tree(AT_FDCWD, dir);
-    if (r == 0 || geteuid() == 0) {
+    struct idmap map = idmap_choose(0);
+    if (r == 0 || map.mode == IDMAP_ROOT) {
         return r < 0 ? sb_fail_errno(err, -r, "remove '%s'", dir) : 0;
     }
-    struct idmap map = idmap_choose(0);
     return idmap_remove_tree(&map, dir, err);
 }
 
-int sandbox_remove(const char *name, struct sb_err **err)
+static int is_dead(const struct dirent *entry)
+{
+    return strncmp(entry->d_name, DEAD_PREFIX, strlen(DEAD_PREFIX)) == 0;
+}
+
+/* In one step the name is free and nobody finds a half of it; then all such halves go, also what a
+ * killed command left. */
+static int remove_directory(const char *name, const char *dir, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *base = sb_xstrndup(dir, strlen(dir) - strlen(name) - 1);
+    SB_CLEANUP(free) char *dead = sb_xasprintf("%s/" DEAD_PREFIX "%s.%d", base, name, getpid());
+    if (rename(dir, dead) < 0 && errno != ENOENT) {
+        return sb_fail_errno(err, errno, "remove '%s'", dir);
+    }
+    struct dirent **entries = NULL;
+    int count = scandir(base, &entries, is_dead, NULL);
+    int r = 0;
+    for (int i = 0; i < count; i++) {
+        SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", base, entries[i]->d_name);
+        r = r < 0 ? r : remove_layers(path, err);
+        free(entries[i]);
+    }
+    free(entries);
+    return r;
+}
+
+int sandbox_discard(const char *name, struct sb_err **err)
 {
     SB_CLEANUP(free) char *dir = NULL;
     SB_CLEANUP(free) char *runtime = NULL;
     SB_CLEANUP(fd) int sock = -1;
     int r = end_processes(name, 0, &sock, err);
+    drop_start();
     r = r < 0 ? r : sandbox_dir(name, &dir, err);
     r = r < 0 ? r : sandbox_runtime_dir(name, &runtime, err);
-    if (r == 0) {
-        SB_CLEANUP(free) char *record = sb_xasprintf("%s/cgroups", dir);
-        cgroup_remove_recorded(record);
-        r = remove_layers(dir, err);
-    }
-    await_supervisor_end(sock);
     if (r < 0) {
         return r;
     }
+    /* Without a directory there may be rests; one that appears from here on is another's.  A
+     * supervisor that has ended its sandbox still holds the lock while it ends itself. */
+    bool exists = access(dir, F_OK) == 0;
+    bool held = exists && sock < 0;
+    SB_CLEANUP(fd) int lock = held ? state_lock(name, err) : -1;
+    if (held && lock < 0) {
+        if (err && *err) {
+            (*err)->code = SB_EFAIL;
+        }
+        return SB_EFAIL;
+    }
+    SB_CLEANUP(free) char *record = sb_xasprintf("%s/cgroups", dir);
+    cgroup_remove_recorded(record);
     sb_remove_tree(AT_FDCWD, runtime);
     r = policy_store_forget(name, err);
-    return r < 0 ? r : secret_forget(name, err);
+    r = r < 0 ? r : secret_forget(name, err);
+    r = r < 0 || !exists ? r : remove_directory(name, dir, err);
+    await_supervisor_end(sock);
+    return r;
+}
+
+int sandbox_remove(const char *name, struct sb_err **err)
+{
+    /* Whoever is making it sees it stop, and rolls back; the name stays taken until then. */
+    enum { TRIES = 250, NAP_NS = 20000000 };
+    for (int i = 0; sandbox_is_claimed(name); i++) {
+        int r = stop_with_grace(name, 0, err);
+        if (r < 0) {
+            return r;
+        }
+        if (i == TRIES) {
+            long pid = sandbox_claim_holder(name);
+            sb_fail(err, SB_EFAIL, "process %ld is creating sandbox '%s' and does not give up", pid,
+                    name);
+            sb_hint(err, "continue it (fg) or end it (kill -9 %ld), then try again", pid);
+            return SB_EFAIL;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
+    }
+    return sandbox_discard(name, err);
 }
 
 int sandbox_each(int (*fn)(const char *name, void *arg, struct sb_err **err), void *arg,
@@ -355,103 +452,4 @@ int sandbox_list(json_t **ret, struct sb_err **err)
         *ret = sb_steal(&list);
     }
     return r;
-}
-
-static int take_slot(const char *name, void *arg, struct sb_err **err)
-{
-    (void)err;
-    SB_CLEANUP(json) json_t *config = NULL;
-    if (state_load(name, &config, NULL) == 0) {
-        json_int_t slot = sb_json_int(config, "slot", -1);
-        if (slot >= 0) {
-            SB_CLEANUP(free) char *key = sb_xasprintf("%lld", (long long)slot);
-            json_object_set_new(arg, key, json_true());
-        }
-    }
-    return 0;
-}
-
-static int free_slot(unsigned *ret_slot, struct sb_err **err)
-{
-    enum { SLOTS = 16384 };
-    SB_CLEANUP(json) json_t *taken = json_object();
-    int r = sandbox_each(take_slot, taken, err);
-    for (unsigned slot = 0; r == 0 && slot < SLOTS; slot++) {
-        char key[16];
-        snprintf(key, sizeof(key), "%u", slot);
-        if (!json_object_get(taken, key)) {
-            *ret_slot = slot;
-            return 0;
-        }
-    }
-    return r < 0 ? r : sb_fail(err, SB_ELIMIT, "there are too many sandboxes: remove some");
-}
-
-static int lock_file(const char *path, int operation)
-{
-    SB_CLEANUP(fd) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    return fd < 0 || flock(fd, operation) < 0 ? -errno : sb_steal_fd(&fd);
-}
-
-/* The one who makes the directory has the name. */
-static int make_claim(const char *name, const char *dir, int *ret_claim, struct sb_err **err)
-{
-    if (mkdir(dir, 0700) < 0) {
-        if (errno != EEXIST) {
-            return sb_fail_errno(err, errno, "create '%s'", dir);
-        }
-        sb_fail(err, SB_EEXIST, "there is already a sandbox named '%s'", name);
-        sb_hint(err,
-                "'sbx run %s' goes back to it, 'sbx rm %s' removes it, --name gives another name",
-                name, name);
-        return SB_EEXIST;
-    }
-    SB_CLEANUP(free) char *path = sb_xasprintf("%s/claim", dir);
-    int fd = lock_file(path, LOCK_EX);
-    if (fd < 0) {
-        rmdir(dir);
-        return sb_fail_errno(err, -fd, "lock '%s'", path);
-    }
-    *ret_claim = fd;
-    return 0;
-}
-
-int sandbox_claim(const char *name, json_t *config, int *ret_claim, struct sb_err **err)
-{
-    SB_CLEANUP(free) char *dir = NULL;
-    SB_CLEANUP(free) char *state = NULL;
-    int r = sandbox_dir(name, &dir, err);
-    r = r < 0 ? r : sb_path_state(&state, err);
-    if (r < 0) {
-        return r;
-    }
-    /* Two creations at once must not choose the same ids. */
-    SB_CLEANUP(free) char *path = sb_xasprintf("%s/slots.lock", state);
-    SB_CLEANUP(fd) int lock = lock_file(path, LOCK_EX);
-    unsigned slot = 0;
-    r = lock < 0 ? sb_fail_errno(err, -lock, "lock '%s'", path) : free_slot(&slot, err);
-    SB_CLEANUP(fd) int claim = -1;
-    r = r < 0 ? r : make_claim(name, dir, &claim, err);
-    if (r < 0) {
-        return r;
-    }
-    json_object_set_new(config, "slot", json_integer(slot));
-    r = state_save(name, config, err);
-    if (r < 0) {
-        sb_remove_tree(AT_FDCWD, dir);
-        return r;
-    }
-    *ret_claim = sb_steal_fd(&claim);
-    return 0;
-}
-
-bool sandbox_is_claimed(const char *name)
-{
-    SB_CLEANUP(free) char *dir = NULL;
-    if (sandbox_dir(name, &dir, NULL) < 0) {
-        return false;
-    }
-    SB_CLEANUP(free) char *path = sb_xasprintf("%s/claim", dir);
-    SB_CLEANUP(fd) int fd = open(path, O_RDWR | O_CLOEXEC);
-    return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
 }

@@ -14,24 +14,31 @@
 int sandbox_list(json_t **ret, struct sb_err **err);
 /* sandbox.json; SB_ENOTFOUND with a hint of the nearest name. */
 int sandbox_load(const char *name, json_t **ret, struct sb_err **err);
-int sandbox_save(const char *name, const json_t *config, struct sb_err **err);
 /* Connects to the running supervisor: descriptor, or -ENOENT when it is stopped. */
 int sandbox_connect(const char *name, struct sb_err **err);
-/* Starts it unless it runs.  *ret_started tells whether this call did. */
+/* Starts it unless it runs.  *ret_started tells whether this call did: then other starts wait, and
+ * the sandbox ends with this process, until sandbox_settle(). */
 int sandbox_start(const char *name, bool *ret_started, struct sb_err **err);
+/* All that belongs to the start has been done: from now on it outlives this process. */
+int sandbox_settle(const char *name, struct sb_err **err);
 int sandbox_stop(const char *name, struct sb_err **err);
-/* Stops it and removes everything of it but its logs. */
+/* Stops it and removes everything of it but its logs.  A command that is still making it fails. */
 int sandbox_remove(const char *name, struct sb_err **err);
-/* Marks a sandbox whose plan has been carried out as complete: from now on it outlives this
- * process. */
+/* The same by the command that makes it and gives up. */
+int sandbox_discard(const char *name, struct sb_err **err);
+/* Records that its plan has been carried out. */
 int sandbox_mark_ready(const char *name, json_t *config, struct sb_err **err);
 /* Takes the name for a sandbox to be made, and writes its sandbox.json (state "creating", an id
  * range that no other has).  *ret_claim, a descriptor, is kept open until it is made: while it is,
  * others see that somebody works on it.  SB_EEXIST when the name is taken. */
 int sandbox_claim(const char *name, json_t *config, int *ret_claim, struct sb_err **err);
-/* Whether the command that claimed it is still at work. */
+/* Whether the command that claimed it is still at work; and waiting until it is not. */
 bool sandbox_is_claimed(const char *name);
-/* One request to its supervisor; `ret` (may be NULL) is the reply when it was not a refusal. */
+void sandbox_await_claim(const char *name);
+/* Its process id, for a message; 0 when it is not known. */
+long sandbox_claim_holder(const char *name);
+/* One request to its supervisor; `ret` (may be NULL) is the reply when it was not a refusal.
+ * -EPIPE when it ended before it had read the request. */
 int sandbox_ask(const char *name, const json_t *request, const int *fds, size_t nfds,
                 struct sb_msg *ret, struct sb_err **err);
 /* Calls `fn` for each sandbox by name, in order, until it fails. */

@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -52,12 +53,80 @@ static bool have_range(void)
            access("/usr/bin/newuidmap", X_OK) == 0 && access("/usr/bin/newgidmap", X_OK) == 0;
 }
 
+/* Whether the namespace that we are in has the ids that root mode gives away (user_namespaces(7)).
+ */
+static bool have_high_ids(void)
+{
+    SB_CLEANUP(buf) struct sb_buf text;
+    sb_buf_init(&text, 1 << 16);
+    if (sb_read_file(AT_FDCWD, "/proc/self/uid_map", &text, NULL) < 0) {
+        return false;
+    }
+    char *rest = text.data;
+    for (char *line; (line = strsep(&rest, "\n"));) {
+        unsigned long first, parent, count;
+        if (sscanf(line, "%lu %lu %lu", &first, &parent, &count) == 3 && first <= IDMAP_FIRST &&
+            first + count > UINT32_MAX / 2) {
+            return true;
+        }
+    }
+    return false;
+}
+
 struct idmap idmap_choose(unsigned slot)
 {
-    if (geteuid() == 0) {
+    if (geteuid() == 0 && have_high_ids()) {
         return (struct idmap){IDMAP_ROOT, IDMAP_FIRST + (uid_t)slot * IDMAP_COUNT};
     }
-    return (struct idmap){have_range() ? IDMAP_RANGE : IDMAP_SINGLE, 0};
+    return (struct idmap){geteuid() != 0 && have_range() ? IDMAP_RANGE : IDMAP_SINGLE, 0};
+}
+
+/* A switch of the kernel, or -1 where it has none. */
+static long read_switch(const char *path)
+{
+    SB_CLEANUP(buf) struct sb_buf text;
+    sb_buf_init(&text, 64);
+    bool have = sb_read_file(AT_FDCWD, path, &text, NULL) == 0 && text.data;
+    return have ? strtol(text.data, NULL, 10) : -1;
+}
+
+static bool apparmor_restricts(void)
+{
+    return geteuid() != 0 &&
+           read_switch("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") > 0;
+}
+
+static void hint_apparmor(struct sb_err **err)
+{
+    sb_hint(err,
+            "AppArmor restricts user namespaces here (Ubuntu 24.04 and later): install sbx and "
+            "its profile with 'sudo make install', or allow them to all programs: "
+            "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0");
+}
+
+int idmap_refused(int errnum, struct sb_err **err)
+{
+    sb_fail(err, SB_ESTART, "this system does not let you make user namespaces: %s",
+            strerror(errnum));
+    if (errnum == ENOSPC || errnum == EUSERS) {
+        sb_hint(err, "raise the limit: sudo sysctl user.max_user_namespaces=15000");
+    } else if (apparmor_restricts()) {
+        hint_apparmor(err);
+    } else if (read_switch("/proc/sys/kernel/unprivileged_userns_clone") == 0) {
+        sb_hint(err, "allow them: sudo sysctl kernel.unprivileged_userns_clone=1");
+    } else {
+        sb_hint(err,
+                "in a container its system call filter may forbid them: run sbx outside, or the "
+                "container with a filter that permits them; else the kernel lacks USER_NS");
+    }
+    return SB_ESTART;
+}
+
+void idmap_explain_denial(int code, struct sb_err **err)
+{
+    if ((code == -EPERM || code == -EACCES) && apparmor_restricts()) {
+        hint_apparmor(err);
+    }
 }
 
 const char *idmap_mode_name(enum idmap_mode mode)
@@ -126,7 +195,11 @@ static int write_maps(pid_t pid, const char *uid_map, const char *gid_map, bool 
     if (r == 0) {
         r = write_proc(pid, "gid_map", gid_map);
     }
-    return r < 0 ? sb_fail_errno(err, -r, "write the id map of the sandbox's user namespace") : 0;
+    if (r < 0) {
+        sb_fail_errno(err, -r, "write the id map of the sandbox's user namespace");
+        idmap_explain_denial(r, err);
+    }
+    return r;
 }
 
 /* newuidmap PID 0 SUB 1000  1000 UID 1  1001 SUB+1000 64535: agent is the caller. */
@@ -214,7 +287,7 @@ static int userns_of_maps(const char *uid_map, const char *gid_map, struct sb_er
     int gate[2];
     pid_t pid = spawn_holder(gate);
     if (pid < 0) {
-        return sb_fail_errno(err, errno, "create a user namespace");
+        return idmap_refused(errno, err);
     }
     int r = write_maps(pid, uid_map, gid_map, false, err);
     if (r == 0) {
@@ -271,10 +344,10 @@ int idmap_run_as(const struct idmap *map, int (*fn)(void *arg), void *arg, struc
         if (map->mode != IDMAP_SINGLE) {
             go = go && setresgid(0, 0, 0) == 0 && setresuid(0, 0, 0) == 0;
         }
-        _exit(go && fn(arg) == 0 ? 0 : 1);
+        int code = go ? fn(arg) : -EPERM;
+        _exit(code < -UINT8_MAX ? UINT8_MAX : -code);
     }
-    int r =
-        pid < 0 ? sb_fail_errno(err, errno, "create a user namespace") : idmap_write(map, pid, err);
+    int r = pid < 0 ? idmap_refused(errno, err) : idmap_write(map, pid, err);
     if (r == 0 && write(gate[1], "", 1) != 1) {
         r = sb_fail_errno(err, errno, "start a process with the sandbox's ids");
     }
@@ -282,7 +355,9 @@ int idmap_run_as(const struct idmap *map, int (*fn)(void *arg), void *arg, struc
     close(gate[1]);
     int status = 0;
     if (pid > 0 && waitpid(pid, &status, 0) == pid && status != 0 && r == 0) {
-        r = sb_fail(err, SB_EFAIL, "a process with the sandbox's ids failed");
+        int code = WIFEXITED(status) ? WEXITSTATUS(status) : UINT8_MAX;
+        r = code == UINT8_MAX ? sb_fail(err, SB_EFAIL, "a process with the sandbox's ids failed")
+                              : sb_fail(err, -code, "%s", strerror(code));
     }
     return r;
 }

@@ -26,9 +26,15 @@ struct idmap {
     uid_t base; /* root mode: host id of the sandbox's uid 0 */
 };
 
-/* What this caller can have; `slot` picks the ids in root mode. */
+/* What this caller can have; `slot` picks the ids in root mode.  Root of a user namespace that has
+ * not the ids of root mode counts as an ordinary user without a range. */
 struct idmap idmap_choose(unsigned slot);
 const char *idmap_mode_name(enum idmap_mode mode); /* "root", "range", "single" */
+/* The failure to make a user namespace, with what to do about it. */
+int idmap_refused(int errnum, struct sb_err **err);
+/* Adds the hint about AppArmor to a failure that is its doing: where it restricts, a user namespace
+ * can be made, but whatever is done in it fails with `code` -EPERM or -EACCES. */
+void idmap_explain_denial(int code, struct sb_err **err);
 /* Writes the maps of a process that just entered a new user namespace. */
 int idmap_write(const struct idmap *map, pid_t pid, struct sb_err **err);
 /* Root mode: descriptors of user namespaces for ID-mapped mounts (mount_setattr(2)), or a negative
@@ -39,8 +45,8 @@ int idmap_system_userns(const struct idmap *map, struct sb_err **err);
 int idmap_workspace_userns(const struct idmap *map, uid_t owner, gid_t group, struct sb_err **err);
 /* Removes a directory tree that holds files with the sandbox's ids (an ordinary user's modes). */
 int idmap_remove_tree(const struct idmap *map, const char *path, struct sb_err **err);
-/* Runs `fn` in a child process that has the sandbox's ids, root where there is one; 0 when it
- * returned 0. */
+/* Runs `fn`, which returns 0 or -errno, in a child process that has the sandbox's ids, root where
+ * there is one; returns the same. */
 int idmap_run_as(const struct idmap *map, int (*fn)(void *arg), void *arg, struct sb_err **err);
 /* Calls `fn`, which clones into a new user namespace, so that idmap_write can write its map, and so
  * that a sandbox which root makes uses up no limits of root's. */

@@ -26,10 +26,20 @@ bool sandbox_name_valid(const char *name)
     return strcmp(name, "default") != 0;
 }
 
+/* Words of the caller become paths here: nothing else may. */
+static int check_name(const char *name, struct sb_err **err)
+{
+    if (sandbox_name_valid(name)) {
+        return 0;
+    }
+    return sb_fail(err, SB_ENOTFOUND, "'%s' is not the name of a sandbox", name);
+}
+
 int sandbox_dir(const char *name, char **ret_path, struct sb_err **err)
 {
     SB_CLEANUP(free) char *base = NULL;
-    int r = sb_path_state_sub("sandboxes", &base, err);
+    int r = check_name(name, err);
+    r = r < 0 ? r : sb_path_state_sub("sandboxes", &base, err);
     if (r < 0) {
         return r;
     }
@@ -40,7 +50,8 @@ int sandbox_dir(const char *name, char **ret_path, struct sb_err **err)
 int sandbox_runtime_dir(const char *name, char **ret_path, struct sb_err **err)
 {
     SB_CLEANUP(free) char *base = NULL;
-    int r = sb_path_runtime(&base, err);
+    int r = check_name(name, err);
+    r = r < 0 ? r : sb_path_runtime(&base, err);
     if (r < 0) {
         return r;
     }

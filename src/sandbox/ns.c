@@ -136,23 +136,6 @@ static _Noreturn void child_main(const struct ns_spec *spec, int channel, int ga
 
 /* ---- in the supervisor ---- */
 
-static int userns_refused(int errnum, struct sb_err **err)
-{
-    sb_fail(err, SB_ESTART, "this system does not let you make the sandbox's namespaces: %s",
-            strerror(errnum));
-    if (access("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", F_OK) == 0) {
-        sb_hint(err,
-                "AppArmor restricts user namespaces here (Ubuntu 24.04 and later): install sbx's "
-                "profile with 'sudo make install', or once: "
-                "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0");
-    } else if (errnum == ENOSPC || errnum == EUSERS) {
-        sb_hint(err, "raise the limit: sudo sysctl user.max_user_namespaces=15000");
-    } else {
-        sb_hint(err, "allow them (sudo sysctl kernel.unprivileged_userns_clone=1), or run as root");
-    }
-    return SB_ESTART;
-}
-
 static int receive_listeners(int channel, struct ns_sandbox *sandbox, struct sb_err **err)
 {
     SB_CLEANUP(msg) struct sb_msg msg = {0};
@@ -167,6 +150,8 @@ static int receive_listeners(int channel, struct ns_sandbox *sandbox, struct sb_
         sb_fail(err, SB_ESTART, "%s", text ? text : "the sandbox's first process failed");
         if (hint) {
             sb_hint(err, "%s", hint);
+        } else {
+            idmap_explain_denial((int)sb_json_int(msg.json, "code", 0), err);
         }
         return SB_ESTART;
     }
@@ -227,7 +212,7 @@ int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err *
     close(channel[1]);
     close(gate[0]);
     int r =
-        sandbox.pid < 0 ? userns_refused(clone_errno, err) : admit(spec, sandbox.pid, gate[1], err);
+        sandbox.pid < 0 ? idmap_refused(clone_errno, err) : admit(spec, sandbox.pid, gate[1], err);
     close(gate[1]);
     if (r == 0) {
         r = receive_listeners(channel[0], &sandbox, err);

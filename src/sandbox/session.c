@@ -4,7 +4,11 @@
  * With a terminal, sbx-init makes a pseudo-terminal inside and hands us its master: we copy bytes
  * and window sizes, and ^C or ^Z are bytes for the line discipline inside.  Without one, three
  * pipes are made here: a descriptor of the host's own (a terminal, a file) never enters the
- * sandbox. */
+ * sandbox.
+ *
+ * Signals to us: without a terminal they go to the command's process group.  With one, interrupts
+ * go to whatever is in the foreground inside, and SIGTERM or SIGHUP hangs up, as ssh does: an
+ * interactive shell would ignore the first. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -12,6 +16,7 @@
 #include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <termios.h>
 
 #include "base/fs.h"
@@ -38,6 +43,7 @@ struct session {
     size_t pending_len, pending_at;
     bool ended;
     int status;
+    int interrupted; /* the signal that ended a caller's step, or 0 */
 };
 
 static void session_done(struct session *s)
@@ -53,19 +59,39 @@ static void session_done(struct session *s)
 
 /* ---- the request ---- */
 
-static json_t *exec_request(const struct sandbox_exec *exec)
+static bool window_size(struct winsize *ret)
+{
+    return ioctl(STDIN_FILENO, TIOCGWINSZ, ret) == 0 || ioctl(STDOUT_FILENO, TIOCGWINSZ, ret) == 0;
+}
+
+/* Messages are JSON, so words must be UTF-8: one that is not must not vanish. */
+static int put_words(const struct sandbox_exec *exec, json_t *request, struct sb_err **err)
 {
     json_t *argv = json_array();
+    json_object_set_new(request, "argv", argv);
     for (const char *const *word = exec->argv; *word; word++) {
-        json_array_append_new(argv, json_string(*word));
+        if (json_array_append_new(argv, json_string(*word)) < 0) {
+            return sb_fail(err, SB_EUSAGE, "'%s': a command's words must be UTF-8 text", *word);
+        }
     }
-    json_t *request = json_pack("{s:s,s:o,s:b,s:b}", "op", "exec", "argv", argv, "tty", exec->tty,
-                                "detach", exec->detach);
-    if (exec->user) {
-        json_object_set_new(request, "user", json_string(exec->user));
+    const char *const options[][2] = {{"user", exec->user}, {"workdir", exec->workdir}};
+    for (size_t i = 0; i < SB_ARRAY_LEN(options); i++) {
+        const char *text = options[i][1];
+        if (text && json_object_set_new(request, options[i][0], json_string(text)) < 0) {
+            return sb_fail(err, SB_EUSAGE, "the %s '%s' is not UTF-8 text", options[i][0], text);
+        }
     }
-    if (exec->workdir) {
-        json_object_set_new(request, "workdir", json_string(exec->workdir));
+    return 0;
+}
+
+static int exec_request(const struct sandbox_exec *exec, json_t **ret, struct sb_err **err)
+{
+    SB_CLEANUP(json)
+    json_t *request =
+        json_pack("{s:s,s:b,s:b}", "op", "exec", "tty", exec->tty, "detach", exec->detach);
+    int r = put_words(exec, request, err);
+    if (r < 0) {
+        return r;
     }
     SB_CLEANUP(json)
     json_t *env = exec->env ? json_copy((json_t *)(uintptr_t)exec->env) : json_object();
@@ -75,19 +101,24 @@ static json_t *exec_request(const struct sandbox_exec *exec)
     }
     json_object_set(request, "env", env);
     struct winsize size;
-    if (exec->tty && ioctl(STDIN_FILENO, TIOCGWINSZ, &size) == 0) {
+    if (exec->tty && window_size(&size)) {
         json_object_set_new(request, "rows", json_integer(size.ws_row));
         json_object_set_new(request, "cols", json_integer(size.ws_col));
     }
-    return request;
+    *ret = sb_steal(&request);
+    return 0;
 }
 
 static int request_session(const char *name, struct session *s, const int *fds, size_t nfds,
                            struct sb_err **err)
 {
-    SB_CLEANUP(json) json_t *request = exec_request(s->exec);
+    SB_CLEANUP(json) json_t *request = NULL;
     SB_CLEANUP(msg) struct sb_msg reply = {0};
-    int r = sandbox_ask(name, request, fds, nfds, &reply, err);
+    int r = exec_request(s->exec, &request, err);
+    r = r < 0 ? r : sandbox_ask(name, request, fds, nfds, &reply, err);
+    if (r == SB_ELIMIT) {
+        sb_wrap(err, r, "the command's arguments and environment");
+    }
     if (r < 0) {
         return r;
     }
@@ -105,6 +136,11 @@ static int open_with_pipes(const char *name, struct session *s, struct sb_err **
     if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 || pipe2(errs, O_CLOEXEC) < 0) {
         r = sb_fail_errno(err, errno, "pipe");
     }
+    /* Programs open /dev/stdout again, and nobody inside is the user that owns it here.  Only who
+     * may trace a process reaches its descriptors that way. */
+    fchmod(in[0], 0666);
+    fchmod(out[1], 0666);
+    fchmod(errs[1], 0666);
     const int far[] = {in[0], out[1], errs[1]};
     r = r < 0 ? r : request_session(name, s, far, 3, err);
     for (size_t i = 0; i < SB_ARRAY_LEN(far); i++) {
@@ -130,6 +166,14 @@ static int failed_status(const json_t *event, struct sb_err **err)
     return errnum == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_RUNNABLE;
 }
 
+static void copy_window_size(const struct session *s)
+{
+    struct winsize size;
+    if (s->exec->tty && s->out >= 0 && window_size(&size)) {
+        ioctl(s->out, TIOCSWINSZ, &size);
+    }
+}
+
 /* Returns 1 when the session has ended. `err` is set when the command could not be run. */
 static int on_channel(struct session *s, struct sb_err **err)
 {
@@ -143,6 +187,7 @@ static int on_channel(struct session *s, struct sb_err **err)
     } else if (strcmp(event, "started") == 0 && s->exec->tty) {
         s->in = s->out = sb_msg_steal_fd(&msg, 0);
         fcntl(s->in, F_SETFL, O_RDWR | O_NONBLOCK);
+        copy_window_size(s); /* it may have changed since we asked */
     } else if (strcmp(event, "failed") == 0) {
         s->status = failed_status(msg.json, err);
         s->ended = true;
@@ -197,6 +242,18 @@ static void flush_in(struct session *s)
     }
 }
 
+/* Ends the session without waiting for the command: with its channel and its terminal closed, the
+ * command and all in its foreground get SIGHUP. */
+static void hang_up(struct session *s, int signo)
+{
+    s->ended = true;
+    s->status = EXIT_SIGNAL + signo;
+    close_in(s);
+    sb_cleanup_fd(&s->out);
+    sb_cleanup_fd(&s->errs);
+    s->out = s->errs = -1;
+}
+
 static void pump_in(struct session *s)
 {
     ssize_t n = read(STDIN_FILENO, s->pending, sizeof(s->pending));
@@ -204,7 +261,11 @@ static void pump_in(struct session *s)
     s->pending_len = n > 0 ? (size_t)n : 0;
     if (n > 0) {
         flush_in(s);
-    } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+    } else if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return;
+    } else if (s->exec->tty) {
+        hang_up(s, SIGHUP); /* our terminal is gone */
+    } else {
         close_in(s);
     }
 }
@@ -215,16 +276,20 @@ static void forward_signal(struct session *s)
     if (read(s->signals, &info, sizeof(info)) != (ssize_t)sizeof(info)) {
         return;
     }
-    if (info.ssi_signo == SIGWINCH) {
-        struct winsize size;
-        if (s->exec->tty && s->out >= 0 && ioctl(STDIN_FILENO, TIOCGWINSZ, &size) == 0) {
-            ioctl(s->out, TIOCSWINSZ, &size);
-        }
-        return;
+    int signo = (int)info.ssi_signo;
+    bool interrupt = signo == SIGINT || signo == SIGQUIT;
+    bool end = signo == SIGTERM || signo == SIGHUP;
+    if (signo == SIGWINCH) {
+        copy_window_size(s);
+    } else if (s->exec->output && (interrupt || end)) {
+        s->interrupted = signo;
+        hang_up(s, signo);
+    } else if (s->exec->tty && end) {
+        hang_up(s, signo);
+    } else if (!interrupt || s->out < 0 || ioctl(s->out, TIOCSIG, signo) < 0) {
+        SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:i}", "op", "signal", "signo", signo);
+        sb_msg_send(s->channel, message, NULL, 0, NULL);
     }
-    SB_CLEANUP(json)
-    json_t *message = json_pack("{s:s,s:i}", "op", "signal", "signo", (int)info.ssi_signo);
-    sb_msg_send(s->channel, message, NULL, 0, NULL);
 }
 
 /* Until the command has ended and its output has been read.  A background child may hold the pipes
@@ -277,13 +342,17 @@ static int copy_until_end(struct session *s, struct sb_err **err)
 
 /* ---- our terminal ---- */
 
+/* What our caller ignores (nohup, a background job) stays ignored. */
 static int watch_signals(sigset_t *ret_old)
 {
     sigset_t set;
     sigemptyset(&set);
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGUSR1, SIGUSR2};
     for (size_t i = 0; i < SB_ARRAY_LEN(signals); i++) {
-        sigaddset(&set, signals[i]);
+        struct sigaction action;
+        if (sigaction(signals[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN) {
+            sigaddset(&set, signals[i]);
+        }
     }
     sigprocmask(SIG_BLOCK, &set, ret_old);
     sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
@@ -306,10 +375,15 @@ static int attach(struct session *s, struct sb_err **err)
     struct termios saved;
     sigset_t mask;
     s->signals = watch_signals(&mask);
-    bool raw = s->exec->tty && raw_terminal(&saved);
+    bool raw = s->exec->tty && s->exec->interactive && raw_terminal(&saved);
     int r = copy_until_end(s, err);
     if (raw) {
         tcsetattr(STDIN_FILENO, TCSADRAIN, &saved);
+    }
+    if (s->interrupted) {
+        /* Ends us here, unless the caller has held it back to clean up first. */
+        raise(s->interrupted);
+        r = sb_fail(err, SB_EFAIL, "interrupted");
     }
     sigprocmask(SIG_SETMASK, &mask, NULL);
     return r;
@@ -330,6 +404,9 @@ int sandbox_run(const char *name, const struct sandbox_exec *exec, int *ret_stat
     }
     session_done(&s);
     if (r < 0) {
+        if (why && err) {
+            *err = sb_steal(&why);
+        }
         sb_err_free(why);
         return r;
     }

@@ -3,11 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <time.h>
 
 #include "base/fs.h"
 #include "sandbox/layout.h"
 
-enum { STATE_MAX = 16 << 20 };
+enum { STATE_MAX = 16 << 20, LOCK_TRIES = 500, LOCK_NAP_NS = 10000000 };
 
 int state_load(const char *name, json_t **ret, struct sb_err **err)
 {
@@ -41,18 +44,60 @@ int state_load(const char *name, json_t **ret, struct sb_err **err)
     return 0;
 }
 
+int state_save_in(const char *dir, const json_t *config, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/sandbox.json", dir);
+    SB_CLEANUP(free) char *text = json_dumps(config, JSON_INDENT(1));
+    return sb_write_file_atomic(AT_FDCWD, path, text, strlen(text), 0600, err);
+}
+
 int state_save(const char *name, const json_t *config, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *dir = NULL;
+    int r = sandbox_dir(name, &dir, err);
+    return r < 0 ? r : state_save_in(dir, config, err);
+}
+
+void state_sign_lock(int fd)
+{
+    int length = ftruncate(fd, 0) < 0 ? -1 : dprintf(fd, "%d\n", getpid());
+    (void)length; /* without it the lock is as good */
+}
+
+long state_lock_holder(int fd)
+{
+    char text[16] = "";
+    return pread(fd, text, sizeof(text) - 1, 0) > 0 ? strtol(text, NULL, 10) : 0;
+}
+
+static int fail_held(const char *name, int fd, struct sb_err **err)
+{
+    long pid = state_lock_holder(fd);
+    sb_fail(err, SB_ESTART, "process %ld still runs sandbox '%s', but its socket is gone", pid,
+            name);
+    sb_hint(err, "end it first: kill %ld", pid);
+    return SB_ESTART;
+}
+
+int state_lock(const char *name, struct sb_err **err)
 {
     SB_CLEANUP(free) char *dir = NULL;
     int r = sandbox_dir(name, &dir, err);
     if (r < 0) {
         return r;
     }
-    r = sb_mkdir_p(AT_FDCWD, dir, 0700);
-    if (r < 0) {
-        return sb_fail_errno(err, -r, "create '%s'", dir);
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/supervisor.lock", dir);
+    SB_CLEANUP(fd) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return errno == ENOENT ? sb_fail(err, SB_ENOTFOUND, "there is no sandbox named '%s'", name)
+                               : sb_fail_errno(err, errno, "open '%s'", path);
     }
-    SB_CLEANUP(free) char *path = sb_xasprintf("%s/sandbox.json", dir);
-    SB_CLEANUP(free) char *text = json_dumps(config, JSON_INDENT(1));
-    return sb_write_file_atomic(AT_FDCWD, path, text, strlen(text), 0600, err);
+    for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; i++) {
+        if (errno != EWOULDBLOCK || i == LOCK_TRIES) {
+            return errno == EWOULDBLOCK ? fail_held(name, fd, err)
+                                        : sb_fail_errno(err, errno, "lock '%s'", path);
+        }
+        nanosleep(&(struct timespec){.tv_nsec = LOCK_NAP_NS}, NULL);
+    }
+    return sb_steal_fd(&fd);
 }

@@ -8,4 +8,13 @@
 
 /* SB_ENOTFOUND when there is none. */
 int state_load(const char *name, json_t **ret, struct sb_err **err);
+/* Its directory must be there: what was removed meanwhile does not come back. */
 int state_save(const char *name, const json_t *config, struct sb_err **err);
+/* The same in the directory of a sandbox that has no name yet. */
+int state_save_in(const char *dir, const json_t *config, struct sb_err **err);
+/* The lock that a supervisor holds while it lives, wherever its socket has gone; waits a little for
+ * one that is just ending.  Returns a descriptor; SB_ENOTFOUND when there is no such sandbox. */
+int state_lock(const char *name, struct sb_err **err);
+/* Writes into a lock file who has locked it, and reads it (0: unknown), for messages to people. */
+void state_sign_lock(int fd);
+long state_lock_holder(int fd);

@@ -201,23 +201,45 @@ int steps_startup(const char *name, const json_t *config, bool quiet, struct sb_
     return run_steps(name, config, true, quiet, err);
 }
 
-int sandbox_up(const char *name, bool quiet, bool *ret_started, struct sb_err **err)
+static bool is_ready(const json_t *config)
+{
+    const char *state = sb_json_str(config, "state");
+    return state && strcmp(state, "ready") == 0;
+}
+
+/* Its sandbox.json once nobody is making it any more. */
+static int load_made(const char *name, json_t **ret, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *config = NULL;
     int r = sandbox_load(name, &config, err);
-    if (r < 0) {
-        return r;
+    if (r == 0 && !is_ready(config) && sandbox_is_claimed(name)) {
+        fprintf(stderr, "note: waiting for the command that is creating '%s'\n", name);
+        sandbox_await_claim(name);
+        json_decref(sb_steal(&config));
+        r = sandbox_load(name, &config, err);
     }
-    const char *state = sb_json_str(config, "state");
-    if (!state || strcmp(state, "ready") != 0) {
-        bool busy = sandbox_is_claimed(name);
-        sb_fail(err, SB_ESTART, "sandbox '%s' %s", name,
-                busy ? "is being created by another command"
-                     : "was never finished: its creation was interrupted");
-        sb_hint(err, busy ? "wait for it" : "remove it with 'sbx rm -f %s' and create it again",
+    if (r == 0 && !is_ready(config)) {
+        sb_fail(err, SB_ESTART, "sandbox '%s' was never finished: its creation was interrupted",
                 name);
+        sb_hint(err, "remove it with 'sbx rm -f %s' and create it again", name);
         return SB_ESTART;
     }
-    r = sandbox_start(name, ret_started, err);
-    return r == 0 && *ret_started ? steps_startup(name, config, quiet, err) : r;
+    if (r == 0) {
+        *ret = sb_steal(&config);
+    }
+    return r;
+}
+
+int sandbox_up(const char *name, bool quiet, bool *ret_started, struct sb_err **err)
+{
+    SB_CLEANUP(json) json_t *config = NULL;
+    int r = load_made(name, &config, err);
+    r = r < 0 ? r : sandbox_start(name, ret_started, err);
+    if (r < 0 || !*ret_started) {
+        return r;
+    }
+    r = steps_startup(name, config, quiet, err);
+    /* With a step that failed, too: it runs, and can be looked into. */
+    int settled = sandbox_settle(name, r < 0 ? NULL : err);
+    return r < 0 ? r : settled;
 }

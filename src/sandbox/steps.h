@@ -12,5 +12,6 @@
  * spec.yaml, the command, the exit status and the last lines of its output. */
 int steps_create(const char *name, const json_t *config, bool quiet, struct sb_err **err);
 int steps_startup(const char *name, const json_t *config, bool quiet, struct sb_err **err);
-/* sandbox_start(), then the startup steps when this call started it. */
+/* sandbox_start() of one that is complete, then the startup steps when this call started it.  Waits
+ * for a command that is still creating it; SB_ENOTFOUND when that one gave up. */
 int sandbox_up(const char *name, bool quiet, bool *ret_started, struct sb_err **err);

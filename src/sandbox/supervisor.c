@@ -2,9 +2,9 @@
  * sbx-supervisor NAME: the host process of one running sandbox.
  *
  * Descriptor 3 is the socket of the command that starts it: it gets {"ok":true} or the reason of a
- * failure, and its end, before the sandbox is ready, ends the sandbox (a killed `sbx create` leaves
- * nothing running).  All of the sandbox dies with this process; the lock file in the runtime
- * directory is held for its life, so a stale directory is recognised.
+ * failure, and its end, before that command says that it is done, ends the sandbox (a killed
+ * `sbx create` leaves nothing running).  All of the sandbox dies with this process; a lock in the
+ * sandbox's directory is held for its life, so that there is never a second one.
  *
  * It never reads or follows anything inside the sandbox: files are written there by sbx-init. */
 #include <errno.h>
@@ -12,7 +12,6 @@
 #include <signal.h>
 #include <stdint.h>
 #include <sys/epoll.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -74,12 +73,11 @@ static int take_lock(struct supervisor *s, struct sb_err **err)
     if (r < 0) {
         return sb_fail_errno(err, -r, "create '%s'", s->runtime);
     }
-    SB_CLEANUP(free) char *path = sb_xasprintf("%s/lock", s->runtime);
-    s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (s->lock_fd < 0 || flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0) {
-        return errno == EWOULDBLOCK ? sb_fail(err, SB_EEXIST, "sandbox '%s' runs already", s->name)
-                                    : sb_fail_errno(err, errno, "lock '%s'", path);
+    s->lock_fd = state_lock(s->name, err);
+    if (s->lock_fd < 0) {
+        return s->lock_fd;
     }
+    state_sign_lock(s->lock_fd);
     return 0;
 }
 
@@ -426,7 +424,7 @@ static int op_stop(struct supervisor *s, struct client *client, struct sb_msg *r
     return sb_msg_send(s->ns.channel, message, NULL, 0, err);
 }
 
-/* {"op":"ready"}: the plan has been carried out; the starter may go. */
+/* {"op":"ready"}: all steps have been carried out; the starter may go. */
 static int op_ready(struct supervisor *s, struct client *client, struct sb_msg *request,
                     struct sb_err **err)
 {
@@ -468,7 +466,7 @@ static void on_client(void *arg, uint32_t events)
     struct client *client = arg;
     (void)events;
     SB_CLEANUP(msg) struct sb_msg request = {0};
-    int r = sb_msg_recv(client->fd, &request, NULL);
+    int r = sb_msg_recv_large(client->fd, &request, NULL);
     if (r == -EAGAIN) {
         return;
     }
@@ -526,7 +524,7 @@ static void on_starter(void *arg, uint32_t events)
 {
     struct supervisor *s = arg;
     (void)events;
-    /* The command that was making this sandbox is gone before it was done. */
+    /* The command that was making or starting this sandbox is gone before it was done. */
     sb_loop_stop(s->loop);
 }
 
@@ -609,16 +607,16 @@ static int start(struct supervisor *s, struct sb_err **err)
     }
     sb_loop_watch(s->loop, s->control_fd, EPOLLIN, on_control, s);
     sb_loop_watch(s->loop, s->ns.pidfd, EPOLLIN, on_init_end, s);
-    if (sb_json_str(s->config, "state") && strcmp(sb_json_str(s->config, "state"), "ready") != 0) {
-        s->starter_watch = sb_loop_watch(s->loop, STARTER, EPOLLIN | EPOLLHUP, on_starter, s);
-    }
+    s->starter_watch = sb_loop_watch(s->loop, STARTER, EPOLLIN | EPOLLHUP, on_starter, s);
     return watch_proxy(s);
 }
 
 /* Tells the starter; while the sandbox is being created, also which of its limits are weak. */
 static void reply_started(const struct supervisor *s)
 {
-    SB_CLEANUP(free) char *note = s->starter_watch ? cgroup_shortfall(s->cgroup) : NULL;
+    const char *state = sb_json_str(s->config, "state");
+    bool created = state && strcmp(state, "ready") == 0;
+    SB_CLEANUP(free) char *note = created ? NULL : cgroup_shortfall(s->cgroup);
     SB_CLEANUP(json) json_t *reply = json_pack("{s:b,s:s*}", "ok", 1, "note", note);
     sb_msg_send(STARTER, reply, NULL, 0, NULL);
 }
@@ -655,9 +653,6 @@ int main(int argc, char **argv)
         reply_error(STARTER, err);
     } else {
         reply_started(&s);
-        if (!s.starter_watch) {
-            close(STARTER);
-        }
         r = sb_loop_run(s.loop, &err);
         tear_down(&s);
     }

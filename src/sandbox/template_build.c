@@ -233,8 +233,9 @@ static int put_sudo(int root, int init_fd, enum idmap_mode mode)
     }
     off_t offset = 0;
     while (offset < st.st_size) {
-        if (sendfile(fd, init_fd, &offset, (size_t)(st.st_size - offset)) <= 0) {
-            return -EIO;
+        ssize_t n = sendfile(fd, init_fd, &offset, (size_t)(st.st_size - offset));
+        if (n <= 0) {
+            return n < 0 ? -errno : -EIO;
         }
     }
     return fchmod(fd, mode == IDMAP_SINGLE ? 0755 : 04755) < 0 ? -errno : 0;
@@ -408,5 +409,5 @@ int template_build(const struct idmap *map, const char *path, int init_fd, struc
     if (r < 0 && map->mode == IDMAP_ROOT) {
         return sb_fail_errno(err, -r, "build the host template '%s'", path);
     }
-    return r < 0 ? sb_wrap(err, r, "build the host template '%s'", path) : 0;
+    return r < 0 && r != SB_ESTART ? sb_wrap(err, r, "build the host template '%s'", path) : r;
 }

@@ -76,8 +76,8 @@ class Sbx:
         return json.loads(self.ok(*words, "--json", **options))
 
 
-@pytest.fixture
-def sbx(bindir):
+@contextlib.contextmanager
+def fresh_sbx(bindir):
     # Not pytest's tmp_path: its length would push the control sockets over the kernel's limit.
     home = pathlib.Path(tempfile.mkdtemp(prefix="sbx-t-"))
     run = Sbx(bindir / "sbx", home)
@@ -166,13 +166,25 @@ def box(request):
         yield one
 
 
-@pytest.fixture
-def workspace():
+@contextlib.contextmanager
+def fresh_workspace():
     directory = pathlib.Path(tempfile.mkdtemp(prefix="sbx-w-"))
     directory.chmod(0o755)
     (directory / "README").write_text("a workspace\n", encoding="utf-8")
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def sbx(bindir):
+    with fresh_sbx(bindir) as run:
+        yield run
+
+
+@pytest.fixture
+def workspace():
+    with fresh_workspace() as directory:
+        yield directory
 
 
 @pytest.fixture

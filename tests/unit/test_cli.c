@@ -58,9 +58,9 @@ static const struct cli_flag flags[] = {
 
 const struct cli_group cli_groups[] = {{"policy", "Rules"}, {0}};
 const struct cli_command cli_commands[] = {
-    {"run", "[flags] AGENT", "Run", NULL, NULL, flags, 1, (size_t)-1, false, record},
-    {"exec", "[flags] SANDBOX COMMAND", "Exec", NULL, NULL, flags, 2, (size_t)-1, true, record},
-    {"policy allow", "RESOURCE", "Allow", NULL, NULL, NULL, 1, 2, false, record},
+    {"run", "[flags] AGENT", "Run", NULL, NULL, flags, 1, (size_t)-1, false, true, record},
+    {"exec", "[flags] SANDBOX COMMAND", "Exec", NULL, NULL, flags, 2, (size_t)-1, true, false, record},
+    {"policy allow", "RESOURCE", "Allow", NULL, NULL, NULL, 1, 2, false, false, record},
     {0},
 };
 
@@ -96,6 +96,9 @@ static void test_flags(void **state)
     assert_string_equal(seen.memory, "");
     call("sbx run a -");
     assert_string_equal(seen.words, "a|-");
+    assert_string_equal(seen.rest, "(none)");
+    assert_int_equal(call("sbx policy allow a -- -b"), 7);
+    assert_string_equal(seen.words, "a|-b");
     assert_string_equal(seen.rest, "(none)");
 }
 
