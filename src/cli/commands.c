@@ -21,11 +21,11 @@ const struct cli_command cli_commands[] = {
         .usage = "[flags] AGENT|SANDBOX [PATH[:ro]...] [-- AGENT_ARGS...]",
         .summary = "Run an agent in a sandbox, made when missing",
         .details =
-            "AGENT is a built-in agent or the name of an agent kit given with --kit; the same "
-            "agent\n"
-            "and workspace mean the same sandbox again. The first PATH (default: the current\n"
-            "directory) is the workspace, at its own absolute path; further ones are added, and\n"
-            ":ro makes one read-only.\n",
+            "AGENT is a built-in agent: shell. The same agent and workspace mean the same\n"
+            "sandbox again, as its name does. The first PATH (default: the current directory)\n"
+            "is the workspace, at its own absolute path; further ones are added, and :ro makes\n"
+            "one read-only. AGENT_ARGS are added to the agent's own when they begin with '-',\n"
+            "and take their place else.\n",
         .examples = "sbx run shell .\n"
                     "sbx run --kit examples/biome-lint --name demo shell ~/project ~/docs:ro\n"
                     "sbx run --rm shell . -- -c 'make test'",
@@ -42,7 +42,7 @@ const struct cli_command cli_commands[] = {
         .details = "Prints the name of the new sandbox; its install steps have been carried out.\n",
         .examples = "sbx create --name demo shell .\n"
                     "sbx create --dry-run --kit examples/biome-lint shell .",
-        .flags = cli_flags_run,
+        .flags = cli_flags_run + CLI_FLAGS_OF_RUN_ALONE,
         .min_words = 1,
         .max_words = ANY,
         .run = cmd_create,

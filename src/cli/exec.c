@@ -13,7 +13,7 @@ const struct cli_flag cli_flags_exec[] = {
     {"tty", 't', CLI_BOOL, NULL, "Give the command a terminal (with -i: yours)"},
     {"user", 'u', CLI_STRING, "USER", "User name or uid[:gid] inside (default: agent)"},
     {"workdir", 'w', CLI_STRING, "DIR", "Working directory inside (default: the workspace)"},
-    {"env", 'e', CLI_LIST, "NAME[=VALUE]", "Set a variable (repeatable)"},
+    {"env", 'e', CLI_LIST, "NAME[=VALUE]", "Set a variable"},
     {"env-file", 0, CLI_LIST, "FILE", "Set variables from lines NAME=VALUE"},
     {"detach", 'd', CLI_BOOL, NULL, "Start the command and return"},
     {0},

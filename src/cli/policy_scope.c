@@ -72,6 +72,6 @@ int policy_reload(const char *sandbox, struct sb_err **err)
 
 void policy_print_json(const json_t *value)
 {
-    json_dumpf(value, stdout, JSON_INDENT(2));
+    json_dumpf(value, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
     putchar('\n');
 }

@@ -27,17 +27,18 @@
 
 enum { DEFAULT_PIDS = 4096, KITS_MAX = 32 };
 
+/* The first CLI_FLAGS_OF_RUN_ALONE are not create's. */
 const struct cli_flag cli_flags_run[] = {
+    {"detach", 'd', CLI_BOOL, NULL, "Start the sandbox and return, without its agent"},
+    {"rm", 0, CLI_BOOL, NULL, "Remove the sandbox when the agent ends"},
     {"name", 0, CLI_STRING, "NAME", "Name of the sandbox (default: AGENT-DIRECTORY)"},
-    {"kit", 0, CLI_LIST, "DIR", "Add a kit (repeatable; only for a new sandbox)"},
+    {"kit", 0, CLI_LIST, "DIR", "Add a kit, to a new sandbox only"},
     {"cpus", 0, CLI_STRING, "N", "Limit of processors (default: all)"},
     {"memory", 'm', CLI_STRING, "SIZE", "Limit of memory, as 512m or 8g (default: half)"},
     {"pids", 0, CLI_STRING, "N", "Limit of processes (default: 4096)"},
-    {"env", 'e', CLI_LIST, "NAME[=VALUE]", "Set a variable (repeatable)"},
+    {"env", 'e', CLI_LIST, "NAME[=VALUE]", "Set a variable"},
     {"env-file", 0, CLI_LIST, "FILE", "Set variables from lines NAME=VALUE"},
-    {"publish", 'p', CLI_LIST, "SPEC", "Publish [[HOST_IP:]HOST_PORT:]PORT (repeatable)"},
-    {"detach", 'd', CLI_BOOL, NULL, "run: start the sandbox and return, without its agent"},
-    {"rm", 0, CLI_BOOL, NULL, "run: remove the sandbox when the agent ends"},
+    {"publish", 'p', CLI_LIST, "SPEC", "Publish [[HOST_IP:]HOST_PORT:]PORT"},
     {"keep", 0, CLI_BOOL, NULL, "Keep a sandbox whose kit failed, to look inside"},
     {"dry-run", 0, CLI_BOOL, NULL, "Print the plan and do nothing"},
     {"json", 0, CLI_BOOL, NULL, "With --dry-run: the plan as JSON"},
@@ -456,6 +457,9 @@ static int prepare(const struct cli_args *args, struct request *request, struct 
 {
     request->args = args;
     request->agent = args->words[0];
+    if (cli_bool(args, "json") && !cli_bool(args, "dry-run")) {
+        return sb_fail(err, SB_EUSAGE, "--json shows the plan, and needs --dry-run");
+    }
     int r =
         is_builtin(request->agent) ? add_mounts(request, err) : unknown_agent(request->agent, err);
     return r < 0 ? r : choose_name(request, err);
@@ -607,6 +611,10 @@ int cmd_run(const struct cli_args *args, int *ret_status, struct sb_err **err)
     SB_CLEANUP(request) struct request request = {0};
     if (cli_bool(args, "dry-run")) {
         return cmd_create(args, ret_status, err);
+    }
+    if (cli_bool(args, "detach") && (cli_bool(args, "rm") || args->nrest)) {
+        return sb_fail(err, SB_EUSAGE, "--detach runs no agent: %s has nothing to do with it",
+                       args->nrest ? "what stands after --" : "--rm");
     }
     bool again = true;
     int r = 0;

@@ -356,7 +356,8 @@ int sandbox_remove(const char *name, struct sb_err **err)
     /* Whoever is making it sees it stop, and rolls back; the name stays taken until then. */
     enum { TRIES = 250, NAP_NS = 20000000 };
     for (int i = 0; sandbox_is_claimed(name); i++) {
-        int r = stop_with_grace(name, 0, err);
+        SB_CLEANUP(fd) int sock = -1;
+        int r = end_processes(name, 0, &sock, err);
         if (r < 0) {
             return r;
         }

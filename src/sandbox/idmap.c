@@ -64,9 +64,9 @@ static bool have_high_ids(void)
     }
     char *rest = text.data;
     for (char *line; (line = strsep(&rest, "\n"));) {
-        unsigned long first, parent, count;
-        if (sscanf(line, "%lu %lu %lu", &first, &parent, &count) == 3 && first <= IDMAP_FIRST &&
-            first + count > UINT32_MAX / 2) {
+        unsigned long first = strtoul(line, &line, 10);
+        strtoul(line, &line, 10); /* where it begins outside */
+        if (first <= IDMAP_FIRST && first + strtoul(line, NULL, 10) > UINT32_MAX / 2) {
             return true;
         }
     }

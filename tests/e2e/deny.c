@@ -41,6 +41,8 @@ int main(int argc, char **argv)
         fputs("usage: deny userns|nft|mount ERRNO COMMAND...\n", stderr);
         return 99;
     }
+    /* Set-user-id programs keep working under it; for that we must be root. */
+    seccomp_attr_set(filter, SCMP_FLTATR_CTL_NNP, geteuid() != 0);
     int r = add_rules(filter, argv[1], SCMP_ACT_ERRNO((uint32_t)atoi(argv[2])));
     if (r < 0 || seccomp_load(filter) < 0) {
         fprintf(stderr, "deny: %s\n", strerror(r < 0 ? -r : errno));

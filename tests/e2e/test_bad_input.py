@@ -7,15 +7,12 @@ import http.server
 import json
 import os
 import pathlib
-import shutil
-import socket
 import ssl
 import subprocess
-import tempfile
 import threading
 
 import pytest
-from conftest import ROOT, Sbx, need_program, need_root, need_sandboxes
+from conftest import ROOT, need_program, need_root, need_sandboxes
 
 HEAD = 'schemaVersion: "1"\nkind: mixin\nname: {}\n'
 
@@ -123,66 +120,39 @@ def deny(tmp_path_factory):
     return lambda what, number: (str(program), what, str(number))
 
 
-def create_under(sbx, workspace, *before, has=(), lacks=()):
-    need_sandboxes(sbx)
-    done = subprocess.run([*before, sbx.binary, "create", "--name", "box", "shell", workspace],
-                          env=sbx.env, capture_output=True, text=True, timeout=60, check=False)
+def create_under(caller, *deny, outside=(), has=(), lacks=()):
+    """`outside`: words before all others."""
+    # The filter comes before the words that make the caller, so that newuidmap keeps its rights.
+    words = (*outside, *deny, *caller.command)
+    done = subprocess.run([*words, "create", "--name", "box", "shell", caller.work],
+                          env=caller.env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 125, done
     for text in has:
         assert text in done.stderr, f"{text!r} is not in {done.stderr!r}"
     for text in lacks:
         assert text not in done.stderr
-    assert sbx.json("ls") == []
-    sbx.ok("create", "--name", "box", "shell", workspace)
-
-
-SINGLE = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-
-
-@pytest.fixture(params=("root", "ordinary user"))
-def caller(request, bindir, workspace):
-    """(sbx, words that make the caller): also one without any subordinate ids."""
-    need_root()
-    home = pathlib.Path(tempfile.mkdtemp(prefix="sbx-u-"))
-    programs = pathlib.Path(tempfile.mkdtemp(prefix="sbx-b-"))
-    programs.chmod(0o755)
-    for program in bindir.iterdir():
-        shutil.copy2(program, programs)
-    person = () if request.param == "root" else SINGLE
-    if person:
-        os.chown(home, 65534, 65534)
-        os.chown(workspace, 65534, 65534)
-
-    class Caller(Sbx):
-        def __call__(self, *words, **options):
-            self.binary = person[0] if person else str(programs / "sbx")
-            rest = (*person[1:], programs / "sbx") if person else ()
-            done = super().__call__(*rest, *words, **options)
-            self.binary = str(programs / "sbx")
-            return done
-
-    run = Caller(programs / "sbx", home)
-    yield run, person
-    run("rm", "--all", "--force")
-    shutil.rmtree(home, ignore_errors=True)
-    shutil.rmtree(programs)
+    assert caller.json("ls") == []
+    caller.ok("create", "--name", "box", "shell", caller.work)
 
 
 @pytest.mark.parametrize("number, hint", (
     (errno.EPERM, "in a container"), (errno.ENOSPC, "sysctl user.max_user_namespaces=")))
-def test_no_user_namespaces(caller, workspace, deny, number, hint):
-    sbx, person = caller
-    create_under(sbx, workspace, *person, *deny("userns", number),
+def test_no_user_namespaces(caller, deny, number, hint):
+    create_under(caller, *deny("userns", number),
                  has=["does not let you make user namespaces: " + os.strerror(number), hint],
                  lacks=["AppArmor"])
 
 
 def test_limit_of_user_namespaces(sbx, workspace):
     """The real limit, in a user namespace whose own limit is 0."""
-    need_root()
-    create_under(sbx, workspace, "unshare", "-Ur", "sh", "-c",
-                 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"', "sh",
-                 has=["user namespaces: No space left", "sysctl user.max_user_namespaces="])
+    need_sandboxes(sbx)
+    done = subprocess.run(
+        ["unshare", "-Ur", "sh", "-c", 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"',
+         "sh", sbx.binary, "create", "--name", "box", "shell", workspace],
+        env=sbx.env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 125
+    assert "user namespaces: No space left" in done.stderr
+    assert "sysctl user.max_user_namespaces=" in done.stderr
 
 
 APPARMOR = """mount -t tmpfs none /proc/sys/kernel
@@ -190,22 +160,20 @@ echo {} > /proc/sys/kernel/apparmor_restrict_unprivileged_userns
 exec "$@\""""
 
 
-@pytest.mark.parametrize("what, number", (("userns", errno.EACCES), ("mount", errno.EACCES)))
+@pytest.mark.parametrize("what", ("userns", "mount"))
 @pytest.mark.parametrize("restricts", (1, 0))
-def test_apparmor_restriction(caller, workspace, deny, what, number, restricts):
+def test_apparmor_restriction(caller, deny, what, restricts):
     """As on Ubuntu 24.04: namespaces cannot be made, or they can and nothing is permitted in them."""
-    sbx, person = caller
     hint = "sudo make install"
-    shown = bool(restricts and person)
-    create_under(sbx, workspace, "unshare", "-m", "sh", "-c", APPARMOR.format(restricts), "sh",
-                 *person, *deny(what, number), has=[hint] if shown else [],
-                 lacks=[] if shown else [hint])
+    shown = restricts and caller.mode != "root"
+    create_under(caller, *deny(what, errno.EACCES), has=[hint] if shown else [],
+                 lacks=[] if shown else [hint],
+                 outside=("unshare", "-m", "sh", "-c", APPARMOR.format(restricts), "sh"))
 
 
 @pytest.mark.parametrize("number", (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT))
-def test_no_nftables(caller, workspace, deny, number):
-    sbx, person = caller
-    create_under(sbx, workspace, *person, *deny("nft", number),
+def test_no_nftables(caller, deny, number):
+    create_under(caller, *deny("nft", number),
                  has=["nftables", os.strerror(number), "modprobe nft_redir", "nf_tables"])
 
 
@@ -259,7 +227,7 @@ def test_disk_full_while_the_template_is_built(sbx, disk, workspace):
         assert failed.returncode in (1, 125) and "No space left on device" in failed.stderr, failed
         assert sbx.json("ls") == []
         disk.free()
-    assert not list((disk.path / "state").glob("templates/*"))
+    assert not list((disk.path / "state").glob("templates/host-*"))
     sbx.ok("create", "--name", "box", "shell", workspace)
 
 
