@@ -59,7 +59,8 @@ static const struct cli_flag flags[] = {
 const struct cli_group cli_groups[] = {{"policy", "Rules"}, {0}};
 const struct cli_command cli_commands[] = {
     {"run", "[flags] AGENT", "Run", NULL, NULL, flags, 1, (size_t)-1, false, true, record},
-    {"exec", "[flags] SANDBOX COMMAND", "Exec", NULL, NULL, flags, 2, (size_t)-1, true, false, record},
+    {"exec", "[flags] SANDBOX COMMAND", "Exec", NULL, NULL, flags, 2, (size_t)-1, true, false,
+     record},
     {"policy allow", "RESOURCE", "Allow", NULL, NULL, NULL, 1, 2, false, false, record},
     {0},
 };
