@@ -25,7 +25,7 @@ import urllib.parse
 FORGE, VANITY, STORE, MIRROR = "github.com", "vanity.test", "store.test", "mirror.test"
 TARBALLS = "codeload.github.com"
 NAMES = (FORGE, VANITY, STORE, MIRROR, TARBALLS, "gitlab.com", "bitbucket.org", "dev.azure.com",
-         "codeberg.org")
+         "codeberg.org", "git.acme.example")
 BACKEND = "/usr/lib/git-core/git-http-backend"
 BODY_MAX = 64 << 20
 
