@@ -292,6 +292,46 @@ static void forward_signal(struct session *s)
     }
 }
 
+enum { ON_CHANNEL, ON_OUT, ON_ERRS, ON_STDIN, ON_SIGNALS, ON_IN, POLLED };
+
+/* What to wait for.  While input that the command has not taken is pending, no more is read. */
+static void choose_polled(const struct session *s, struct pollfd polled[POLLED])
+{
+    bool feeds = !s->ended && s->exec->interactive && s->in >= 0;
+    bool full = feeds && s->pending_at < s->pending_len;
+    polled[ON_CHANNEL] = (struct pollfd){.fd = s->ended ? -1 : s->channel, .events = POLLIN};
+    polled[ON_OUT] = (struct pollfd){.fd = s->out, .events = POLLIN};
+    polled[ON_ERRS] = (struct pollfd){.fd = s->errs, .events = POLLIN};
+    polled[ON_STDIN] = (struct pollfd){.fd = feeds && !full ? STDIN_FILENO : -1, .events = POLLIN};
+    polled[ON_SIGNALS] = (struct pollfd){.fd = s->signals, .events = POLLIN};
+    polled[ON_IN] = (struct pollfd){.fd = full ? s->in : -1, .events = POLLOUT};
+}
+
+static void serve_polled(struct session *s, const struct pollfd polled[POLLED], struct sb_err **err)
+{
+    if (polled[ON_OUT].revents) {
+        pump_out(s, &s->out, STDOUT_FILENO);
+        if (s->exec->tty && s->out < 0) {
+            s->in = -1;
+        }
+    }
+    if (polled[ON_ERRS].revents) {
+        pump_out(s, &s->errs, STDERR_FILENO);
+    }
+    if (polled[ON_STDIN].revents) {
+        pump_in(s);
+    }
+    if (polled[ON_IN].revents && s->in >= 0) {
+        flush_in(s);
+    }
+    if (polled[ON_SIGNALS].revents) {
+        forward_signal(s);
+    }
+    if (polled[ON_CHANNEL].revents) {
+        on_channel(s, err);
+    }
+}
+
 /* Until the command has ended and its output has been read.  A background child may hold the pipes
  * open for ever: after the end only what is already there is taken. */
 static int copy_until_end(struct session *s, struct sb_err **err)
@@ -300,42 +340,16 @@ static int copy_until_end(struct session *s, struct sb_err **err)
     /* The end of a terminal arrives behind its last bytes, and late (the kernel's flip buffer). */
     const int drain_ms = s->exec->tty ? DRAIN_TTY_MS : 0;
     while (!s->ended || ((s->out >= 0 || s->errs >= 0) && drains++ < DRAINS_MAX)) {
-        bool feeds = !s->ended && s->exec->interactive && s->in >= 0;
-        bool full = feeds && s->pending_at < s->pending_len;
-        struct pollfd polled[] = {{.fd = s->ended ? -1 : s->channel, .events = POLLIN},
-                                  {.fd = s->out, .events = POLLIN},
-                                  {.fd = s->errs, .events = POLLIN},
-                                  {.fd = feeds && !full ? STDIN_FILENO : -1, .events = POLLIN},
-                                  {.fd = s->signals, .events = POLLIN},
-                                  {.fd = full ? s->in : -1, .events = POLLOUT}};
-        int n = poll(polled, SB_ARRAY_LEN(polled), s->ended ? drain_ms : -1);
+        struct pollfd polled[POLLED];
+        choose_polled(s, polled);
+        int n = poll(polled, POLLED, s->ended ? drain_ms : -1);
         if (n < 0 && errno != EINTR) {
             return sb_fail_errno(err, errno, "poll");
         }
         if (n == 0) {
             break;
         }
-        if (polled[1].revents) {
-            pump_out(s, &s->out, STDOUT_FILENO);
-            if (s->exec->tty && s->out < 0) {
-                s->in = -1;
-            }
-        }
-        if (polled[2].revents) {
-            pump_out(s, &s->errs, STDERR_FILENO);
-        }
-        if (polled[3].revents) {
-            pump_in(s);
-        }
-        if (polled[5].revents && s->in >= 0) {
-            flush_in(s);
-        }
-        if (polled[4].revents) {
-            forward_signal(s);
-        }
-        if (polled[0].revents) {
-            on_channel(s, err);
-        }
+        serve_polled(s, polled, err);
     }
     return 0;
 }

@@ -266,22 +266,33 @@ static bool is_one_of(const char *text, const char *const *words)
     return *words != NULL;
 }
 
+/* What is wrong with how an entry writes the secret, or NULL. */
+static const char *form_problem(const struct ynode *inject)
+{
+    static const char *const schemes[] = {"", "basic", "bearer", NULL};
+    const char *format = ynode_str(inject, "format"), *scheme = ynode_str(inject, "scheme");
+    const char *username = ynode_str(inject, "username");
+    bool bearer = strcmp(scheme, "bearer") == 0, basic = strcmp(scheme, "basic") == 0;
+    return scheme[0] && format[0]        ? "'scheme' and 'format' are mutually exclusive"
+           : !is_one_of(scheme, schemes) ? "unknown scheme (want \"basic\" or \"bearer\")"
+           : bearer && username[0]       ? "scheme \"bearer\" takes no username"
+           : basic && !username[0]       ? "scheme \"basic\" requires a username"
+           : strchr(username, ':')       ? "username must not contain a colon"
+           : format[0] && !has_one_placeholder(format) ? "format must contain exactly one %s"
+                                                       : NULL;
+}
+
 /* What is wrong with an entry, or NULL. */
 static const char *inject_problem(const struct ynode *inject)
 {
-    static const char *const schemes[] = {"", "basic", "bearer", NULL};
     static const char *const modes[] = {"", "overwrite", "if-absent", "placeholder", NULL};
-    const char *format = ynode_str(inject, "format"), *scheme = ynode_str(inject, "scheme");
-    const char *username = ynode_str(inject, "username"), *path = ynode_str(inject, "path");
-    bool bearer = strcmp(scheme, "bearer") == 0, basic = strcmp(scheme, "basic") == 0;
-    return !ynode_str(inject, "domain")[0] ? "domain is required"
-           : scheme[0] && format[0]        ? "'scheme' and 'format' are mutually exclusive"
-           : !is_one_of(scheme, schemes)   ? "unknown scheme (want \"basic\" or \"bearer\")"
-           : bearer && username[0]         ? "scheme \"bearer\" takes no username"
-           : basic && !username[0]         ? "scheme \"basic\" requires a username"
-           : strchr(username, ':')         ? "username must not contain a colon"
-           : format[0] && !has_one_placeholder(format) ? "format must contain exactly one %s"
-           : path[0] && path[0] != '/'                 ? "path must begin with '/'"
+    if (!ynode_str(inject, "domain")[0]) {
+        return "domain is required";
+    }
+    const char *problem = form_problem(inject);
+    const char *path = ynode_str(inject, "path");
+    return problem                     ? problem
+           : path[0] && path[0] != '/' ? "path must begin with '/'"
            : !is_one_of(ynode_str(inject, "mode"), modes)
                ? "unknown mode (want \"overwrite\", \"if-absent\" or \"placeholder\")"
                : NULL;
