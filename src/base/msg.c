@@ -8,6 +8,12 @@
 #include <sys/socket.h>
 
 #include "base/fs.h"
+#include "base/wipe.h"
+
+static inline void sb_cleanup_wiped(char *const *text)
+{
+    sb_free_wiped(*text);
+}
 
 void sb_msg_done(struct sb_msg *msg)
 {
@@ -34,7 +40,7 @@ int sb_msg_steal_fd(struct sb_msg *msg, size_t i)
 
 int sb_msg_send(int sock, const json_t *json, const int *fds, size_t nfds, struct sb_err **err)
 {
-    SB_CLEANUP(free) char *text = json_dumps(json, JSON_COMPACT);
+    SB_CLEANUP(wiped) char *text = json_dumps(json, JSON_COMPACT);
     if (!text || strlen(text) > SB_MSG_MAX || nfds > SB_MSG_FDS) {
         return sb_fail(err, SB_ELIMIT, "message too large");
     }
@@ -102,6 +108,7 @@ int sb_msg_recv(int sock, struct sb_msg *ret, struct sb_err **err)
         return sb_fail(err, SB_EPROTO, "message truncated");
     }
     msg.json = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
+    explicit_bzero(text, (size_t)n); /* it may have held a key */
     if (!json_is_object(msg.json)) {
         return sb_fail(err, SB_EPROTO, "message is not a JSON object");
     }

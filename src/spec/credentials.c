@@ -466,10 +466,64 @@ static int check_oauth(struct kit *kit, const struct ynode *oauth, const char *s
     if (missing) {
         return ytree_fail(kit->tree, oauth, err, "oauth (service \"%.64s\"): %s", service, missing);
     }
-    kit_warn(kit, oauth,
-             "oauth for service \"%.64s\" is accepted but not yet implemented: sign in "
-             "inside the sandbox or store an API key",
-             service);
+    if (through) {
+        kit_warn(kit, oauth,
+                 "oauth for service \"%.64s\" lets the real tokens into the sandbox (%s)", service,
+                 passthrough);
+    }
+    return 0;
+}
+
+static void add_text(json_t *array, const char *text)
+{
+    size_t i;
+    const json_t *item;
+    json_array_foreach(array, i, item)
+    {
+        if (strcmp(json_string_value(item), text) == 0) {
+            return;
+        }
+    }
+    json_array_append_new(array, json_string(text));
+}
+
+/* Where the access token is used: the hosts named, those of the API key, the token endpoint's. */
+static json_t *oauth_hosts(const struct ynode *oauth, const json_t *entry)
+{
+    json_t *hosts = json_array();
+    const struct ynode *named = ynode_get(oauth, "resourceHosts");
+    size_t i;
+    const json_t *inject;
+    for (size_t n = 0; named && n < named->count; n++) {
+        add_text(hosts, named->items[n]->text);
+    }
+    json_array_foreach(json_object_get(entry, "inject"), i, inject)
+    {
+        add_text(hosts, sb_json_str(inject, "domain"));
+    }
+    add_text(hosts, ynode_str(ynode_get(oauth, "tokenEndpoint"), "host"));
+    return hosts;
+}
+
+static int add_oauth(struct fold *fold, const struct ynode *oauth, json_t *entry,
+                     const char *service, const char *passthrough, struct sb_err **err)
+{
+    int r = check_oauth(fold->kit, oauth, service, passthrough, err);
+    if (r < 0) {
+        return r;
+    }
+    const struct ynode *endpoint = ynode_get(oauth, "tokenEndpoint");
+    const struct ynode *sentinels = ynode_get(oauth, "sentinels");
+    const struct ynode *fields = ynode_get(oauth, "responseFields");
+    json_object_set_new(
+        entry, "oauth",
+        json_pack("{s:s, s:s, s:o, s:b, s:{s:s, s:s}, s:{s:s, s:s, s:s}}", "host",
+                  ynode_str(endpoint, "host"), "path", ynode_str(endpoint, "path"), "hosts",
+                  oauth_hosts(oauth, entry), "passthrough", flag(oauth, passthrough), "sentinels",
+                  "access", ynode_str(sentinels, "accessToken"), "refresh",
+                  ynode_str(sentinels, "refreshToken"), "fields", "access",
+                  ynode_str(fields, "accessToken"), "refresh", ynode_str(fields, "refreshToken"),
+                  "expires_in", ynode_str(fields, "expiresIn")));
     return 0;
 }
 
@@ -481,8 +535,10 @@ static int fold_oauth(struct fold *fold, struct sb_err **err)
     int r = 0;
     for (size_t i = 0; list && list->kind == YNODE_LIST && r == 0 && i < list->count; i++) {
         const struct ynode *own = ynode_get(list->items[i], "oauth");
+        const char *service = ynode_str(list->items[i], "service");
         if (own) {
-            r = check_oauth(kit, own, ynode_str(list->items[i], "service"), "passthrough", err);
+            r = add_oauth(fold, own, json_object_get(fold->listed, service), service, "passthrough",
+                          err);
         }
     }
     if (r < 0 || !oauth) {
@@ -493,7 +549,11 @@ static int fold_oauth(struct fold *fold, struct sb_err **err)
         return ytree_fail(kit->tree, oauth, err,
                           "oauth: standalone block requires a service field");
     }
-    return check_oauth(kit, oauth, service, "passthroughResponse", err);
+    json_t *entry = json_object_get(fold->listed, service);
+    entry = entry ? entry : fold_entry(fold, service, oauth);
+    return json_object_get(entry, "oauth")
+               ? 0
+               : add_oauth(fold, oauth, entry, service, "passthroughResponse", err);
 }
 
 static int by_name(const void *a, const void *b)
