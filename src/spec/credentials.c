@@ -266,25 +266,47 @@ static bool is_one_of(const char *text, const char *const *words)
     return *words != NULL;
 }
 
+static const char *scheme_problem(const struct ynode *inject)
+{
+    static const char *const schemes[] = {"", "basic", "bearer", NULL};
+    const char *scheme = ynode_str(inject, "scheme"), *username = ynode_str(inject, "username");
+    if (scheme[0] && ynode_str(inject, "format")[0]) {
+        return "'scheme' and 'format' are mutually exclusive";
+    }
+    if (!is_one_of(scheme, schemes)) {
+        return "unknown scheme (want \"basic\" or \"bearer\")";
+    }
+    if (strcmp(scheme, "bearer") == 0 && username[0]) {
+        return "scheme \"bearer\" takes no username";
+    }
+    return strcmp(scheme, "basic") == 0 && !username[0] ? "scheme \"basic\" requires a username"
+                                                        : NULL;
+}
+
 /* What is wrong with an entry, or NULL. */
 static const char *inject_problem(const struct ynode *inject)
 {
-    static const char *const schemes[] = {"", "basic", "bearer", NULL};
     static const char *const modes[] = {"", "overwrite", "if-absent", "placeholder", NULL};
-    const char *format = ynode_str(inject, "format"), *scheme = ynode_str(inject, "scheme");
-    const char *username = ynode_str(inject, "username"), *path = ynode_str(inject, "path");
-    bool bearer = strcmp(scheme, "bearer") == 0, basic = strcmp(scheme, "basic") == 0;
-    return !ynode_str(inject, "domain")[0] ? "domain is required"
-           : scheme[0] && format[0]        ? "'scheme' and 'format' are mutually exclusive"
-           : !is_one_of(scheme, schemes)   ? "unknown scheme (want \"basic\" or \"bearer\")"
-           : bearer && username[0]         ? "scheme \"bearer\" takes no username"
-           : basic && !username[0]         ? "scheme \"basic\" requires a username"
-           : strchr(username, ':')         ? "username must not contain a colon"
-           : format[0] && !has_one_placeholder(format) ? "format must contain exactly one %s"
-           : path[0] && path[0] != '/'                 ? "path must begin with '/'"
-           : !is_one_of(ynode_str(inject, "mode"), modes)
-               ? "unknown mode (want \"overwrite\", \"if-absent\" or \"placeholder\")"
-               : NULL;
+    const char *format = ynode_str(inject, "format"), *path = ynode_str(inject, "path");
+    if (!ynode_str(inject, "domain")[0]) {
+        return "domain is required";
+    }
+    const char *problem = scheme_problem(inject);
+    if (problem) {
+        return problem;
+    }
+    if (strchr(ynode_str(inject, "username"), ':')) {
+        return "username must not contain a colon";
+    }
+    if (format[0] && !has_one_placeholder(format)) {
+        return "format must contain exactly one %s";
+    }
+    if (path[0] && path[0] != '/') {
+        return "path must begin with '/'";
+    }
+    return is_one_of(ynode_str(inject, "mode"), modes)
+               ? NULL
+               : "unknown mode (want \"overwrite\", \"if-absent\" or \"placeholder\")";
 }
 
 /* Which requests it is for, and how: fields of ours. */
