@@ -10,6 +10,12 @@
 #include <sys/socket.h>
 
 #include "base/fs.h"
+#include "base/wipe.h"
+
+static inline void sb_cleanup_wiped(char *const *text)
+{
+    sb_free_wiped(*text);
+}
 
 void sb_msg_done(struct sb_msg *msg)
 {
@@ -73,7 +79,7 @@ static int send_in_memfd(int sock, const char *text, const int *fds, size_t nfds
 
 int sb_msg_send(int sock, const json_t *json, const int *fds, size_t nfds, struct sb_err **err)
 {
-    SB_CLEANUP(free) char *text = json_dumps(json, JSON_COMPACT);
+    SB_CLEANUP(wiped) char *text = json_dumps(json, JSON_COMPACT);
     size_t len = text ? strlen(text) : SIZE_MAX;
     bool large = len > SB_MSG_MAX;
     if (len > SB_MSG_LARGE_MAX || nfds + large > SB_MSG_FDS) {
@@ -128,6 +134,7 @@ int sb_msg_recv(int sock, struct sb_msg *ret, struct sb_err **err)
         return sb_fail(err, SB_EPROTO, "message truncated");
     }
     msg.json = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
+    explicit_bzero(text, (size_t)n); /* it may have held a key */
     if (!json_is_object(msg.json)) {
         return sb_fail(err, SB_EPROTO, "message is not a JSON object");
     }

@@ -228,6 +228,14 @@ static void print_credential(const json_t *credential)
         const char *domain = sb_json_str(item, "domain");
         kit_print_text(domain ? domain : "?");
     }
+    const json_t *oauth = json_object_get(credential, "oauth");
+    const char *endpoint = sb_json_str(oauth, "host");
+    if (endpoint) {
+        fputs("; or a sign-in at ", stdout);
+        kit_print_text(endpoint);
+        fputs(", used at ", stdout);
+        print_joined(json_object_get(oauth, "hosts"), ", ");
+    }
     putchar('\n');
 }
 

@@ -112,6 +112,14 @@ static void append_marked(json_t *out, const json_t *list, const struct kit *kit
 
 /* A domain that a kit binds to a service is a domain that the kit needs: it is allowed.  Deny rules
  * win over allow rules when a request is judged, so a denied one stays denied. */
+static void allow_domain(json_t *allow, const json_t *domain, const json_t *credential,
+                         const struct kit *kit)
+{
+    json_array_append_new(allow,
+                          json_pack("{s:O, s:O, s:s}", "rule", domain, "line",
+                                    json_object_get(credential, "line"), "kit", kit_name(kit)));
+}
+
 static void allow_bound_domains(json_t *allow, const json_t *credential, const struct kit *kit)
 {
     const json_t *inject = json_object_get(credential, "inject");
@@ -119,9 +127,11 @@ static void allow_bound_domains(json_t *allow, const json_t *credential, const s
     const json_t *item;
     json_array_foreach(inject, i, item)
     {
-        json_array_append_new(
-            allow, json_pack("{s:O, s:O, s:s}", "rule", json_object_get(item, "domain"), "line",
-                             json_object_get(credential, "line"), "kit", kit_name(kit)));
+        allow_domain(allow, json_object_get(item, "domain"), credential, kit);
+    }
+    json_array_foreach(json_object_get(json_object_get(credential, "oauth"), "hosts"), i, item)
+    {
+        allow_domain(allow, item, credential, kit);
     }
 }
 

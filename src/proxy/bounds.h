@@ -33,6 +33,9 @@ enum {
     /* Heads of 1xx before one answer. */
     LIMIT_INTERIMS = 16,
     LIMIT_TRAILER_BYTES = 16 * 1024,
+    /* The answer of a token endpoint, which is held until it is whole; what is sent on to the
+     * supervisor must fit into one message. */
+    LIMIT_TOKEN_BYTES = 100 * 1024,
     /* What TLS reads at once; allocated only while there is data. */
     LIMIT_TLS_READ_BYTES = 64 * 1024,
     /* One read; also the payload of a TLS record. */

@@ -35,10 +35,13 @@ static int store_fd(struct proxy *proxy, struct journal_files *files, const char
     const struct {
         const char *name;
         int *slot;
-    } logs[] = {{"log", &files->log}, {"log_head", &files->head}, {"log_keeper", &files->keeper}};
-    for (size_t i = 0; i < SB_ARRAY_LEN(logs); i++) {
-        if (strcmp(name, logs[i].name) == 0 && *logs[i].slot < 0) {
-            *logs[i].slot = fd;
+    } others[] = {{"log", &files->log},
+                  {"log_head", &files->head},
+                  {"log_keeper", &files->keeper},
+                  {"token_keeper", &proxy->token_keeper}};
+    for (size_t i = 0; i < SB_ARRAY_LEN(others); i++) {
+        if (strcmp(name, others[i].name) == 0 && *others[i].slot < 0) {
+            *others[i].slot = fd;
             return 0;
         }
     }

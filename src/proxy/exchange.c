@@ -3,7 +3,9 @@
 
 #include <string.h>
 
+#include "base/msg.h"
 #include "proxy/bounds.h"
+#include "proxy/capture.h"
 #include "proxy/inject.h"
 #include "proxy/link.h"
 
@@ -85,6 +87,7 @@ void exchange_init(struct exchange *x, struct proxy *proxy, const struct front_o
     x->http2_known = x->http1_only = false;
     x->credential = NULL;
     x->scrub = NULL;
+    x->capture = NULL;
     x->interims = 0;
     x->stream[0] = x->stream[1] = 0;
     x->judgement.record = (struct record){0};
@@ -145,6 +148,9 @@ static bool inject(struct exchange *x, const struct http_head *head)
     if (result.scrub) {
         x->scrub = needles_ref(result.scrub);
     }
+    if (result.capture) {
+        x->capture = capture_ref(result.capture);
+    }
     if (result.swap) {
         struct filter *filter = filter_new(FILTER_IDENTITY, result.swap);
         fits = fits && filter;
@@ -187,7 +193,7 @@ void exchange_open(struct exchange *x, const struct door *door, const struct htt
         exchange_refuse(x, why);
     } else if (!inject(x, head)) {
         exchange_bad_request(x, "the credential does not fit into the request");
-    } else if (x->scrub && head->protocol_len) {
+    } else if ((x->scrub || x->capture) && head->protocol_len) {
         judgement->record.reason = "scrub";
         give_text(x, 501, "Not Implemented",
                   "sbx: the answers of this host are searched for a secret (--scrub), which its "
@@ -205,6 +211,9 @@ static enum http_verdict scrub_field(void *arg, const struct http_field *field, 
     const struct exchange *x = arg;
     if (http_field_is(field, "content-encoding") || http_field_is(field, "accept-ranges")) {
         return HTTP_DROP;
+    }
+    if (!x->scrub) {
+        return HTTP_KEEP;
     }
     struct sb_buf text;
     sb_buf_init(&text, HTTP_HEAD_MAX);
@@ -233,9 +242,25 @@ static enum filter_coding coding_of(const struct http_head *head)
     return coding;
 }
 
-/* Prepares an answer that is searched for secrets; NULL, or why it cannot be. */
-static const char *scrub_answer(struct exchange *x, struct http_head *head,
-                                struct http_edits *edits)
+/* The tokens of a sign-in go to the supervisor, which keeps them; the rules here have them before
+ * the sandbox has its sentinels. */
+static int take_tokens(void *arg, struct sb_buf *body)
+{
+    struct exchange *x = arg;
+    SB_CLEANUP(json) json_t *tokens = NULL;
+    int r = capture_answer(x->capture, body, &tokens);
+    if (r == 0 && tokens) {
+        inject_bind(x->proxy->config->inject, tokens);
+        if (sb_msg_send(x->proxy->token_keeper, tokens, NULL, 0, NULL) < 0) {
+            fputs("sbx-proxy: the tokens of a sign-in could not be stored\n", stderr);
+        }
+    }
+    return r;
+}
+
+/* Prepares an answer that is searched for secrets or tokens; NULL, or why it cannot be. */
+static const char *filter_answer(struct exchange *x, struct http_head *head,
+                                 struct http_edits *edits)
 {
     edits->filter = scrub_field;
     edits->filter_arg = x;
@@ -248,7 +273,11 @@ static const char *scrub_answer(struct exchange *x, struct http_head *head,
     if (!filter) {
         return "the answer is compressed in a way that cannot be searched for secrets (--scrub)";
     }
-    edits->reframed = coding != FILTER_IDENTITY;
+    bool signs_in = x->capture && head->status / 100 == 2;
+    if (signs_in) {
+        filter_whole(filter, LIMIT_TOKEN_BYTES, take_tokens, x);
+    }
+    edits->reframed = coding != FILTER_IDENTITY || signs_in;
     flow_filter(&x->down, filter);
     return NULL;
 }
@@ -260,7 +289,7 @@ const char *exchange_answer(struct exchange *x, const struct http_head *head)
     }
     struct http_head clean = *head;
     struct http_edits edits = {0};
-    const char *why = x->scrub ? scrub_answer(x, &clean, &edits) : NULL;
+    const char *why = x->scrub || x->capture ? filter_answer(x, &clean, &edits) : NULL;
     if (why) {
         return why;
     }
@@ -339,6 +368,7 @@ void exchange_close(struct exchange *x, const char *reason)
     x->judgement.record.bytes_down = x->down.bytes;
     judge_done(x->proxy, &x->judgement);
     needles_unref(sb_steal(&x->scrub));
+    capture_unref(sb_steal(&x->capture));
     http_message_done(&x->request);
     http_message_done(&x->answer);
     x->proxy->window_extra -= x->up.window_extra + x->down.window_extra;

@@ -52,6 +52,7 @@ struct exchange {
     struct flow up, down;
     const struct inject_rule *credential; /* only to be compared */
     struct needles *scrub;                /* secrets that the answer must not hold, or NULL */
+    struct capture *capture;              /* how the answer gives tokens, or NULL */
     bool secure;
     bool http2_known; /* plain HTTP/2 by prior knowledge, on both sides */
     bool http1_only;  /* an HTTP/2 origin could not do it */

@@ -18,7 +18,9 @@ struct filter {
     struct needles *needles;
     struct sb_buf in;    /* as it was read */
     struct sb_buf plain; /* decoded, not searched yet */
-    size_t used;
+    size_t used, max;
+    filter_change_fn *change; /* NULL: the body passes as it comes */
+    void *arg;
     bool inflating; /* `gzip` is initialised */
     bool whole;     /* the compressed stream is at its end */
     z_stream gzip;
@@ -66,7 +68,8 @@ struct filter *filter_new(enum filter_coding coding, struct needles *needles)
 {
     struct filter *filter = sb_xcalloc(1, sizeof(*filter));
     filter->coding = coding;
-    filter->needles = needles_ref(needles);
+    filter->needles = needles ? needles_ref(needles) : NULL;
+    filter->max = SIZE_MAX;
     sb_buf_init(&filter->in, LIMIT_FLOW_BYTES);
     sb_buf_init(&filter->plain, LIMIT_FLOW_BYTES);
     enum { GZIP_ONLY = 16 + MAX_WBITS };
@@ -82,6 +85,13 @@ struct filter *filter_new(enum filter_coding coding, struct needles *needles)
         return NULL;
     }
     return filter;
+}
+
+void filter_whole(struct filter *filter, size_t max, filter_change_fn *change, void *arg)
+{
+    filter->max = max;
+    filter->change = change;
+    filter->arg = arg;
 }
 
 void filter_free(struct filter *filter)
@@ -185,31 +195,47 @@ static int decode(struct filter *filter)
 
 void filter_text(struct filter *filter, struct sb_buf *text)
 {
-    if (text->len) {
+    if (text->len && filter->needles) {
         needles_replace(filter->needles, text);
     }
+}
+
+/* Moves what is decoded on. */
+static void search(struct filter *filter, bool ends, struct sb_buf *out)
+{
+    if (filter->needles) {
+        needles_move(filter->needles, &filter->plain, ends, out);
+    } else {
+        sb_buf_append(out, filter->plain.data, filter->plain.len);
+        sb_buf_consume(&filter->plain, filter->plain.len);
+    }
+}
+
+static int finish(struct filter *filter, struct sb_buf *out)
+{
+    bool cut_off = !filter->whole && filter->coding != FILTER_IDENTITY;
+    if (cut_off) { /* but an answer without a single byte is none that was compressed */
+        return filter->used ? -1 : 1;
+    }
+    if (filter->change && filter->change(filter->arg, &filter->plain) != 0) {
+        return -1;
+    }
+    search(filter, true, out);
+    return 1;
 }
 
 int filter_run(struct filter *filter, bool ends, struct sb_buf *out, size_t limit)
 {
     while (out->len < limit) {
         int r = decode(filter);
-        if (r < 0) {
+        if (r < 0 || filter->plain.len > filter->max) {
             return -1;
         }
-        if (r > 0) {
-            needles_move(filter->needles, &filter->plain, false, out);
-            continue;
+        if (r > 0 && !filter->change) {
+            search(filter, false, out);
+        } else if (r == 0) {
+            return ends ? finish(filter, out) : 0;
         }
-        if (!ends) {
-            return 0;
-        }
-        if (!filter->whole && (filter->coding != FILTER_IDENTITY)) {
-            /* Cut off; but an answer without a single byte is none that was compressed. */
-            return filter->used ? -1 : 1;
-        }
-        needles_move(filter->needles, &filter->plain, true, out);
-        return 1;
     }
     return 0;
 }

@@ -15,8 +15,12 @@ struct filter;
 
 /* What a Content-Encoding says. */
 enum filter_coding filter_coding_of(const char *value, size_t n);
-/* Takes a reference of the needles. NULL without memory. */
+/* Takes a reference of the needles, which may be NULL.  NULL without memory. */
 struct filter *filter_new(enum filter_coding coding, struct needles *needles);
+/* The body is collected, at most `max` bytes, and goes through `change` before it is searched;
+ * anything but 0 makes the filter fail. */
+typedef int filter_change_fn(void *arg, struct sb_buf *body);
+void filter_whole(struct filter *filter, size_t max, filter_change_fn *change, void *arg);
 void filter_free(struct filter *filter);
 /* Where bytes are put as they are read. */
 struct sb_buf *filter_input(struct filter *filter);

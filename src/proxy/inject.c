@@ -7,6 +7,7 @@
 
 #include "base/base64.h"
 #include "base/err.h"
+#include "base/msg.h"
 #include "proxy/carrier.h"
 #include "proxy/inject_rule.h"
 #include "proxy/needle.h"
@@ -64,7 +65,8 @@ bool inject_wants(const struct inject_set *set, const struct host *host, uint16_
 {
     for (size_t i = 0; i < set->n; i++) {
         const struct inject_rule *rule = &set->rules[i];
-        if (rule->secret && !inject_rule_is_routing(rule) && inject_rule_covers(rule, host, port)) {
+        if ((rule->secret || rule->capture) && !inject_rule_is_routing(rule) &&
+            inject_rule_covers(rule, host, port)) {
             return true;
         }
     }
@@ -75,7 +77,7 @@ const char *inject_missing(const struct inject_set *set, const struct host *host
 {
     for (size_t i = 0; i < set->n; i++) {
         const struct inject_rule *rule = &set->rules[i];
-        if (!rule->secret && !inject_rule_is_routing(rule) &&
+        if (!rule->secret && !rule->capture && !inject_rule_is_routing(rule) &&
             inject_rule_covers(rule, host, port)) {
             return rule->service;
         }
@@ -94,6 +96,25 @@ const struct inject_rule *inject_successor(const struct inject_set *set,
         }
     }
     return NULL;
+}
+
+static void bind_token(struct inject_rule *rule, const json_t *tokens)
+{
+    const char *name = rule->token == INJECT_ACCESS ? "access" : "refresh";
+    const json_t *token = json_object_get(tokens, name);
+    if (rule->token != INJECT_NO_TOKEN && json_is_string(token)) {
+        inject_rule_bind(rule, json_string_value(token), json_string_length(token));
+    }
+}
+
+void inject_bind(struct inject_set *set, const json_t *tokens)
+{
+    const char *service = sb_json_str(tokens, "service"), *kit = sb_json_str(tokens, "kit");
+    for (size_t i = 0; service && kit && i < set->n; i++) {
+        if (strcmp(set->rules[i].service, service) == 0 && strcmp(set->rules[i].kit, kit) == 0) {
+            bind_token(&set->rules[i], tokens);
+        }
+    }
 }
 
 /* Room for what a replacement can make of a head; more than a server would take anyway. */
@@ -389,8 +410,9 @@ static enum http_verdict filter_request(void *arg, const struct http_field *fiel
                                         struct sb_buf *out)
 {
     const struct inject_result *result = arg;
-    if (result->scrub && (http_field_is(field, "range") || http_field_is(field, "if-range") ||
-                          http_field_is(field, "a-im"))) {
+    bool whole = result->scrub || result->capture;
+    if (whole && (http_field_is(field, "range") || http_field_is(field, "if-range") ||
+                  http_field_is(field, "a-im"))) {
         return HTTP_DROP;
     }
     return !result->applied                              ? HTTP_KEEP
@@ -408,7 +430,8 @@ static const struct inject_rule *find_rule(const struct inject_set *set,
 {
     for (size_t i = from; i < set->n; i++) {
         const struct inject_rule *rule = &set->rules[i];
-        if (inject_rule_matches(rule, request, reading) &&
+        if (rule->mode != INJECT_CAPTURE && !inject_rule_is_routing(rule) &&
+            inject_rule_matches(rule, request, reading) &&
             (rule->mode != INJECT_PLACEHOLDER || request_holds(request->head, rule))) {
             return rule;
         }
@@ -457,6 +480,19 @@ static bool is_scrubbed(const struct inject_set *set, const struct host *host, u
     return false;
 }
 
+static struct capture *find_capture(const struct inject_set *set,
+                                    const struct inject_request *request,
+                                    struct inject_reading *reading)
+{
+    for (size_t i = 0; i < set->n; i++) {
+        const struct inject_rule *rule = &set->rules[i];
+        if (rule->capture && inject_rule_matches(rule, request, reading)) {
+            return rule->capture;
+        }
+    }
+    return NULL;
+}
+
 /* What the rule makes of the request; nothing when it gives no secret. */
 static void apply_rule(struct inject_result *ret, const struct inject_rule *rule,
                        struct inject_reading *reading)
@@ -489,14 +525,15 @@ int inject_apply(const struct inject_set *set, const struct inject_request *requ
     secret_buf_init(&ret->target);
     reading.done = false;
     const struct inject_rule *rule = find_rule(set, request, 0, &reading);
-    if (rule && !inject_rule_is_routing(rule)) {
+    if (rule) {
         apply_rule(ret, rule, &reading);
     }
-    if (is_scrubbed(set, request->host, request->port)) {
-        ret->scrub = set->scrub;
+    ret->scrub = is_scrubbed(set, request->host, request->port) ? set->scrub : NULL;
+    ret->capture = find_capture(set, request, &reading);
+    if (ret->scrub || ret->capture) {
         ask_searchable(ret);
     }
-    if (ret->applied || ret->scrub) {
+    if (ret->applied || ret->scrub || ret->capture) {
         ret->edits.set = ret->fields;
         ret->edits.filter = filter_request;
         ret->edits.filter_arg = ret;

@@ -18,6 +18,7 @@
 struct inject_rule;
 struct inject_set;
 struct needles;
+struct capture;
 
 /* Reads the "inject" array of the proxy configuration (docs/architecture.md).  NULL when it is not
  * an array of objects with the right types.  The JSON keeps its own copy of the secrets: the caller
@@ -26,7 +27,8 @@ struct inject_set *inject_set_from_json(const json_t *inject_array);
 void inject_set_free(struct inject_set *set);
 SB_DEFINE_CLEANUP(inject_set, struct inject_set *, inject_set_free)
 
-/* Must TLS to this place be terminated?  Only when a bound rule covers it. */
+/* Must TLS to this place be terminated?  Only when a bound rule covers it, or a sign-in may happen
+ * there. */
 bool inject_wants(const struct inject_set *set, const struct host *host, uint16_t port);
 /* The service whose secret would be wanted there, if it had one; NULL: none. */
 const char *inject_missing(const struct inject_set *set, const struct host *host, uint16_t port);
@@ -34,6 +36,10 @@ const char *inject_missing(const struct inject_set *set, const struct host *host
  * when there is none, or it has no secret: the credential was revoked. */
 const struct inject_rule *inject_successor(const struct inject_set *set,
                                            const struct inject_rule *rule);
+
+/* A sign-in gave tokens (the message of capture_answer()): the rules that wait for them have them.
+ */
+void inject_bind(struct inject_set *set, const json_t *tokens);
 
 struct inject_request {
     const struct host *host;
@@ -51,6 +57,7 @@ struct inject_result {
     struct http_edits edits;           /* for http_message_set(); points into this struct */
     struct needles *swap;              /* NULL, or what is replaced in the request's body */
     struct needles *scrub;             /* NULL, or the set's: what is masked in the answer */
+    struct capture *capture;           /* NULL, or the set's: the answer may hold tokens */
     /* Private; wiped by inject_result_done(). */
     const struct inject_set *set;
     const struct inject_request *request;

@@ -6,6 +6,8 @@
 
 #include "base/err.h"
 #include "base/msg.h"
+#include "base/wipe.h"
+#include "proxy/capture.h"
 
 enum { LIST_MAX = 64 };
 
@@ -67,6 +69,7 @@ static bool load_mode(const json_t *object, enum inject_mode *ret)
         [INJECT_OVERWRITE] = "overwrite",
         [INJECT_IF_ABSENT] = "if-absent",
         [INJECT_PLACEHOLDER] = "placeholder",
+        [INJECT_CAPTURE] = "capture",
     };
     const json_t *value = json_object_get(object, "mode");
     *ret = INJECT_OVERWRITE;
@@ -122,6 +125,17 @@ static bool is_usable(const struct inject_rule *rule, const char *secret, size_t
            !strchr(rule->username, ':') && is_printable(rule->username, strlen(rule->username));
 }
 
+bool inject_rule_bind(struct inject_rule *rule, const char *secret, size_t n)
+{
+    if (!is_usable(rule, secret, n)) {
+        return false;
+    }
+    sb_free_wiped(rule->secret);
+    rule->secret = sb_xstrndup(secret, n);
+    rule->secret_len = n;
+    return true;
+}
+
 static bool load_secret(const json_t *object, struct inject_rule *rule)
 {
     const json_t *secret = json_object_get(object, "secret");
@@ -131,10 +145,23 @@ static bool load_secret(const json_t *object, struct inject_rule *rule)
     if (!json_is_string(secret)) {
         return false;
     }
-    size_t n = json_string_length(secret);
-    if (is_usable(rule, json_string_value(secret), n)) {
-        rule->secret = sb_xstrndup(json_string_value(secret), n);
-        rule->secret_len = n;
+    inject_rule_bind(rule, json_string_value(secret), json_string_length(secret));
+    return true;
+}
+
+/* The parts of a sign-in. */
+static bool load_sign_in(const json_t *object, struct inject_rule *rule)
+{
+    SB_CLEANUP(free) char *token = NULL;
+    if (!load_text(object, "token", "", &token)) {
+        return false;
+    }
+    rule->token = strcmp(token, "access") == 0    ? INJECT_ACCESS
+                  : strcmp(token, "refresh") == 0 ? INJECT_REFRESH
+                                                  : INJECT_NO_TOKEN;
+    if (rule->mode == INJECT_CAPTURE) {
+        rule->capture = capture_new(json_object_get(object, "capture"), rule->service, rule->kit);
+        return rule->capture != NULL;
     }
     return true;
 }
@@ -167,15 +194,13 @@ bool inject_rule_load(const json_t *object, struct inject_rule *rule)
     }
     rule->basic = rule->username[0] || strcmp(scheme, "basic") == 0;
     rule->has_place = pattern_parse(domain, strlen(domain), &rule->place, NULL) == 0;
-    return load_secret(object, rule);
+    return load_sign_in(object, rule) && load_secret(object, rule);
 }
 
 void inject_rule_done(struct inject_rule *rule)
 {
-    if (rule->secret) {
-        explicit_bzero(rule->secret, rule->secret_len);
-    }
-    free(rule->secret);
+    sb_free_wiped(rule->secret);
+    capture_unref(rule->capture);
     free(rule->id);
     free(rule->service);
     free(rule->kit);
@@ -277,7 +302,7 @@ bool inject_rule_matches(const struct inject_rule *rule, const struct inject_req
 
 bool inject_rule_is_routing(const struct inject_rule *rule)
 {
-    return rule->mode != INJECT_PLACEHOLDER && !rule->header[0] && !rule->basic;
+    return rule->mode < INJECT_PLACEHOLDER && !rule->header[0] && !rule->basic;
 }
 
 const char *inject_rule_header(const struct inject_rule *rule)

@@ -9,7 +9,10 @@
 #include "policy/pattern.h"
 #include "proxy/inject.h"
 
-enum inject_mode { INJECT_OVERWRITE, INJECT_IF_ABSENT, INJECT_PLACEHOLDER };
+/* CAPTURE: nothing is injected; the answer is a token endpoint's. */
+enum inject_mode { INJECT_OVERWRITE, INJECT_IF_ABSENT, INJECT_PLACEHOLDER, INJECT_CAPTURE };
+/* Which token of a sign-in the secret is. */
+enum inject_token { INJECT_NO_TOKEN, INJECT_ACCESS, INJECT_REFRESH };
 
 struct inject_rule {
     char *id, *service, *kit;
@@ -29,13 +32,17 @@ struct inject_rule {
     bool in_url, in_body; /* the placeholder is looked for there as well */
     bool scrub;           /* the secret is taken out of the answers of this place */
     bool strip_cookies;   /* cookies are credentials here */
-    char *secret;         /* NULL: unbound */
+    enum inject_token token;
+    struct capture *capture; /* when INJECT_CAPTURE */
+    char *secret;            /* NULL: unbound */
     size_t secret_len;
 };
 
 /* Fills a zeroed rule; false when the object's types are wrong.  It must be released either way. */
 bool inject_rule_load(const json_t *object, struct inject_rule *rule);
 void inject_rule_done(struct inject_rule *rule);
+/* Replaces the secret; false when the rule cannot be used with it. */
+bool inject_rule_bind(struct inject_rule *rule, const char *secret, size_t n);
 
 /* The path of one request, read when the first rule asks for it. */
 struct inject_reading {

@@ -34,6 +34,7 @@ static int run(bool allow_probe, struct sb_err **err)
     for (int kind = 0; kind < LISTEN_N; kind++) {
         proxy->listeners[kind] = (struct listener){.proxy = proxy, .kind = kind, .fd = -1};
     }
+    proxy->token_keeper = -1;
     fcntl(SUPERVISOR_FD, F_SETFD, FD_CLOEXEC);
     int r = sb_loop_new(&proxy->loop, err);
     r = r < 0 ? r : resolver_new(proxy->loop, &proxy->resolver, err);

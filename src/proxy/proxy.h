@@ -48,4 +48,5 @@ struct proxy {
     size_t norigins, nidle; /* nidle: connections to origins that serve nobody */
     struct sb_timer accept_retry;
     struct journal *journal;
+    int token_keeper; /* the supervisor's socket for tokens, -1: none */
 };

@@ -75,10 +75,10 @@ static int await_reply(const struct exit_proxy *proxy, struct sb_msg *ret, struc
 }
 
 int exit_proxy_listen(const struct exit_proxy *proxy, const int listeners[NET_LISTENERS],
-                      struct log_keeper *log, struct sb_err **err)
+                      struct log_keeper *log, struct token_keeper *tokens, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *names = json_array();
-    int fds[NET_LISTENERS + 3];
+    int fds[NET_LISTENERS + 4];
     size_t count = 0;
     for (size_t i = 0; i < NET_LISTENERS; i++) {
         if (listeners[i] >= 0) {
@@ -86,15 +86,16 @@ int exit_proxy_listen(const struct exit_proxy *proxy, const int listeners[NET_LI
             fds[count++] = listeners[i];
         }
     }
-    const char *const log_names[] = {"log", "log_head", "log_keeper"};
-    const int log_fds[] = {log->log, log->head, log->far};
-    for (size_t i = 0; i < SB_ARRAY_LEN(log_fds); i++) {
-        json_array_append_new(names, json_string(log_names[i]));
-        fds[count++] = log_fds[i];
+    const char *const more_names[] = {"log", "log_head", "log_keeper", "token_keeper"};
+    const int more[] = {log->log, log->head, log->far, tokens->far};
+    for (size_t i = 0; i < SB_ARRAY_LEN(more); i++) {
+        json_array_append_new(names, json_string(more_names[i]));
+        fds[count++] = more[i];
     }
     SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:O}", "op", "listen", "fds", names);
     int r = sb_msg_send(proxy->socket, message, fds, count, err);
     close(sb_steal_fd(&log->far)); /* the proxy has it: its end is seen on ours */
+    close(sb_steal_fd(&tokens->far));
     return r;
 }
 

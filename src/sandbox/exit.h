@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "sandbox/log_keeper.h"
 #include "sandbox/net.h"
+#include "sandbox/token_keeper.h"
 
 struct exit_proxy {
     pid_t pid;
@@ -19,7 +20,7 @@ struct exit_proxy {
 int exit_proxy_spawn(struct exit_proxy *ret, struct sb_err **err);
 /* Hands over the listening sockets and the log (all borrowed but the keeper's far end). */
 int exit_proxy_listen(const struct exit_proxy *proxy, const int listeners[NET_LISTENERS],
-                      struct log_keeper *log, struct sb_err **err);
+                      struct log_keeper *log, struct token_keeper *tokens, struct sb_err **err);
 /* Replaces its configuration; returns when it holds. */
 int exit_proxy_configure(const struct exit_proxy *proxy, const json_t *config, struct sb_err **err);
 /* Lets it make a CA: {"cert_pem","key_pem"}. */

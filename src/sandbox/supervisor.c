@@ -33,6 +33,7 @@
 #include "sandbox/publish.h"
 #include "sandbox/state.h"
 #include "sandbox/template.h"
+#include "sandbox/token_keeper.h"
 #include "secret/secret.h"
 
 enum { STARTER = 3, CLIENTS_MAX = 256, GRACE_MS = 5000, INIT_WAIT_S = 10 };
@@ -60,6 +61,7 @@ struct supervisor {
     struct publish *publish;
     sb_watch proxy_watch, starter_watch;
     struct log_keeper log;
+    struct token_keeper tokens;
     int lock_fd, control_fd, template_lock;
     struct client *clients;
     size_t nclients;
@@ -158,7 +160,8 @@ static bool wants_ca(const json_t *proxy_config)
     }
     const json_t *inject = json_object_get(proxy_config, "inject");
     for (size_t i = 0; i < json_array_size(inject); i++) {
-        if (json_is_string(json_object_get(json_array_get(inject, i), "secret"))) {
+        const json_t *rule = json_array_get(inject, i);
+        if (json_is_string(json_object_get(rule, "secret")) || json_object_get(rule, "capture")) {
             return true;
         }
     }
@@ -261,6 +264,15 @@ static int configure_proxy(struct supervisor *s, struct sb_err **err)
     return r < 0 ? r : exit_proxy_configure(&s->proxy, config, err);
 }
 
+/* A sign-in gave new tokens: they are stored, and the rules that use them made anew. */
+static void on_tokens(void *arg)
+{
+    SB_CLEANUP(err) struct sb_err *err = NULL;
+    if (configure_proxy(arg, &err) < 0) {
+        sb_err_print(err);
+    }
+}
+
 static void on_proxy_end(void *arg, uint32_t events);
 
 static int watch_proxy(struct supervisor *s)
@@ -272,8 +284,9 @@ static int watch_proxy(struct supervisor *s)
 static int replace_proxy(struct supervisor *s, struct sb_err **err)
 {
     int r = log_keeper_renew(&s->log, err);
+    r = r < 0 ? r : token_keeper_renew(&s->tokens, err);
     r = r < 0 ? r : exit_proxy_spawn(&s->proxy, err);
-    r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, &s->log, err);
+    r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, &s->log, &s->tokens, err);
     r = r < 0 ? r : configure_proxy(s, err);
     return r < 0 ? r : watch_proxy(s);
 }
@@ -588,18 +601,26 @@ static int publish_ports(struct supervisor *s, struct sb_err **err)
 
 static int start(struct supervisor *s, struct sb_err **err)
 {
+    s->tokens = (struct token_keeper){.sandbox = s->name,
+                                      .near = -1,
+                                      .far = -1,
+                                      .config = &s->config,
+                                      .stored = on_tokens,
+                                      .arg = s};
     int r = sandbox_dir(s->name, &s->directory, err);
     r = r < 0 ? r : sandbox_runtime_dir(s->name, &s->runtime, err);
     r = r < 0 ? r : take_lock(s, err);
     r = r < 0 ? r : state_load(s->name, &s->config, err);
     r = r < 0 ? r : log_keeper_open(&s->log, s->name, err);
+    r = r < 0 ? r : token_keeper_renew(&s->tokens, err);
     /* The proxy loads its libraries while we make the namespaces. */
     r = r < 0 ? r : exit_proxy_spawn(&s->proxy, err);
     r = r < 0 ? r : start_namespaces(s, err);
-    r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, &s->log, err);
+    r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, &s->log, &s->tokens, err);
     r = r < 0 ? r : configure_and_await_init(s, err);
     r = r < 0 ? r : sb_loop_new(&s->loop, err);
     r = r < 0 ? r : log_keeper_watch(&s->log, s->loop, err);
+    r = r < 0 ? r : token_keeper_watch(&s->tokens, s->loop, err);
     r = r < 0 ? r : publish_ports(s, err);
     r = r < 0 ? r : listen_control(s, err);
     if (r < 0) {

@@ -198,6 +198,55 @@ static json_t *new_entry(const char *id, const char *service, const char *kit, c
     return entry;
 }
 
+/* One rule of a sign-in; `token` is its part of the tokens that are stored, or NULL. */
+static void add_token_rule(struct resolver *resolver, const json_t *credential, json_t *rule,
+                           const char *token)
+{
+    const char *service = text_or(credential, "service", "");
+    const char *kit = text_or(credential, "kit", "");
+    const json_t *stored = json_object_get(
+        json_object_get(json_object_get(resolver->scoped, "tokens"), service), token);
+    SB_CLEANUP(json) json_t *value = json_is_string(stored) ? json_deep_copy(stored) : json_null();
+    SB_CLEANUP(free)
+    char *id = sb_xasprintf("%s/%s@%s", kit, service, *token ? token : "sign-in");
+    json_array_append_new(resolver->inject,
+                          new_entry(id, service, kit, rule, value,
+                                    json_is_true(json_object_get(credential, "scrub"))));
+    json_decref(rule);
+}
+
+/* Sentinels are replaced at the service's hosts, and the answers of its token endpoint captured.
+ * Tokens belong to the sandbox that signed in: another could sign in as somebody else. */
+static void add_sign_in(struct resolver *resolver, const json_t *credential)
+{
+    const json_t *oauth = json_object_get(credential, "oauth");
+    const json_t *sentinels = json_object_get(oauth, "sentinels");
+    const char *host = sb_json_str(oauth, "host"), *path = sb_json_str(oauth, "path");
+    if (!host || !path || json_is_true(json_object_get(oauth, "passthrough"))) {
+        return;
+    }
+    add_token_rule(resolver, credential,
+                   json_pack("{s:s, s:[s], s:s, s:{s:O, s:O}}", "domain", host, "paths", path,
+                             "mode", "capture", "capture", "sentinels", sentinels, "fields",
+                             json_object_get(oauth, "fields")),
+                   "");
+    add_token_rule(resolver, credential,
+                   json_pack("{s:s, s:[s], s:s, s:s, s:b, s:O}", "domain", host, "paths", path,
+                             "mode", "placeholder", "token", "refresh", "in_body", 1, "placeholder",
+                             json_object_get(sentinels, "refresh")),
+                   "refresh");
+    size_t i;
+    const json_t *domain;
+    json_array_foreach(json_object_get(oauth, "hosts"), i, domain)
+    {
+        add_token_rule(resolver, credential,
+                       json_pack("{s:O, s:s, s:s, s:O}", "domain", domain, "mode", "placeholder",
+                                 "token", "access", "placeholder",
+                                 json_object_get(sentinels, "access")),
+                       "access");
+    }
+}
+
 static void add_credential(struct resolver *resolver, const json_t *credential)
 {
     const char *service = text_or(credential, "service", "");
@@ -206,10 +255,14 @@ static void add_credential(struct resolver *resolver, const json_t *credential)
     SB_CLEANUP(free) char *warning = NULL;
     bool scrub = json_is_true(json_object_get(credential, "scrub"));
     credential_value(resolver, credential, &value, &scrub, &warning);
+    bool signs_in = json_is_object(json_object_get(credential, "oauth"));
     size_t i;
     const json_t *rule;
     json_array_foreach(json_object_get(credential, "inject"), i, rule)
     {
+        if (signs_in && json_is_null(value)) {
+            break; /* no key: the sign-in is what there is */
+        }
         SB_CLEANUP(free) char *id = sb_xasprintf("%s/%s#%zu", kit, service, i + 1);
         json_t *entry = new_entry(id, service, kit, rule, value, scrub);
         json_object_set_new(entry, "placeholder", json_string(SENTINEL));
@@ -218,10 +271,13 @@ static void add_credential(struct resolver *resolver, const json_t *credential)
         }
         json_array_append_new(resolver->inject, entry);
     }
+    if (signs_in) {
+        add_sign_in(resolver, credential);
+    }
     const json_t *name;
     json_array_foreach(json_object_get(credential, "proxy_managed"), i, name)
     {
-        if (json_is_string(name)) {
+        if (json_is_string(name) && !(signs_in && json_is_null(value))) {
             json_object_set_new(resolver->env, json_string_value(name), json_string(SENTINEL));
         }
     }

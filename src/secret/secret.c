@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "base/buf.h"
 #include "base/msg.h"
@@ -85,6 +86,54 @@ int secret_set(const char *sandbox, const char *service, const char *value, size
     }
     struct service_change change = {service, value, len, scrub};
     return r < 0 ? r : secret_store_change(sandbox, change_service, &change, err);
+}
+
+struct token_change {
+    const char *service;
+    const json_t *tokens;
+};
+
+static int change_tokens(json_t *content, void *arg, struct sb_err **err)
+{
+    (void)err;
+    const struct token_change *change = arg;
+    json_t *all = json_object_get(content, "tokens");
+    if (!all) {
+        all = json_object();
+        json_object_set_new(content, "tokens", all);
+    }
+    json_t *mine = json_object_get(all, change->service);
+    if (!mine) {
+        mine = json_object();
+        json_object_set_new(all, change->service, mine);
+    }
+    static const char *const names[] = {"access", "refresh"};
+    for (size_t i = 0; i < SB_ARRAY_LEN(names); i++) {
+        json_t *token = json_object_get(change->tokens, names[i]);
+        if (token) {
+            json_object_set(mine, names[i], token);
+        }
+    }
+    json_int_t seconds = sb_json_int(change->tokens, "expires_in", 0);
+    json_object_set_new(mine, "expires_at", json_integer(seconds ? time(NULL) + seconds : 0));
+    return 1;
+}
+
+int secret_set_tokens(const char *sandbox, const char *service, const json_t *tokens,
+                      struct sb_err **err)
+{
+    static const char *const names[] = {"access", "refresh"};
+    int r = check_service(service, err);
+    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(names); i++) {
+        const json_t *token = json_object_get(tokens, names[i]);
+        const char *text = json_string_value(token);
+        if (token) {
+            r = check_value("a sign-in to", service, text ? text : "", json_string_length(token),
+                            err);
+        }
+    }
+    struct token_change change = {service, tokens};
+    return r < 0 ? r : secret_store_change(sandbox, change_tokens, &change, err);
 }
 
 static int check_env(const char *env, struct sb_err **err)
@@ -297,6 +346,11 @@ static void list_scope(const char *scope, const json_t *content, json_t *out)
 {
     const char *service;
     json_t *value;
+    json_object_foreach(json_object_get(content, "tokens"), service, value)
+    {
+        json_array_append_new(out, json_pack("{s:s, s:s, s:s, s:s}", "scope", scope, "type",
+                                             "sign-in", "name", service, "masked", "****"));
+    }
     json_object_foreach(json_object_get(content, "services"), service, value)
     {
         json_t *mask = masked(json_string_value(value));
@@ -361,10 +415,14 @@ static int change_remove(json_t *content, void *arg, struct sb_err **err)
     json_t *services = json_object_get(content, "services");
     if (!removal->host && removal->service) {
         removal->removed += json_object_del(services, removal->service) == 0;
+        removal->removed +=
+            json_object_del(json_object_get(content, "tokens"), removal->service) == 0;
         json_object_del(json_object_get(content, "scrub"), removal->service);
     } else if (!removal->host) {
         removal->removed += json_object_size(services);
+        removal->removed += json_object_size(json_object_get(content, "tokens"));
         json_object_clear(services);
+        json_object_del(content, "tokens");
         json_object_del(content, "scrub");
     }
     removal->removed += remove_custom(content, removal->host, removal->service);

@@ -16,6 +16,11 @@
 int secret_set(const char *sandbox, const char *service, const char *value, size_t len, bool scrub,
                struct sb_err **err);
 
+/* Stores the tokens of a sign-in for this sandbox alone: {"access","refresh","expires_in"}. Without
+ * "refresh" the one that is there stays. */
+int secret_set_tokens(const char *sandbox, const char *service, const json_t *tokens,
+                      struct sb_err **err);
+
 /* A secret for hosts of the user's choice.  Texts that were not given are NULL. */
 struct secret_custom {
     const char *env;         /* variable seen inside, and the secret's name */
@@ -38,7 +43,7 @@ int secret_add_rules(const char *sandbox, const struct secret_custom *custom,
                      char **ret_placeholder, struct sb_err **err);
 /* The scope of one sandbox; all scopes, global first, with NULL.  A scope is SECRET_SCOPE_GLOBAL or
  * a sandbox's name.  Array of
- * {"scope","type":"service|custom","name","env","placeholder","rules","scrub","masked"}. */
+ * {"scope","type":"service|sign-in|custom","name","env","placeholder","rules","scrub","masked"}. */
 int secret_list(const char *sandbox, json_t **ret, struct sb_err **err);
 /* Removes what matches: a service, or custom secrets by host, by variable (`service`), or by both;
  * everything of the scope with neither.  By host, only its rules go while there are others. */

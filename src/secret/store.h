@@ -5,6 +5,9 @@
  *   { "version": 1, "services": {"github": "value"}, "scrub": {"github": true},
  *     "custom": [{"env","placeholder","value","rules","scrub"}] }
  *
+ * A sandbox's file may have "tokens": {"anthropic": {"access","refresh","expires_at"}}, what a
+ * sign-in inside it gave.
+ *
  * A rule is {"host","mode", and when given "paths","methods","scheme","username","header","format",
  * "in_url","in_body","strip_cookies"}.
  *

@@ -266,36 +266,47 @@ static bool is_one_of(const char *text, const char *const *words)
     return *words != NULL;
 }
 
-/* What is wrong with how an entry writes the secret, or NULL. */
-static const char *form_problem(const struct ynode *inject)
+static const char *scheme_problem(const struct ynode *inject)
 {
     static const char *const schemes[] = {"", "basic", "bearer", NULL};
-    const char *format = ynode_str(inject, "format"), *scheme = ynode_str(inject, "scheme");
-    const char *username = ynode_str(inject, "username");
-    bool bearer = strcmp(scheme, "bearer") == 0, basic = strcmp(scheme, "basic") == 0;
-    return scheme[0] && format[0]        ? "'scheme' and 'format' are mutually exclusive"
-           : !is_one_of(scheme, schemes) ? "unknown scheme (want \"basic\" or \"bearer\")"
-           : bearer && username[0]       ? "scheme \"bearer\" takes no username"
-           : basic && !username[0]       ? "scheme \"basic\" requires a username"
-           : strchr(username, ':')       ? "username must not contain a colon"
-           : format[0] && !has_one_placeholder(format) ? "format must contain exactly one %s"
-                                                       : NULL;
+    const char *scheme = ynode_str(inject, "scheme"), *username = ynode_str(inject, "username");
+    if (scheme[0] && ynode_str(inject, "format")[0]) {
+        return "'scheme' and 'format' are mutually exclusive";
+    }
+    if (!is_one_of(scheme, schemes)) {
+        return "unknown scheme (want \"basic\" or \"bearer\")";
+    }
+    if (strcmp(scheme, "bearer") == 0 && username[0]) {
+        return "scheme \"bearer\" takes no username";
+    }
+    return strcmp(scheme, "basic") == 0 && !username[0] ? "scheme \"basic\" requires a username"
+                                                        : NULL;
 }
 
 /* What is wrong with an entry, or NULL. */
 static const char *inject_problem(const struct ynode *inject)
 {
     static const char *const modes[] = {"", "overwrite", "if-absent", "placeholder", NULL};
+    const char *format = ynode_str(inject, "format"), *path = ynode_str(inject, "path");
     if (!ynode_str(inject, "domain")[0]) {
         return "domain is required";
     }
-    const char *problem = form_problem(inject);
-    const char *path = ynode_str(inject, "path");
-    return problem                     ? problem
-           : path[0] && path[0] != '/' ? "path must begin with '/'"
-           : !is_one_of(ynode_str(inject, "mode"), modes)
-               ? "unknown mode (want \"overwrite\", \"if-absent\" or \"placeholder\")"
-               : NULL;
+    const char *problem = scheme_problem(inject);
+    if (problem) {
+        return problem;
+    }
+    if (strchr(ynode_str(inject, "username"), ':')) {
+        return "username must not contain a colon";
+    }
+    if (format[0] && !has_one_placeholder(format)) {
+        return "format must contain exactly one %s";
+    }
+    if (path[0] && path[0] != '/') {
+        return "path must begin with '/'";
+    }
+    return is_one_of(ynode_str(inject, "mode"), modes)
+               ? NULL
+               : "unknown mode (want \"overwrite\", \"if-absent\" or \"placeholder\")";
 }
 
 /* Which requests it is for, and how: fields of ours. */
@@ -477,10 +488,64 @@ static int check_oauth(struct kit *kit, const struct ynode *oauth, const char *s
     if (missing) {
         return ytree_fail(kit->tree, oauth, err, "oauth (service \"%.64s\"): %s", service, missing);
     }
-    kit_warn(kit, oauth,
-             "oauth for service \"%.64s\" is accepted but not yet implemented: sign in "
-             "inside the sandbox or store an API key",
-             service);
+    if (through) {
+        kit_warn(kit, oauth,
+                 "oauth for service \"%.64s\" lets the real tokens into the sandbox (%s)", service,
+                 passthrough);
+    }
+    return 0;
+}
+
+static void add_text(json_t *array, const char *text)
+{
+    size_t i;
+    const json_t *item;
+    json_array_foreach(array, i, item)
+    {
+        if (strcmp(json_string_value(item), text) == 0) {
+            return;
+        }
+    }
+    json_array_append_new(array, json_string(text));
+}
+
+/* Where the access token is used: the hosts named, those of the API key, the token endpoint's. */
+static json_t *oauth_hosts(const struct ynode *oauth, const json_t *entry)
+{
+    json_t *hosts = json_array();
+    const struct ynode *named = ynode_get(oauth, "resourceHosts");
+    size_t i;
+    const json_t *inject;
+    for (size_t n = 0; named && n < named->count; n++) {
+        add_text(hosts, named->items[n]->text);
+    }
+    json_array_foreach(json_object_get(entry, "inject"), i, inject)
+    {
+        add_text(hosts, sb_json_str(inject, "domain"));
+    }
+    add_text(hosts, ynode_str(ynode_get(oauth, "tokenEndpoint"), "host"));
+    return hosts;
+}
+
+static int add_oauth(struct fold *fold, const struct ynode *oauth, json_t *entry,
+                     const char *service, const char *passthrough, struct sb_err **err)
+{
+    int r = check_oauth(fold->kit, oauth, service, passthrough, err);
+    if (r < 0) {
+        return r;
+    }
+    const struct ynode *endpoint = ynode_get(oauth, "tokenEndpoint");
+    const struct ynode *sentinels = ynode_get(oauth, "sentinels");
+    const struct ynode *fields = ynode_get(oauth, "responseFields");
+    json_object_set_new(
+        entry, "oauth",
+        json_pack("{s:s, s:s, s:o, s:b, s:{s:s, s:s}, s:{s:s, s:s, s:s}}", "host",
+                  ynode_str(endpoint, "host"), "path", ynode_str(endpoint, "path"), "hosts",
+                  oauth_hosts(oauth, entry), "passthrough", flag(oauth, passthrough), "sentinels",
+                  "access", ynode_str(sentinels, "accessToken"), "refresh",
+                  ynode_str(sentinels, "refreshToken"), "fields", "access",
+                  ynode_str(fields, "accessToken"), "refresh", ynode_str(fields, "refreshToken"),
+                  "expires_in", ynode_str(fields, "expiresIn")));
     return 0;
 }
 
@@ -492,8 +557,10 @@ static int fold_oauth(struct fold *fold, struct sb_err **err)
     int r = 0;
     for (size_t i = 0; list && list->kind == YNODE_LIST && r == 0 && i < list->count; i++) {
         const struct ynode *own = ynode_get(list->items[i], "oauth");
+        const char *service = ynode_str(list->items[i], "service");
         if (own) {
-            r = check_oauth(kit, own, ynode_str(list->items[i], "service"), "passthrough", err);
+            r = add_oauth(fold, own, json_object_get(fold->listed, service), service, "passthrough",
+                          err);
         }
     }
     if (r < 0 || !oauth) {
@@ -504,7 +571,11 @@ static int fold_oauth(struct fold *fold, struct sb_err **err)
         return ytree_fail(kit->tree, oauth, err,
                           "oauth: standalone block requires a service field");
     }
-    return check_oauth(kit, oauth, service, "passthroughResponse", err);
+    json_t *entry = json_object_get(fold->listed, service);
+    entry = entry ? entry : fold_entry(fold, service, oauth);
+    return json_object_get(entry, "oauth")
+               ? 0
+               : add_oauth(fold, oauth, entry, service, "passthroughResponse", err);
 }
 
 static int by_name(const void *a, const void *b)

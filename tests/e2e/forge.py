@@ -63,6 +63,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.reply(302, fields=[("Location", urllib.parse.parse_qs(url.query)["to"][0])])
         elif url.path == "/reflect":
             self.reflect(url, data)
+        elif url.path == "/oauth/token":
+            self.token(data)
+        elif url.path == "/resource":
+            good = self.headers.get("Authorization") == f"Bearer {self.server.tokens['access']}"
+            self.reply(200 if good else 401, b"yours\n" if good else b"no\n")
         elif url.path == "/scrub":
             self.scrub(dict(urllib.parse.parse_qsl(url.query)))
         elif url.path == "/hold":
@@ -100,6 +105,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def reflect(self, url, data):
         self.reply(200, json.dumps([*self.headers.items(), url.query, data.decode()]).encode())
+
+    def token(self, data):
+        """A token endpoint whose refresh tokens work once, as RFC 9700 wants it."""
+        tokens, coding = self.server.tokens, self.server.token_coding
+        asked = (json.loads(data) if "json" in self.headers.get("Content-Type", "") else
+                 dict(urllib.parse.parse_qsl(data.decode())))
+        if asked.get("code") != "good" and asked.get("refresh_token") != tokens["refresh"]:
+            self.reply(400, b'{"error":"invalid_grant"}', [("Content-Type", "application/json")])
+            return
+        tokens["count"] += 1
+        tokens["access"] = f"real-access-{tokens['count']}-{os.urandom(8).hex()}"
+        tokens["refresh"] = f"real/refresh+{tokens['count']}-{os.urandom(8).hex()}"
+        tokens["all"] += [tokens["access"], tokens["refresh"]]
+        answer = {"access_token": tokens["access"], "refresh_token": tokens["refresh"],
+                  "expires_in": 3600, "token_type": "Bearer", "account": {"id": 7}}
+        body = json.dumps({**answer, **self.server.token_extra(tokens)}).encode()
+        fields = [("Content-Type", "application/json")]
+        if coding:
+            body = gzip.compress(body) if coding == "gzip" else b"not json"
+            fields += [("Content-Encoding", coding)] if coding == "gzip" else []
+        self.reply(200, body, fields)
 
     def scrub(self, how):
         """The secret in a form, compressed or not, in pieces, and perhaps broken off."""
@@ -169,6 +195,8 @@ def start(folder, secret, certificate=None, handler=Handler):
     server.daemon_threads = True
     server.secret, server.requests, server.root = secret, [], folder / "repositories"
     server.ended = threading.Event()
+    server.tokens = {"count": 0, "access": "none yet", "refresh": "none yet", "all": []}
+    server.token_coding, server.token_extra = "", lambda tokens: {}
     server.port = server.server_address[1]
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -602,3 +602,118 @@ def test_placeholders_in_bodies(world):
     assert body == bytes(300000) + SECRET.encode() + bytes(300000)
     world.curl("/", "-H", "Content-Encoding: gzip", "-d", placeholder)
     assert world.forge.requests[-1]["body"].decode() == placeholder
+
+
+# ---- Signing in (OAuth) ----
+
+SIGN_IN = """schemaVersion: "1"
+kind: mixin
+name: signer
+credentials:
+  - service: anthropic
+    apiKey:
+      name: SIGN_KEY
+      proxyManaged: true
+      inject:
+        - {{domain: "localhost:{port}", header: X-Api-Key, format: "%s"}}
+    oauth:
+      tokenEndpoint: {{host: "localhost:{port}", path: /oauth/token}}
+      resourceHosts: ["localhost:{other}"]
+      sentinels: {{accessToken: sk-oat01-proxy-managed, refreshToken: sk-ort01-proxy-managed}}
+"""
+
+
+@pytest.fixture
+def signed(world, workspace, tmp_path):
+    """A sandbox whose kit signs in at the forge; a function that asks inside it."""
+    kit = tmp_path / "signer"
+    kit.mkdir()
+    (kit / "spec.yaml").write_text(SIGN_IN.format(port=world.forge.port, other=world.other.port),
+                                   encoding="utf-8")
+    world.sbx.ok("create", "--name", "kitted", "--kit", kit, "shell", workspace)
+    world.forge.token_coding, world.forge.token_extra = "", lambda tokens: {}
+    world.forge.tokens.update(access="none yet", refresh="none yet")
+
+    def ask(path, *words, server=None, code=0):
+        done = world.sbx("exec", "kitted", "--", "curl", "-sS", "--max-time", "20", *words,
+                         world.url(path, server))
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+    yield ask
+    world.sbx.ok("rm", "--force", "kitted")
+
+
+ACCESS, REFRESH = "sk-oat01-proxy-managed", "sk-ort01-proxy-managed"
+
+
+@pytest.mark.parametrize("coding", ["", "gzip"])
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_sign_in(world, signed, version, coding):
+    need_root()  # to read memory
+    tokens = world.forge.tokens
+    world.forge.token_coding = coding
+    refused = signed("/oauth/token", version, "-d", "grant_type=authorization_code&code=bad")
+    assert json.loads(refused) == {"error": "invalid_grant"}
+    answer = json.loads(signed("/oauth/token", version, "-d",
+                               "grant_type=authorization_code&code=good"))
+    assert (answer["access_token"], answer["refresh_token"]) == (ACCESS, REFRESH)
+    assert answer["expires_in"] == 3600 and answer["account"] == {"id": 7}
+    bearer = ("-H", f"Authorization: Bearer {ACCESS}")
+    assert signed("/resource", version, *bearer) == "yours\n", "the next request has it"
+    world.other.tokens = tokens
+    assert signed("/resource", *bearer, server=world.other, code=0) == "yours\n"
+    # Refreshed by the client, as a form and as JSON; each refresh token works once.
+    for words in (("-d", f"grant_type=refresh_token&refresh_token={REFRESH}"),
+                  ("-H", "Content-Type: application/json", "-d",
+                   json.dumps({"grant_type": "refresh_token", "refresh_token": REFRESH}))):
+        before = tokens["access"]
+        answer = json.loads(signed("/oauth/token", version, *words))
+        assert answer["access_token"] == ACCESS and tokens["access"] != before
+        assert signed("/resource", *bearer) == "yours\n"
+    # They survive the proxy and the sandbox's restart, for the supervisor has stored them.
+    entry, = world.sbx.json("secret", "ls", "kitted")
+    assert (entry["type"], entry["name"]) == ("sign-in", "anthropic")
+    world.sbx.ok("stop", "kitted")
+    assert signed("/resource", *bearer) == "yours\n"
+    for token in tokens["all"]:
+        assert not any(memory_holds(pid, token.encode()) for pid in inside_processes("kitted"))
+        assert disk_holds(world.sbx.home / "state", token.encode()) == []
+        assert token not in json.dumps(world.sbx.json("secret", "ls"))
+    world.sbx.ok("secret", "rm", "kitted", "anthropic")
+    assert signed("/resource", "-k", *bearer) == "no\n"
+
+
+def test_a_key_wins_over_a_sign_in(world, signed):
+    signed("/oauth/token", "-d", "code=good")
+    world.sbx.ok("secret", "set", "kitted", "anthropic", input="the-key")
+    signed("/resource", "-H", f"Authorization: Bearer {ACCESS}")
+    asked = world.asked()
+    assert asked["x-api-key"] == ["the-key"] and "authorization" not in asked
+
+
+def test_a_sign_in_that_cannot_be_read_is_refused(world, signed):
+    world.forge.token_coding = "text"
+    done = world.sbx("exec", "kitted", "--", "curl", "-sS", "-d", "code=good",
+                     world.url("/oauth/token"))
+    assert done.returncode != 0 and done.stdout == ""
+    world.forge.token_coding = ""
+    world.forge.token_extra = lambda tokens: {"again": f"<{tokens['access']}>"}
+    done = world.sbx("exec", "kitted", "--", "curl", "-sS", "-d", "code=good",
+                     world.url("/oauth/token"))
+    assert done.returncode != 0 and "real-access" not in done.stdout
+    world.forge.token_extra = lambda tokens: {"padding": "x" * 200_000}
+    done = world.sbx("exec", "kitted", "--", "curl", "-sS", "-d", "code=good",
+                     world.url("/oauth/token"))
+    assert done.returncode != 0 and "real-access" not in done.stdout
+
+
+def test_sign_ins_of_one_sandbox_are_its_own(world, signed, workspace, tmp_path):
+    signed("/oauth/token", "-d", "code=good")
+    world.sbx.ok("create", "--name", "second", "--kit", tmp_path / "signer", "shell", workspace)
+    try:
+        asked = world.sbx.ok("exec", "second", "--", "curl", "-sS", "-H",
+                             f"Authorization: Bearer {ACCESS}", world.url("/resource"))
+        assert asked == "no\n"
+        assert dict(world.forge.requests[-1]["headers"])["Authorization"] == f"Bearer {ACCESS}"
+    finally:
+        world.sbx.ok("rm", "--force", "second")

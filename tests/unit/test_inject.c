@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include "base/msg.h"
+#include "proxy/capture.h"
 #include "proxy/http1.h"
 #include "proxy/inject.h"
 
@@ -296,14 +298,89 @@ static void test_plain(void **state)
     }
 }
 
+/* A sign-in: rules that wait for its tokens, and the answer that brings them. */
+static void test_sign_in(void **state)
+{
+    (void)state;
+    SB_CLEANUP(inject_set)
+    struct inject_set *set = make_set(
+        "\"paths\":[\"/"
+        "token\"],\"mode\":\"capture\",\"capture\":{\"sentinels\":{\"access\":\"s-access\","
+        "\"refresh\":\"s-refresh\"}}},{\"service\":\"svc\",\"kit\":\"k\",\"domain\":\"api.example."
+        "com\","
+        "\"mode\":\"placeholder\",\"token\":\"access\",\"placeholder\":\"s-access\",\"secret\":"
+        "null");
+    assert_non_null(set);
+    struct host host = host_of("api.example.com");
+    assert_true(inject_wants(set, &host, 443)); /* to see the answer */
+    static const char request[] = "GET / HTTP/1.1\r\n" API "X: s-access\r\n\r\n";
+    SB_CLEANUP(free) char *before = apply(set, "api.example.com", request);
+    assert_string_equal(before, "unbound");
+    SB_CLEANUP(json)
+    json_t *other = json_pack("{s:s, s:s, s:s}", "service", "svc", "kit", "x", "access", "wrong");
+    SB_CLEANUP(json)
+    json_t *tokens = json_pack("{s:s, s:s, s:s}", "service", "svc", "kit", "k", "access", "real");
+    inject_bind(set, other);
+    inject_bind(set, tokens);
+    SB_CLEANUP(free) char *after = apply(set, "api.example.com", request);
+    assert_string_equal(after, "GET / HTTP/1.1\r\n" API "X: real\r\n\r\n");
+    assert_null(make_set("\"mode\":\"capture\""));
+}
+
+static void test_captured_answers(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *body, *want, *access, *refresh; /* want NULL: refused */
+    } rows[] = {
+        {"{\"access_token\":\"A1\",\"refresh_token\":\"R1\",\"x\":1}",
+         "{\"access_token\":\"s-a\",\"refresh_token\":\"s-r\",\"x\":1}", "A1", "R1"},
+        {"{\"access_token\":\"A1\"}", "{\"access_token\":\"s-a\"}", "A1", NULL},
+        {"{\"access_token\":\"A1\",\"access_token\":\"A2\"}", "{\"access_token\":\"s-a\"}", "A2",
+         NULL},
+        {"{\"error\":\"pending\"}", "{\"error\":\"pending\"}", NULL, NULL},
+        {"{\"access_token\":7}", "{\"access_token\":7}", NULL, NULL},
+        {"{\"access_token\":\"s-a\"}", "{\"access_token\":\"s-a\"}", NULL, NULL},
+        {"{\"access_token\":\"A1\",\"id\":\"<A1>\"}", NULL, NULL, NULL},
+        {"{\"access_token\":\"A1\",\"A1\":0}", NULL, NULL, NULL},
+        {"access_token=A1", NULL, NULL, NULL},
+        {"[\"A1\"]", NULL, NULL, NULL},
+        {"", NULL, NULL, NULL},
+    };
+    SB_CLEANUP(json)
+    json_t *object = json_pack("{s:{s:s, s:s}}", "sentinels", "access", "s-a", "refresh", "s-r");
+    struct capture *capture = capture_new(object, "svc", "k");
+    for (size_t i = 0; i < SB_ARRAY_LEN(rows); i++) {
+        SB_CLEANUP(buf) struct sb_buf body;
+        SB_CLEANUP(json) json_t *tokens = NULL;
+        sb_buf_init(&body, 1000);
+        sb_buf_puts(&body, rows[i].body);
+        assert_int_equal(capture_answer(capture, &body, &tokens), rows[i].want ? 0 : -1);
+        if (rows[i].want) {
+            assert_string_equal(body.data, rows[i].want);
+        }
+        const char *access = sb_json_str(tokens, "access"),
+                   *refresh = sb_json_str(tokens, "refresh");
+        assert_string_equal(access ? access : "", rows[i].access ? rows[i].access : "");
+        assert_string_equal(refresh ? refresh : "", rows[i].refresh ? rows[i].refresh : "");
+    }
+    capture_unref(capture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_carriers), cmocka_unit_test(test_forms),
-        cmocka_unit_test(test_unbound),  cmocka_unit_test(test_placeholder),
-        cmocka_unit_test(test_order),    cmocka_unit_test(test_conditions),
-        cmocka_unit_test(test_together), cmocka_unit_test(test_places_of_placeholders),
+        cmocka_unit_test(test_carriers),
+        cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_unbound),
+        cmocka_unit_test(test_placeholder),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_conditions),
+        cmocka_unit_test(test_together),
+        cmocka_unit_test(test_places_of_placeholders),
         cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_sign_in),
+        cmocka_unit_test(test_captured_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -53,6 +53,29 @@ static void test_merge(void **state)
     assert_string_equal(sb_json_str(json_array_get(steps, 5), "path"), "/src/AGENTS.md");
 }
 
+#define INJECT(service, domain)                                                                    \
+    "{service: " service ", apiKey: {inject: [{domain: " domain ", header: A}, {domain: " domain   \
+    ", header: B}]}}"
+
+/* One kit may name a domain as often as it likes; what it names it needs. */
+static void test_domains_of_one_kit(void **state)
+{
+    (void)state;
+    SB_CLEANUP(json) json_t *plan = NULL;
+    assert_int_equal(
+        compose(KIT("a", "credentials: [" INJECT("s", "d") ", " INJECT("t", "d") "]\n"),
+                KIT("b", "oauth: {service: o, tokenEndpoint: {host: e, path: /p}, "
+                         "sentinels: {accessToken: a, refreshToken: r}}\n"),
+                &plan, NULL),
+        0);
+    assert_int_equal(json_array_size(json_object_get(plan, "credentials")), 3);
+    const json_t *allow = json_object_get(plan, "allow");
+    assert_string_equal(sb_json_str(json_array_get(allow, 0), "rule"), "d");
+    assert_string_equal(sb_json_str(json_array_get(allow, json_array_size(allow) - 1), "rule"),
+                        "e");
+    assert_string_equal(sb_json_str(json_array_get(allow, json_array_size(allow) - 1), "kit"), "b");
+}
+
 static void test_conflicts(void **state)
 {
     (void)state;
@@ -80,6 +103,7 @@ static void test_conflicts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_merge),
+                                       cmocka_unit_test(test_domains_of_one_kit),
                                        cmocka_unit_test(test_conflicts)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

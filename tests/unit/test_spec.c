@@ -167,6 +167,79 @@ static void test_folding(void **state)
     assert_int_equal(json_array_size(json_object_get(c, "proxy_managed")), 1);
 }
 
+#define LIST(entries)                                                                              \
+    HEAD "credentials:\n  - service: s\n    apiKey: {name: K, inject: [" entries "]}\n"
+
+/* The entries of a kit's list as the proxy takes them: "header username path git joins;" */
+static void test_inject_list(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *spec, *want;
+        size_t warnings;
+    } rows[] = {
+        {LIST("{domain: d, header: A}, {domain: e, header: B}"), "A/// B///", 0},
+        /* a user name beside a header: git, and first */
+        {LIST("{domain: d, header: A}, {domain: d, scheme: basic, username: u}"), "/u//git A///",
+         0},
+        {LIST("{domain: d, username: u}, {domain: d, scheme: bearer}"), "/u//git Authorization///",
+         0},
+        /* two headers go together, and stay together */
+        {LIST("{domain: d, header: A}, {domain: e, header: C}, {domain: d, header: B}"),
+         "A/// B///joins C///", 0},
+        {LIST("{domain: d, header: A}, {domain: d, username: u}, {domain: d, header: B}"),
+         "/u//git A/// B///joins", 0},
+        /* other paths or methods: other requests */
+        {LIST("{domain: d, header: A, path: /a/**}, {domain: d, header: B}"), "A//1/ B///", 0},
+        {LIST("{domain: d, header: A, methods: [GET]}, {domain: d, username: u}"), "A/// /u//", 0},
+        {LIST("{domain: d, header: A}, {domain: d, header: a}"), "A/// a///", 1},
+    };
+    for (size_t i = 0; i < SB_ARRAY_LEN(rows); i++) {
+        SB_CLEANUP(kit) struct kit *kit = NULL;
+        SB_CLEANUP(buf) struct sb_buf got;
+        assert_int_equal(parse(rows[i].spec, &kit, NULL), 0);
+        const json_t *c = json_array_get(json_object_get(kit_model(kit), "credentials"), 0);
+        sb_buf_init(&got, 4096);
+        size_t j;
+        const json_t *rule;
+        json_array_foreach(json_object_get(c, "inject"), j, rule)
+        {
+            bool git = json_is_true(json_object_get(rule, "git"));
+            bool joins = json_is_true(json_object_get(rule, "joins"));
+            sb_buf_printf(&got, "%s%s/%s/%s/%s", j ? " " : "", sb_json_str(rule, "header"),
+                          sb_json_str(rule, "username"), json_object_get(rule, "paths") ? "1" : "",
+                          git     ? "git"
+                          : joins ? "joins"
+                                  : "");
+        }
+        assert_string_equal(got.data, rows[i].want);
+        assert_int_equal(json_array_size(kit_warnings(kit)), rows[i].warnings);
+    }
+}
+
+static void test_oauth(void **state)
+{
+    (void)state;
+    static const char *const specs[] = {
+        HEAD "oauth: {service: s, tokenEndpoint: {host: t, path: /p}, sentinels: {accessToken: a, "
+             "refreshToken: r}}\nnetwork: {serviceDomains: {d: s}}\n",
+        HEAD "credentials: [{service: s, apiKey: {inject: [{domain: d}]}, oauth: {tokenEndpoint: "
+             "{host: t, path: /p}, sentinels: {accessToken: a, refreshToken: r}, resourceHosts: "
+             "[d]}}]\n",
+    };
+    for (size_t i = 0; i < SB_ARRAY_LEN(specs); i++) {
+        SB_CLEANUP(kit) struct kit *kit = NULL;
+        assert_int_equal(parse(specs[i], &kit, NULL), 0);
+        const json_t *c = json_array_get(json_object_get(kit_model(kit), "credentials"), 0);
+        SB_CLEANUP(free)
+        char *got = json_dumps(json_object_get(c, "oauth"), JSON_COMPACT | JSON_SORT_KEYS);
+        assert_string_equal(
+            got, "{\"fields\":{\"access\":\"\",\"expires_in\":\"\",\"refresh\":\"\"},\"host\":"
+                 "\"t\",\"hosts\":[\"d\",\"t\"],\"passthrough\":false,\"path\":\"/p\","
+                 "\"sentinels\":{\"access\":\"a\",\"refresh\":\"r\"}}");
+    }
+}
+
 static void test_merge_and_leniency(void **state)
 {
     (void)state;
@@ -258,6 +331,8 @@ int main(void)
         cmocka_unit_test(test_hint),
         cmocka_unit_test(test_hostile_yaml),
         cmocka_unit_test(test_folding),
+        cmocka_unit_test(test_inject_list),
+        cmocka_unit_test(test_oauth),
         cmocka_unit_test(test_merge_and_leniency),
         cmocka_unit_test(test_escaping_link),
         cmocka_unit_test(test_corpus),
