@@ -227,7 +227,7 @@ static void set_up_v1(struct cgroup *cgroup, const char *name, enum resource res
 /* Its processes were killed with their supervisor, but may not have ended yet. */
 static void remove_abandoned(const char *dir)
 {
-    enum { TRIES = 200, NAP_NS = 5000000 };
+    enum { TRIES = 2000, NAP_NS = 5000000 }; /* 10 s: on a loaded machine it takes a while */
     write_value(dir, "cgroup.kill", "1");
     for (int i = 0; i < TRIES && rmdir(dir) < 0 && errno == EBUSY; i++) {
         nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
