@@ -106,8 +106,11 @@ RECORD = {"v": int, "seq": int, "t": TIME, "sandbox": str, "decision": {"allow",
           "host": str, "port": int, "method": TEXT_OR_NULL, "target": TEXT_OR_NULL, "status": int,
           "bytes_out": int, "bytes_in": int, "ms": int, "service": TEXT_OR_NULL,
           "credential": {"injected", "unbound", None}, "chain": HEX}
-SECRET = {"scope": str, "type": {"service", "custom"}, "name": str, "masked": str, "host?": str,
-          "env?": str, "placeholder?": str}
+SECRET_RULE = {"host": str, "mode": {"overwrite", "if-absent", "placeholder"}, "paths?": [str],
+               "methods?": [str], "header?": str, "format?": str, "scheme?": {"basic", "bearer"},
+               "username?": str}
+SECRET = {"scope": str, "type": {"service", "custom"}, "name": str, "masked": str, "env?": str,
+          "placeholder?": str, "rules?": [SECRET_RULE], "scrub?": bool}
 CREDENTIAL = {"service": str, "required": bool,
               "sources": {"env?": [str], "file?": dict, "priority": {"env-first", "file-first"}},
               "proxy_managed": [str], "kit?": str,
