@@ -551,9 +551,11 @@ def test_scrub_streams(world):
             url = world.url(f"/scrub?form=raw&coding={coding}&times={times}&step=60000")
             size = world.sh(f"curl -sS --max-time 60 {words} '{url}' | wc -c")
             assert int(size) == times * len(f"before {SECRET} after"), (words, coding)
+    home = f"SBX_HOME={world.sbx.env['SBX_HOME']}\0".encode()
     for entry in pathlib.Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and (entry / "comm").read_text().startswith("sbx-proxy"):
+            ours = entry.name.isdigit() and home in (entry / "environ").read_bytes()
+            if ours and (entry / "comm").read_text().startswith("sbx-proxy"):
                 text = (entry / "status").read_text()
                 peak = int(text.split("VmHWM:")[1].split()[0])
                 assert peak < 32 * 1024, f"{peak} KiB"
