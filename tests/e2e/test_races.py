@@ -17,6 +17,7 @@ from conftest import need_sandboxes
 
 DEADLINE = 60
 TIMES = 20
+MOMENTS = 12
 HEAD = 'schemaVersion: "1"\nkind: mixin\nname: {}\ncommands:\n'
 AWAIT = "echo waiting; while ! [ -e {}/go ]; do sleep 0.02; done"
 
@@ -195,9 +196,9 @@ def test_rm_of_a_suspended_creation(sbx, begin, workspace, kit):
 
 
 def test_rm_at_any_moment_of_create(sbx, begin, workspace):
-    for i in range(TIMES):
+    for i in range(MOMENTS):
         create = begin("create", "--name", "box", "shell", workspace)
-        time.sleep(0.005 * i)  # not to wait for anything: to meet another moment each time
+        time.sleep(0.008 * i)  # not to wait for anything: to meet another moment each time
         removed = sbx("rm", "-f", "box").returncode == 0
         err = end(create)[1]
         assert "without a message" not in err and (create.returncode == 0 or "sbx: " in err)
@@ -232,9 +233,9 @@ def test_exec_while_stopping(sbx, begin, sandbox):
 
 
 def test_exec_at_any_moment_of_stop(sbx, begin, sandbox):
-    for i in range(TIMES):
+    for i in range(MOMENTS):
         stop = begin("stop", sandbox)
-        time.sleep(0.002 * i)  # another moment each time
+        time.sleep(0.003 * i)  # another moment each time
         done = sbx("exec", sandbox, "true")
         assert "without a message" not in done.stderr
         terminated = done.returncode == 128 + signal.SIGTERM  # it ran when the stop came
@@ -267,9 +268,9 @@ def test_interrupted_create_with_keep_can_be_looked_into(sbx, begin, workspace, 
 
 
 def test_interrupt_at_any_moment_of_create(sbx, begin, workspace):
-    for i in range(TIMES):
+    for i in range(MOMENTS):
         create = begin("create", "--name", "box", "shell", workspace)
-        time.sleep(0.005 * i)  # another moment each time
+        time.sleep(0.008 * i)  # another moment each time
         create.send_signal(signal.SIGINT)
         end(create)
         assert create.returncode in (0, 1, -signal.SIGINT)
