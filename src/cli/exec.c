@@ -19,14 +19,13 @@ const struct cli_flag cli_flags_exec[] = {
     {0},
 };
 
-/* The running one is asked first: nothing else is read for it. */
+/* A running one is asked at once: nothing else is read for it. */
 static int run_in(const char *name, const struct sandbox_exec *exec, int *ret_status,
                   struct sb_err **err)
 {
     enum { TURNS = 5 }; /* one that stops just now is started again */
-    SB_CLEANUP(fd) int running = sandbox_connect(name, NULL);
-    int r = running < 0 ? -EPIPE : sandbox_run(name, exec, ret_status, err);
-    for (int i = 0; r == -EPIPE && i < TURNS; i++) {
+    int r = sandbox_run(name, exec, ret_status, err);
+    for (int i = 0; (r == -ENOENT || r == -EPIPE) && i < TURNS; i++) {
         bool started;
         sb_err_free(sb_steal(err));
         r = sandbox_up(name, true, &started, err);

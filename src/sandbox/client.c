@@ -84,9 +84,9 @@ int sandbox_ask(const char *name, const json_t *request, const int *fds, size_t 
 {
     SB_CLEANUP(fd) int sock = sandbox_connect(name, err);
     if (sock == -ENOENT) {
-        sb_fail(err, SB_EFAIL, "sandbox '%s' is not running", name);
+        sb_fail(err, -ENOENT, "sandbox '%s' is not running", name);
         sb_hint(err, "start it with 'sbx start %s'", name);
-        return SB_EFAIL;
+        return -ENOENT;
     }
     if (sock < 0) {
         return sock;

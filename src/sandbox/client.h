@@ -38,7 +38,7 @@ void sandbox_await_claim(const char *name);
 /* Its process id, for a message; 0 when it is not known. */
 long sandbox_claim_holder(const char *name);
 /* One request to its supervisor; `ret` (may be NULL) is the reply when it was not a refusal.
- * -EPIPE when it ended before it had read the request. */
+ * -ENOENT when it does not run, -EPIPE when it ended before it had read the request. */
 int sandbox_ask(const char *name, const json_t *request, const int *fds, size_t nfds,
                 struct sb_msg *ret, struct sb_err **err);
 /* Calls `fn` for each sandbox by name, in order, until it fails. */

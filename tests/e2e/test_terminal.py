@@ -19,6 +19,7 @@ import time
 
 import pytest
 from conftest import fresh_sbx, fresh_workspace, need_sandboxes
+from test_faults import kill_and_wait, supervisor_of
 
 DEADLINE = 30
 PROMPT = "PS1='READY> '\n"
@@ -305,6 +306,12 @@ def test_stopping_hangs_up_an_interactive_shell(sbx, shell, sandbox):
     """It ignores SIGTERM, and would hold up the stop until it is killed."""
     sbx.ok("stop", sandbox)
     assert shell.end() == 128 + signal.SIGHUP and shell.restored()
+
+
+def test_killed_supervisor_ends_the_session_with_a_message(sbx, shell, sandbox):
+    kill_and_wait(supervisor_of(sandbox, sbx.home))
+    assert shell.end() == 128 + 9 and shell.restored()
+    assert "the sandbox stopped while the command was running" in shell.seen
 
 
 def test_terminal_without_input(terminal, sandbox):
