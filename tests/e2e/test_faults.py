@@ -46,35 +46,38 @@ def kill_and_wait(pid):
         os.close(pidfd)
 
 
-def test_killed_supervisor_is_replaced(sbx, sandbox):
-    sbx.ok("exec", sandbox, "--", "sh", "-c", "echo kept > ~/note")
-    kill_and_wait(supervisor_of(sandbox, sbx.home))
-    assert sbx.json("ls")[0]["status"] == "stopped"
-    assert sbx.ok("exec", sandbox, "--", "sh", "-c", "cat ~/note") == "kept\n"
+def test_killed_supervisor_is_replaced(caller):
+    caller.ok("create", "--name", "box", "shell", caller.work)
+    caller.inside("echo kept > ~/note")
+    kill_and_wait(supervisor_of("box", caller.home))
+    assert caller.json("ls")[0]["status"] == "stopped"
+    assert caller.inside("cat ~/note").stdout == "kept\n"
 
 
-def test_rm_after_a_killed_supervisor(sbx, sandbox):
-    kill_and_wait(supervisor_of(sandbox, sbx.home))
-    sbx.ok("rm", "-f", sandbox)
-    assert sbx.json("ls") == []
+def test_rm_after_a_killed_supervisor(caller):
+    caller.ok("create", "--name", "box", "shell", caller.work)
+    kill_and_wait(supervisor_of("box", caller.home))
+    caller.ok("rm", "-f", "box")
+    assert caller.json("ls") == []
+    assert list((caller.home / "state/sandboxes").iterdir()) == []
 
 
-def test_killed_create_is_broken_and_can_be_removed(sbx, workspace):
-    slow = kit(workspace, "slow", "echo begun; sleep 30")
-    create = subprocess.Popen([sbx.binary, "create", "--name", "half", "--kit", slow, "shell",
-                               workspace], env=sbx.env, stderr=subprocess.PIPE)
+def test_killed_create_is_broken_and_can_be_removed(caller):
+    slow = kit(caller.work, "slow", "echo begun; sleep 30")
+    create = subprocess.Popen([*caller.command, "create", "--name", "half", "--kit", slow, "shell",
+                               caller.work], env=caller.env, stderr=subprocess.PIPE)
     while create.stderr.readline() != b"begun\n":
         assert create.poll() is None
-    supervisor = os.pidfd_open(supervisor_of("half", sbx.home))
+    supervisor = os.pidfd_open(supervisor_of("half", caller.home))
     create.kill()
     create.wait()
     create.stderr.close()
     ended = select.select([supervisor], [], [], 10)[0]
     os.close(supervisor)
     assert ended, "the supervisor outlived the command that was creating"
-    assert sbx.json("ls")[0]["status"] == "broken"
-    sbx.ok("rm", "-f", "half")
-    sbx.ok("create", "--name", "half", "shell", workspace)
+    assert caller.json("ls")[0]["status"] == "broken"
+    caller.ok("rm", "-f", "half")
+    caller.ok("create", "--name", "half", "shell", caller.work)
 
 
 def test_failing_install_says_where_and_leaves_nothing(sbx, workspace):

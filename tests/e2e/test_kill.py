@@ -165,13 +165,16 @@ def check_after(sbx, workspace, code):
     return status
 
 
-def run_killer(killer, sbx, who, number, kit, workspace):
+def run_killer(killer, sbx, who, number, *words):
     result = sbx.home / "killed.json"
     done = subprocess.run(
-        [killer, who, str(number), result, sbx.binary, "create", "--name", NAME, "--kit", kit,
-         "shell", workspace], env=sbx.env, capture_output=True, text=True, timeout=DEADLINE,
-        stdin=subprocess.DEVNULL, check=True)
+        [killer, who, str(number), result, sbx.binary, *words], env=sbx.env, capture_output=True,
+        text=True, timeout=DEADLINE, stdin=subprocess.DEVNULL, check=True)
     return json.loads(result.read_text("utf-8")), done.stderr
+
+
+def moments(calls):
+    return range(1 + FIRST % max(1, calls // POINTS), calls + 1, max(1, calls // POINTS))
 
 
 @pytest.mark.parametrize("who, cold", (("cli", False), ("supervisor", False), ("supervisor", True),
@@ -184,15 +187,15 @@ def test_killed_at_any_step_of_create(killer, sbx, workspace, kit, who, cold):
     if not cold:
         sbx.ok("create", "--name", NAME, "shell", workspace)
         sbx.ok("rm", "-f", NAME)
-    whole, _ = run_killer(killer, sbx, who, 0, kit, workspace)
+    create = ("create", "--name", NAME, "--kit", kit, "shell", workspace)
+    whole, _ = run_killer(killer, sbx, who, 0, *create)
     assert whole["status"] == 0
     assert check_after(sbx, workspace, 0) == "running"
-    stride = max(1, whole["calls"] // POINTS)
     seen = set()
-    for number in range(1 + FIRST % stride, whole["calls"] + 1, stride):
+    for number in moments(whole["calls"]):
         if cold:
             shutil.rmtree(templates, ignore_errors=True)
-        result, message = run_killer(killer, sbx, who, number, kit, workspace)
+        result, message = run_killer(killer, sbx, who, number, *create)
         if not result["killed"]:
             assert result["status"] == 0
         elif who == "cli":
@@ -215,6 +218,51 @@ def test_killed_at_any_step_of_create(killer, sbx, workspace, kit, who, cold):
     assert [path.name for path in (sbx.home / "state/sandboxes").iterdir()] == [NAME]
     assert not [path for path in templates.iterdir() if ".new." in path.name]
     sbx.ok("rm", "-f", NAME)
+
+
+@pytest.mark.parametrize("who", ("cli", "supervisor", "setup", "proxy"))
+def test_killed_at_any_step_of_start(killer, sbx, workspace, kit, who):
+    """What it holds stays, and the next command starts it with all of its steps."""
+    need_sandboxes(sbx)
+    sbx.ok("policy", "init", "deny-all")
+    sbx.ok("create", "--name", NAME, "--kit", kit, "shell", workspace)
+    sbx.ok("stop", NAME)
+    whole, _ = run_killer(killer, sbx, who, 0, "start", NAME)
+    assert whole["status"] == 0
+    for number in moments(whole["calls"]):
+        sbx.ok("stop", NAME)
+        sbx.ok("exec", NAME, "--", "sh", "-c", ": > ~/starts")
+        sbx.ok("stop", NAME)
+        result, message = run_killer(killer, sbx, who, number, "start", NAME)
+        place = f"{who} killed at {number} of {whole['calls']} (call {result['call']}): {message}"
+        if who == "cli" and result["killed"] and sbx.json("ls")[0]["status"] == "stopped":
+            await_no_process()
+        assert [box["status"] for box in sbx.json("ls")] in (["running"], ["stopped"]), place
+        assert who == "cli" or result["status"] == 0 or "sbx: " in message, place
+        starts = sbx.ok("exec", NAME, "--", "sh", "-c", "cat ~/note ~/starts")
+        assert starts.startswith("a file of the kit\nstarted\n"), place
+    sbx.ok("rm", "-f", NAME)
+    assert_nothing_is_left(sbx)
+
+
+def test_killed_at_any_step_of_rm(killer, sbx, workspace, kit):
+    need_sandboxes(sbx)
+    sbx.ok("policy", "init", "deny-all")
+    create = ("create", "-q", "--name", NAME, "--kit", kit, "shell", workspace)
+    sbx.ok(*create)
+    whole, _ = run_killer(killer, sbx, "cli", 0, "rm", "-f", NAME)
+    for number in moments(whole["calls"]):
+        sbx.ok(*create)
+        run_killer(killer, sbx, "cli", number, "rm", "-f", NAME)
+        left = sbx.json("ls")
+        assert [box["status"] for box in left] in ([], ["running"], ["stopped"]), number
+        if left:
+            sbx.ok("exec", NAME, "true")
+            sbx.ok("rm", "-f", NAME)
+        else:
+            sbx.ok(*create)  # the name is free at once, and the rest goes with the next removal
+            sbx.ok("rm", "-f", NAME)
+        assert_nothing_is_left(sbx)
 
 
 # --- later
