@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The pattern of a rule, parsed.  Internal to policy/; the grammar stands in policy.h. */
+ * The pattern of a rule, parsed.  For policy/ and for the rules of
+ * credentials; the grammar stands in policy.h. */
 #pragma once
 
 #include "policy/host.h"

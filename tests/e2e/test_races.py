@@ -225,7 +225,8 @@ def test_exec_while_stopping(sbx, begin, sandbox):
     while stop.poll() is None:
         done = sbx("exec", sandbox, "true")
         seen.add(done.returncode)
-        why = {0: "", 126: "the sandbox is stopping", 137: "the sandbox stopped while the command"}
+        why = {0: "", 126: "the sandbox is stopping", 143: "",
+               137: "the sandbox stopped while the command"}
         assert done.returncode in why and why[done.returncode] in done.stderr, done
     assert 126 in seen
     end(stop, 0)
