@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Paths of requests, and the globs of rules that name them.  For policy/ and for the rules of credentials.
+ * Paths of requests, and the globs of rules that name them.  For policy/ and for the rules of
+ * credentials.
  *
  * A glob is a path of plain characters; '*' stands for any characters within a segment (alone: for
  * one whole segment), the segment '**' for any number of segments, none as well.
