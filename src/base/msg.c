@@ -202,3 +202,16 @@ json_int_t sb_json_int(const json_t *object, const char *key, json_int_t fallbac
     const json_t *value = json_object_get(object, key);
     return json_is_integer(value) ? json_integer_value(value) : fallback;
 }
+
+void sb_json_add_once(json_t *array, const char *text)
+{
+    size_t i;
+    const json_t *item;
+    json_array_foreach(array, i, item)
+    {
+        if (strcmp(json_string_value(item), text) == 0) {
+            return;
+        }
+    }
+    json_array_append_new(array, json_string(text));
+}

@@ -45,3 +45,5 @@ int sb_memfd(const char *name, const void *data, size_t len);
 /* Reading fields: NULL / fallback when missing or of another type. */
 const char *sb_json_str(const json_t *object, const char *key);
 json_int_t sb_json_int(const json_t *object, const char *key, json_int_t fallback);
+/* Appends `text` to an array of strings that does not hold it yet. */
+void sb_json_add_once(json_t *array, const char *text);

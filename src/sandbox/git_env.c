@@ -30,19 +30,6 @@ static bool is_for_git(const json_t *rule)
            (format && strncasecmp(format, "Basic ", 6) == 0);
 }
 
-static void add_once(json_t *array, const char *text)
-{
-    size_t i;
-    const json_t *item;
-    json_array_foreach(array, i, item)
-    {
-        if (strcmp(json_string_value(item), text) == 0) {
-            return;
-        }
-    }
-    json_array_append_new(array, json_string(text));
-}
-
 static void add_host(json_t *hosts, const struct pattern *pattern)
 {
     if (pattern->kind != PATTERN_EXACT || json_array_size(hosts) == HOSTS_MAX) {
@@ -52,7 +39,7 @@ static void add_host(json_t *hosts, const struct pattern *pattern)
     char *authority = ports_have(&pattern->ports, HTTPS_PORT)
                           ? sb_xstrdup(pattern->host.text)
                           : sb_xasprintf("%s:%u", pattern->host.text, pattern->ports.first);
-    add_once(hosts, authority);
+    sb_json_add_once(hosts, authority);
 }
 
 /* What a path glob has before its first star, in whole segments; a module's path has no ".git":
@@ -82,7 +69,7 @@ static void add_modules(json_t *modules, const struct pattern *pattern, const js
         SB_CLEANUP(free)
         char *module =
             sb_xasprintf("%s%s%.*s", star, host, glob ? plain_length(glob) : 0, glob ? glob : "");
-        add_once(modules, module);
+        sb_json_add_once(modules, module);
     }
 }
 

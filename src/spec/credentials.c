@@ -496,19 +496,6 @@ static int check_oauth(struct kit *kit, const struct ynode *oauth, const char *s
     return 0;
 }
 
-static void add_text(json_t *array, const char *text)
-{
-    size_t i;
-    const json_t *item;
-    json_array_foreach(array, i, item)
-    {
-        if (strcmp(json_string_value(item), text) == 0) {
-            return;
-        }
-    }
-    json_array_append_new(array, json_string(text));
-}
-
 /* Where the access token is used: the hosts named, those of the API key, the token endpoint's. */
 static json_t *oauth_hosts(const struct ynode *oauth, const json_t *entry)
 {
@@ -517,13 +504,13 @@ static json_t *oauth_hosts(const struct ynode *oauth, const json_t *entry)
     size_t i;
     const json_t *inject;
     for (size_t n = 0; named && n < named->count; n++) {
-        add_text(hosts, named->items[n]->text);
+        sb_json_add_once(hosts, named->items[n]->text);
     }
     json_array_foreach(json_object_get(entry, "inject"), i, inject)
     {
-        add_text(hosts, sb_json_str(inject, "domain"));
+        sb_json_add_once(hosts, sb_json_str(inject, "domain"));
     }
-    add_text(hosts, ynode_str(ynode_get(oauth, "tokenEndpoint"), "host"));
+    sb_json_add_once(hosts, ynode_str(ynode_get(oauth, "tokenEndpoint"), "host"));
     return hosts;
 }
 
