@@ -6,8 +6,8 @@
 #include "base/err.h"
 #include "base/msg.h"
 #include "sandbox/git_env.h"
+#include "sandbox/net.h"
 
-#define PROXY_URL     "http://127.0.0.1:3128"
 #define NO_PROXY_LIST "localhost,127.0.0.1,::1"
 
 struct variable {
@@ -19,11 +19,6 @@ static const struct variable common[] = {
      "/home/agent/.local/bin:/opt/sbx/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:"
      "/sbin:/bin"},
     {"LANG", "C.UTF-8"},
-    /* The exit, in both spellings: programs disagree on which one they read. */
-    {"HTTP_PROXY", PROXY_URL},
-    {"HTTPS_PROXY", PROXY_URL},
-    {"http_proxy", PROXY_URL},
-    {"https_proxy", PROXY_URL},
     {"NO_PROXY", NO_PROXY_LIST},
     {"no_proxy", NO_PROXY_LIST},
     {"NODE_USE_ENV_PROXY", "1"},
@@ -57,6 +52,16 @@ static void set_all(json_t *env, const struct variable *variables, size_t count)
     }
 }
 
+/* The exit, in both spellings: programs disagree on which one they read. */
+static void set_proxy(json_t *env, const char *host)
+{
+    static const char *const names[] = {"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"};
+    SB_CLEANUP(json) json_t *url = json_sprintf("http://%s:%d", host, NET_PROXY_PORT);
+    for (size_t i = 0; i < SB_ARRAY_LEN(names); i++) {
+        json_object_set(env, names[i], url);
+    }
+}
+
 static void add(json_t *env, const json_t *variables)
 {
     json_object_update(env, (json_t *)(uintptr_t)variables);
@@ -66,6 +71,7 @@ json_t *environment_compose(const struct environment_sources *sources)
 {
     json_t *env = json_object();
     set_all(env, common, SB_ARRAY_LEN(common));
+    set_proxy(env, sources->proxy_host);
     if (sources->as_agent) {
         set_all(env, agents, SB_ARRAY_LEN(agents));
     }

@@ -16,6 +16,8 @@
 
 #include "base/msg.h"
 #include "sandbox/confine.h"
+#include "sandbox/vm_root.h"
+#include "vm/monitor.h"
 
 enum { INIT_CHANNEL = 3 }; /* where sbx-init expects its socket */
 
@@ -42,13 +44,15 @@ static pid_t clone_namespaces(void *arg)
 
 /* ---- in the child ---- */
 
-/* Becomes the sandbox's root (agent where that is the only id). */
-static int take_ids(enum idmap_mode mode, struct sb_err **err)
+/* Becomes the sandbox's root (agent where that is the only id).  A machine keeps its maker's
+ * groups: one of them may open /dev/kvm. */
+static int take_ids(enum idmap_mode mode, bool keep_groups, struct sb_err **err)
 {
     if (mode == IDMAP_SINGLE) {
         return 0;
     }
-    if (setresgid(0, 0, 0) < 0 || setgroups(0, NULL) < 0 || setresuid(0, 0, 0) < 0) {
+    if (setresgid(0, 0, 0) < 0 || (!keep_groups && setgroups(0, NULL) < 0) ||
+        setresuid(0, 0, 0) < 0) {
         return sb_fail_errno(err, errno, "become root of the sandbox");
     }
     return 0;
@@ -70,6 +74,39 @@ static int exec_init(const struct ns_spec *spec, int channel, struct sb_err **er
     return sb_fail_errno(err, errno, "execute sbx-init");
 }
 
+/* The machine's parts at the numbers where sbx-vm looks for them. */
+static int exec_monitor(const struct vm *vm, int channel, struct sb_err **err)
+{
+    const struct {
+        int from, to;
+    } places[] = {{channel, MONITOR_CHANNEL},
+                  {vm->config_fd, MONITOR_CONFIG},
+                  {vm->kernel_fd, MONITOR_KERNEL},
+                  {vm->initrd_fd, MONITOR_INITRD},
+                  {vm->disk_fd, MONITOR_DISK}};
+    int moved[SB_ARRAY_LEN(places)];
+    SB_CLEANUP(fd) int program = fcntl(vm->monitor_fd, F_DUPFD_CLOEXEC, MONITOR_FDS_END);
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    bool ok = program >= 0 && null >= 0 && dup2(null, 0) >= 0 && dup2(null, 1) >= 0 &&
+              dup2(null, 2) >= 0;
+    /* First out of each other's way, then to their places. */
+    for (size_t i = 0; ok && i < SB_ARRAY_LEN(places); i++) {
+        moved[i] = fcntl(places[i].from, F_DUPFD_CLOEXEC, MONITOR_FDS_END);
+        ok = moved[i] >= 0;
+    }
+    for (size_t i = 0; ok && i < SB_ARRAY_LEN(places); i++) {
+        ok = dup2(moved[i], places[i].to) >= 0;
+    }
+    if (!ok) {
+        return sb_fail_errno(err, errno, "arrange the descriptors of sbx-vm");
+    }
+    char *argv[] = {(char[]){"sbx-vm"}, NULL};
+    char *env[] = {NULL};
+    syscall(SYS_close_range, MONITOR_FDS_END, ~0U, CLOSE_RANGE_CLOEXEC);
+    fexecve(program, argv, env);
+    return sb_fail_errno(err, errno, "execute sbx-vm");
+}
+
 static int become_init(const struct ns_spec *spec, int channel, struct sb_err **err)
 {
     struct rootfs *rootfs = spec->rootfs;
@@ -79,7 +116,7 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
     if (r == 0 && unshare(CLONE_NEWCGROUP) < 0) {
         r = sb_fail_errno(err, errno, "make a cgroup namespace");
     }
-    r = r < 0 ? r : take_ids(rootfs->map.mode, err);
+    r = r < 0 ? r : take_ids(rootfs->map.mode, spec->vm != NULL, err);
     /* Again: a change of ids clears it (prctl(2)). */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (r == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
@@ -92,7 +129,9 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
         r = confine_halve_watches(err);
         r = r < 0 ? r : rootfs_clone_trees(rootfs, err);
     }
-    r = r < 0 ? r : rootfs_enter(rootfs, spec->name, err);
+    if (r == 0) {
+        r = spec->vm ? vm_root_enter(rootfs, err) : rootfs_enter(rootfs, spec->name, err);
+    }
     if (r == 0 && sethostname(spec->name, strlen(spec->name)) < 0) {
         r = sb_fail_errno(err, errno, "set the host name");
     }
@@ -111,6 +150,10 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
     }
     SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:O}", "event", "listeners", "which", names);
     r = sb_msg_send(channel, message, fds, count, err);
+    if (r == 0 && spec->vm) {
+        /* QEMU and virtiofsd filter their own calls, and the guest's processes are not ours. */
+        return exec_monitor(spec->vm, channel, err);
+    }
     r = r < 0 ? r : confine_calls(err);
     r = r < 0 ? r : cgroup_limit_process(spec->cgroup, err);
     return r < 0 ? r : exec_init(spec, channel, err);

@@ -1,25 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The `ns` backend: one clone into new namespaces, a new root, and sbx-init in it. */
+ * One clone into new namespaces, a new root, and the first program in it: sbx-init, or, for a
+ * virtual machine, sbx-vm, which relays to the sbx-init of its guest. */
 #pragma once
 
 #include "sandbox/cgroup.h"
 #include "sandbox/net.h"
 #include "sandbox/rootfs.h"
+#include "vm/vm.h"
 
 struct ns_spec {
     const char *name;      /* host name inside */
     struct rootfs *rootfs; /* borrowed */
     struct cgroup *cgroup;
-    int init_fd; /* the sbx-init program */
+    int init_fd;         /* the sbx-init program */
+    const struct vm *vm; /* NULL: no machine */
 };
 
 struct ns_sandbox {
-    pid_t pid; /* of sbx-init, in our pid namespace */
+    pid_t pid; /* of the first program, in our pid namespace */
     int pidfd;
     int channel; /* to sbx-init */
     int listeners[NET_LISTENERS];
 };
 
-/* Starts it; returns when sbx-init is being executed and the listeners are ours.  The sandbox dies
+/* Starts it; returns when the first program is being executed and the listeners are ours.  The sandbox dies
  * with the calling thread's process. */
 int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err **err);

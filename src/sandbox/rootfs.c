@@ -146,7 +146,7 @@ int rootfs_clone_trees(struct rootfs *rootfs, struct sb_err **err)
     }
     int r =
         clone_layer(rootfs->template_path, MOUNT_ATTR_RDONLY, userns, &rootfs->template_tree, err);
-    if (r == 0) {
+    if (r == 0 && rootfs->state_path) {
         r = clone_layer(rootfs->state_path, 0, -1, &rootfs->state_tree, err);
     }
     if (r == 0) {
@@ -161,8 +161,8 @@ int rootfs_clone_trees(struct rootfs *rootfs, struct sb_err **err)
     return r;
 }
 
-/* Mounts a tree, and closes it: a path inside may name a descriptor of ours (/proc/self/fd). */
-static int attach(int *tree, int dir, const char *path)
+/* A path inside may name a descriptor of ours (/proc/self/fd): hence the close. */
+int rootfs_attach(int *tree, int dir, const char *path)
 {
     unsigned flags = MOVE_MOUNT_F_EMPTY_PATH | (*path ? 0 : MOVE_MOUNT_T_EMPTY_PATH);
     if (syscall(SYS_move_mount, *tree, "", dir, path, flags) < 0) {
@@ -194,7 +194,7 @@ static int stage_layers(struct rootfs *rootfs)
     for (size_t i = 0; i < SB_ARRAY_LEN(layers); i++) {
         int r = make_dir(layers[i].path, 0755);
         if (r == 0 && *layers[i].tree >= 0) {
-            r = attach(layers[i].tree, AT_FDCWD, layers[i].path);
+            r = rootfs_attach(layers[i].tree, AT_FDCWD, layers[i].path);
         }
         if (r < 0) {
             return r;
@@ -387,7 +387,7 @@ static int mount_workspaces(struct rootfs *rootfs, struct sb_err **err)
     for (size_t i = 0; i < rootfs->nworkspaces; i++) {
         struct rootfs_workspace *workspace = &rootfs->workspaces[i];
         SB_CLEANUP(fd) int dir = make_inside(workspace->path);
-        int r = dir < 0 ? dir : attach(&workspace->tree, dir, "");
+        int r = dir < 0 ? dir : rootfs_attach(&workspace->tree, dir, "");
         if (r < 0) {
             return sb_fail_errno(err, -r, "mount the workspace '%s'", workspace->path);
         }
@@ -408,10 +408,10 @@ static int write_names(const char *hostname)
     return r < 0 ? r : sb_write_file_atomic(etc, "hosts", hosts, strlen(hosts), 0644, NULL);
 }
 
-static int move_into(void)
+int rootfs_move_into(const char *root)
 {
     /* The old root is stacked under the new one and then dropped (pivot_root(2), NOTES). */
-    if (chdir(NEWROOT) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
+    if (chdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
         umount2(".", MNT_DETACH) < 0 || chdir("/") < 0) {
         return -errno;
     }
@@ -439,7 +439,7 @@ int rootfs_enter(struct rootfs *rootfs, const char *hostname, struct sb_err **er
             return sb_fail_errno(err, -r, "mount the sandbox's %s", mounts[i].what);
         }
     }
-    r = move_into();
+    r = rootfs_move_into(NEWROOT);
     if (r < 0) {
         return sb_fail_errno(err, -r, "move into the sandbox's root");
     }

@@ -79,6 +79,12 @@ static int fail_held(const char *name, int fd, struct sb_err **err)
     return SB_ESTART;
 }
 
+bool state_is_vm(const json_t *config)
+{
+    const char *isolation = sb_json_str(config, "isolation");
+    return isolation && strcmp(isolation, "vm") == 0;
+}
+
 int state_lock(const char *name, struct sb_err **err)
 {
     SB_CLEANUP(free) char *dir = NULL;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "base/err.h"
 
@@ -12,6 +13,8 @@ int state_load(const char *name, json_t **ret, struct sb_err **err);
 int state_save(const char *name, const json_t *config, struct sb_err **err);
 /* The same in the directory of a sandbox that has no name yet. */
 int state_save_in(const char *dir, const json_t *config, struct sb_err **err);
+/* Whether the sandbox has a kernel of its own ("isolation": "vm"). */
+bool state_is_vm(const json_t *config);
 /* The lock that a supervisor holds while it lives, wherever its socket has gone; waits a little for
  * one that is just ending.  Returns a descriptor; SB_ENOTFOUND when there is no such sandbox. */
 int state_lock(const char *name, struct sb_err **err);

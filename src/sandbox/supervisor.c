@@ -35,8 +35,12 @@
 #include "sandbox/template.h"
 #include "sandbox/token_keeper.h"
 #include "secret/secret.h"
+#include "vm/machine.h"
+#include "vm/vm.h"
 
 enum { STARTER = 3, CLIENTS_MAX = 256, GRACE_MS = 5000, INIT_WAIT_S = 10 };
+/* A machine without hardware virtualization boots for seconds, on a busy host for more. */
+enum { MACHINE_WAIT_S = 120 };
 
 struct client {
     struct supervisor *supervisor;
@@ -63,6 +67,7 @@ struct supervisor {
     struct log_keeper log;
     struct token_keeper tokens;
     int lock_fd, control_fd, template_lock;
+    bool is_vm; /* the sandbox has a kernel of its own */
     struct client *clients;
     size_t nclients;
 };
@@ -103,24 +108,61 @@ static void add_workspaces(struct supervisor *s)
     }
 }
 
+/* The directory of the writable layers, which belongs to the sandbox. */
+static int prepare_state(struct supervisor *s, struct sb_err **err)
+{
+    s->rootfs.state_path = sb_xasprintf("%s/root", s->directory);
+    if (mkdir(s->rootfs.state_path, 0755) < 0 && errno != EEXIST) {
+        return sb_fail_errno(err, errno, "create '%s'", s->rootfs.state_path);
+    }
+    uid_t base = s->rootfs.map.base;
+    if (s->rootfs.map.mode == IDMAP_ROOT && lchown(s->rootfs.state_path, base, base) < 0) {
+        return sb_fail_errno(err, errno, "give '%s' to the sandbox", s->rootfs.state_path);
+    }
+    return 0;
+}
+
 static int prepare_rootfs(struct supervisor *s, int init_fd, struct sb_err **err)
 {
     rootfs_init(&s->rootfs);
     s->rootfs.map = idmap_choose((unsigned)sb_json_int(s->config, "slot", 0));
-    s->rootfs.state_path = sb_xasprintf("%s/root", s->directory);
     add_workspaces(s);
-    if (mkdir(s->rootfs.state_path, 0755) < 0 && errno != EEXIST) {
-        return sb_fail_errno(err, errno, "create '%s'", s->rootfs.state_path);
-    }
-    int r =
-        template_take(&s->rootfs.map, init_fd, &s->rootfs.template_path, &s->template_lock, err);
-    if (r == 0 && s->rootfs.map.mode == IDMAP_ROOT) {
-        uid_t base = s->rootfs.map.base;
-        r = lchown(s->rootfs.state_path, base, base) < 0
-                ? sb_fail_errno(err, errno, "give '%s' to the sandbox", s->rootfs.state_path)
-                : rootfs_clone_trees(&s->rootfs, err);
-    }
-    return r;
+    int r = s->is_vm ? 0 : prepare_state(s, err);
+    r = r < 0 ? r : template_take(&s->rootfs.map, init_fd, &s->rootfs.template_path, &s->template_lock, err);
+    return r == 0 && s->rootfs.map.mode == IDMAP_ROOT ? rootfs_clone_trees(&s->rootfs, err) : r;
+}
+
+static int prepare_vm(struct supervisor *s, const char *init_path, const struct limits *limits,
+                      struct vm *ret, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *monitor = NULL;
+    SB_CLEANUP(free) char *guest = NULL;
+    SB_CLEANUP(free) char *disk = sb_xasprintf("%s/disk.img", s->directory);
+    int r = sandbox_helper_path("sbx-vm", &monitor, err);
+    r = r < 0 ? r : sandbox_helper_path("sbx-guest", &guest, err);
+    const struct vm_wish wish = {
+        .name = s->name,
+        .disk_path = disk,
+        .monitor_path = monitor,
+        .guest_path = guest,
+        .init_path = init_path,
+        .workspaces = json_object_get(s->config, "mounts"),
+        .cpus = limits->cpus,
+        .memory_bytes = limits->memory_bytes,
+        .pids = limits->pids,
+    };
+    return r < 0 ? r : vm_prepare(&wish, ret, err);
+}
+
+/* What its host processes may use: the guest's processes are held by its machine's size. */
+static struct limits machine_limits(const struct limits *guest)
+{
+    enum { THREADS = 512 };
+    return (struct limits){
+        .cpus = guest->cpus,
+        .memory_bytes = guest->memory_bytes ? guest->memory_bytes + VM_OVERHEAD_BYTES : 0,
+        .pids = THREADS,
+    };
 }
 
 static int start_namespaces(struct supervisor *s, struct sb_err **err)
@@ -135,7 +177,13 @@ static int start_namespaces(struct supervisor *s, struct sb_err **err)
         return sb_fail_errno(err, errno, "open '%s'", path);
     }
     struct limits limits = config_limits(s->config);
+    SB_CLEANUP(vm) struct vm vm;
+    vm_init(&vm);
     r = prepare_rootfs(s, init_fd, err);
+    if (r == 0 && s->is_vm) {
+        r = prepare_vm(s, path, &limits, &vm, err);
+        limits = machine_limits(&limits);
+    }
     if (r < 0) {
         return r;
     }
@@ -143,7 +191,8 @@ static int start_namespaces(struct supervisor *s, struct sb_err **err)
     SB_CLEANUP(free) char *record = sb_xasprintf("%s/cgroups", s->directory);
     s->cgroup = cgroup_create(s->name, &limits, record);
     struct ns_spec spec = {
-        .name = s->name, .rootfs = &s->rootfs, .cgroup = s->cgroup, .init_fd = init_fd};
+        .name = s->name, .rootfs = &s->rootfs, .cgroup = s->cgroup, .init_fd = init_fd,
+        .vm = s->is_vm ? &vm : NULL};
     r = ns_start(&spec, &s->ns, err);
     /* The sandbox has its mounts: ours would keep the host's file systems busy. */
     rootfs_done(&s->rootfs);
@@ -351,6 +400,7 @@ static json_t *exec_message(struct supervisor *s, const json_t *request)
         .sentinels = s->sentinels,
         .git_places = s->git_places,
         .command = json_object_get(request, "env"),
+        .proxy_host = s->is_vm ? MACHINE_HOST_V4 : "127.0.0.1",
         .as_agent = !user_is_root(sb_json_str(request, "user")),
     };
     json_object_set_new(message, "env", environment_compose(&sources));
@@ -567,7 +617,7 @@ static int await_init(struct supervisor *s, struct sb_err **err)
 {
     SB_CLEANUP(msg) struct sb_msg msg = {0};
     /* Process 1 lives with what it guards: its silence must not become ours. */
-    sb_msg_limit_wait(s->ns.channel, INIT_WAIT_S);
+    sb_msg_limit_wait(s->ns.channel, s->is_vm ? MACHINE_WAIT_S : INIT_WAIT_S);
     int r = sb_msg_recv(s->ns.channel, &msg, err);
     if (r < 0) {
         return r;
@@ -611,6 +661,7 @@ static int start(struct supervisor *s, struct sb_err **err)
     r = r < 0 ? r : sandbox_runtime_dir(s->name, &s->runtime, err);
     r = r < 0 ? r : take_lock(s, err);
     r = r < 0 ? r : state_load(s->name, &s->config, err);
+    s->is_vm = r == 0 && state_is_vm(s->config);
     r = r < 0 ? r : log_keeper_open(&s->log, s->name, err);
     r = r < 0 ? r : token_keeper_renew(&s->tokens, err);
     /* The proxy loads its libraries while we make the namespaces. */

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * sbx-guest: /init of the virtual machine's initramfs (guest.h).
+ *
+ * The host's first message says what to be ("boot"); the answer is "booted", or why not.  The end
+ * of sbx-init, of the link, or of the boot is the end of the machine. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/reboot.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/loop.h"
+#include "base/msg.h"
+#include "guest/guest.h"
+#include "link/link.h"
+
+enum { INIT_CHANNEL = 3 }; /* where sbx-init expects its socket */
+
+struct guest {
+    struct sb_loop *loop;
+    struct link *link;
+    int init_end;     /* sbx-init's end of the link's orders, until it is started */
+    pid_t pid;        /* sbx-init, 0 before it is started */
+    int signals;
+};
+
+static _Noreturn void power_off(void)
+{
+    mounts_end();
+    /* QEMU takes the reset for the end (-no-reboot). */
+    reboot(RB_AUTOBOOT);
+    for (;;) {
+        pause();
+    }
+}
+
+/* ---- sbx-init ---- */
+
+static _Noreturn void become_init(int channel, int init_fd)
+{
+    SB_CLEANUP(err) struct sb_err *err = NULL;
+    if (mounts_enter(&err) < 0) {
+        fprintf(stderr, "sbx-guest: %s\n", err->message);
+        _exit(125);
+    }
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    dup2(channel, INIT_CHANNEL);
+    syscall(SYS_close_range, INIT_CHANNEL + 1, ~0U, CLOSE_RANGE_CLOEXEC);
+    char *argv[] = {(char[]){"sbx-init"}, NULL};
+    char *env[] = {NULL};
+    fexecve(init_fd, argv, env);
+    _exit(125);
+}
+
+static int start_init(struct guest *guest, struct sb_err **err)
+{
+    SB_CLEANUP(fd) int init_fd = open("/sbx-init", O_RDONLY | O_CLOEXEC);
+    if (init_fd < 0) {
+        return sb_fail_errno(err, errno, "open sbx-init in the initramfs");
+    }
+    pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWPID | CLONE_NEWNS | SIGCHLD, NULL, NULL, NULL, 0);
+    if (pid < 0) {
+        return sb_fail_errno(err, errno, "start sbx-init");
+    }
+    if (pid == 0) {
+        become_init(guest->init_end, init_fd);
+    }
+    guest->pid = pid;
+    close(sb_steal_fd(&guest->init_end));
+    return 0;
+}
+
+/* ---- what the host says ---- */
+
+static void set_clock(const json_t *message)
+{
+    struct timespec now = {.tv_sec = sb_json_int(message, "sec", 0),
+                           .tv_nsec = (long)sb_json_int(message, "nsec", 0)};
+    if (now.tv_sec > 0) {
+        clock_settime(CLOCK_REALTIME, &now);
+    }
+}
+
+static int boot(struct guest *guest, const json_t *message, struct sb_err **err)
+{
+    set_clock(message);
+    int r = network_up(message, err);
+    r = r < 0 ? r : mounts_build(message, err);
+    return r < 0 ? r : start_init(guest, err);
+}
+
+static void answer_boot(struct guest *guest, const json_t *message)
+{
+    SB_CLEANUP(err) struct sb_err *err = NULL;
+    int r = guest->pid ? 0 : boot(guest, message, &err);
+    SB_CLEANUP(json)
+    json_t *answer = r < 0 ? json_pack("{s:s,s:s}", "event", "failed", "error", err->message)
+                           : json_pack("{s:s}", "event", "booted");
+    link_control(guest->link, answer, NULL);
+}
+
+static int on_control(void *arg, const json_t *message, struct sb_err **err)
+{
+    (void)err;
+    struct guest *guest = arg;
+    const char *op = sb_json_str(message, "op");
+    if (op && strcmp(op, "boot") == 0) {
+        answer_boot(guest, message);
+    } else if (op && strcmp(op, "clock") == 0) {
+        set_clock(message);
+    } else if (op && strcmp(op, "ping") == 0) {
+        SB_CLEANUP(json) json_t *answer = json_pack("{s:s}", "event", "pong");
+        link_control(guest->link, answer, NULL);
+    }
+    return 0;
+}
+
+static void on_closed(void *arg, const struct sb_err *why)
+{
+    (void)arg;
+    (void)why;
+    power_off();
+}
+
+/* ---- processes ---- */
+
+/* Orphans of sbx-init's namespace stay there: only sbx-init itself is our child. */
+static void on_signal(void *arg, uint32_t events)
+{
+    (void)events;
+    struct guest *guest = arg;
+    char info[128];
+    while (read(guest->signals, info, sizeof(info)) > 0) {
+    }
+    for (pid_t pid; (pid = waitpid(-1, NULL, WNOHANG)) > 0;) {
+        if (pid == guest->pid) {
+            power_off();
+        }
+    }
+}
+
+static int watch_signals(struct guest *guest, struct sb_err **err)
+{
+    sigset_t mask;
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGCHLD);
+    sigprocmask(SIG_SETMASK, &mask, NULL);
+    guest->signals = (int)syscall(SYS_signalfd4, -1, &mask, 8, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (guest->signals < 0 ||
+        !sb_loop_watch(guest->loop, guest->signals, EPOLLIN, on_signal, guest)) {
+        return sb_fail_errno(err, errno, "watch signals");
+    }
+    return 0;
+}
+
+static int serve(struct guest *guest, struct sb_err **err)
+{
+    int orders[2];
+    int wire = -1;
+    int r = mounts_early(err);
+    r = r < 0 ? r : modules_load("/modules.load", err);
+    if (r == 0) {
+        wire = wire_open(err);
+        r = wire < 0 ? wire : 0;
+    }
+    if (r == 0 && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, orders) < 0) {
+        r = sb_fail_errno(err, errno, "make the channel of sbx-init");
+    }
+    r = r < 0 ? r : sb_loop_new(&guest->loop, err);
+    r = r < 0 ? r : watch_signals(guest, err);
+    if (r < 0) {
+        return r;
+    }
+    guest->init_end = orders[1];
+    const struct link_events events = {.closed = on_closed, .control = on_control, .arg = guest};
+    r = link_new(guest->loop, LINK_GUEST, wire, orders[0], &events, &guest->link, err);
+    return r < 0 ? r : sb_loop_run(guest->loop, err);
+}
+
+int main(void)
+{
+    if (getpid() != 1) {
+        fputs("sbx-guest: runs only as process 1 of a virtual machine of sbx\n", stderr);
+        return 1;
+    }
+    static struct guest guest;
+    SB_CLEANUP(err) struct sb_err *err = NULL;
+    if (serve(&guest, &err) < 0) {
+        fprintf(stderr, "sbx-guest: %s\n", err->message);
+    }
+    power_off();
+}

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * sbx-vm: process 1 of the namespaces that a virtual machine runs in.
+ *
+ * It stands where sbx-init stands in a namespace sandbox: the supervisor sends it the same messages
+ * and needs not know that they are relayed into a guest.  It starts virtiofsd and QEMU, gives both
+ * only what they need, and ends with either; everything in its namespaces ends with it.
+ *
+ * The guest is hostile: its bytes reach only the link (bounded, see link.h) and the console. */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/loop.h"
+#include "base/msg.h"
+#include "link/link.h"
+#include "vm/console.h"
+#include "vm/machine.h"
+#include "vm/monitor.h"
+#include "vm/qmp.h"
+#include "vm/share.h"
+
+struct monitor {
+    json_t *config;
+    struct sb_loop *loop;
+    struct link *link;
+    struct qmp *qmp;
+    struct console console;
+    int console_fd, signals, clock;
+    int word; /* a second descriptor of the channel, for our own last word */
+    pid_t share, machine;
+    bool booted;
+    char *why; /* of the end */
+};
+
+/* ---- the end ---- */
+
+/* The first reason is the one to tell. */
+static void end(struct monitor *m, char *why)
+{
+    if (!m->why) {
+        m->why = why;
+    } else {
+        free(why);
+    }
+    sb_loop_stop(m->loop);
+}
+
+static void tell_end(const struct monitor *m)
+{
+    SB_CLEANUP(free) char *panic = console_panic(&m->console);
+    SB_CLEANUP(free) char *last = panic ? NULL : console_last_line(&m->console);
+    SB_CLEANUP(free)
+    char *text = panic  ? sb_xasprintf("the guest's kernel stopped: %s", panic)
+                 : last ? sb_xasprintf("%s (the guest's last words: %s)", m->why, last)
+                        : sb_xstrdup(m->why ? m->why : "the machine ended");
+    SB_CLEANUP(json)
+    json_t *message = json_pack("{s:s,s:s}", "event", m->booted ? "ended" : "failed", "error", text);
+    sb_msg_send(m->word, message, NULL, 0, NULL);
+}
+
+static void on_signal(void *arg, uint32_t events)
+{
+    (void)events;
+    struct monitor *m = arg;
+    char info[128];
+    while (read(m->signals, info, sizeof(info)) > 0) {
+    }
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+        const char *who = pid == m->machine ? "QEMU" : pid == m->share ? "virtiofsd" : NULL;
+        if (who && WIFSIGNALED(status)) {
+            end(m, sb_xasprintf("%s was killed by signal %d", who, WTERMSIG(status)));
+        } else if (who) {
+            end(m, sb_xasprintf("%s ended with status %d", who, WEXITSTATUS(status)));
+        }
+    }
+}
+
+/* ---- the guest ---- */
+
+static void on_console(void *arg, uint32_t events)
+{
+    (void)events;
+    struct monitor *m = arg;
+    char data[4096];
+    ssize_t n = read(m->console_fd, data, sizeof(data));
+    if (n > 0) {
+        console_add(&m->console, data, (size_t)n);
+    } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+        end(m, sb_xstrdup("QEMU closed the guest's console"));
+    }
+}
+
+static void on_link_closed(void *arg, const struct sb_err *why)
+{
+    struct monitor *m = arg;
+    end(m, sb_xasprintf("the link to the guest ended: %s", why ? why->message : "closed"));
+}
+
+static int on_link_control(void *arg, const json_t *message, struct sb_err **err)
+{
+    (void)err;
+    struct monitor *m = arg;
+    const char *event = sb_json_str(message, "event");
+    if (event && strcmp(event, "booted") == 0) {
+        m->booted = true;
+    } else if (event && strcmp(event, "failed") == 0 && !m->booted) {
+        const char *text = sb_json_str(message, "error");
+        end(m, sb_xasprintf("the guest could not start: %.200s", text ? text : "?"));
+    }
+    return 0;
+}
+
+static void put_time(json_t *message)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    json_object_set_new(message, "sec", json_integer(now.tv_sec));
+    json_object_set_new(message, "nsec", json_integer(now.tv_nsec));
+}
+
+static int send_boot(struct monitor *m, struct sb_err **err)
+{
+    json_t *boot = json_object_get(m->config, "boot");
+    json_object_set_new(boot, "op", json_string("boot"));
+    put_time(boot);
+    return link_control(m->link, boot, err);
+}
+
+/* ---- the clock ---- */
+
+static int arm_clock(struct monitor *m)
+{
+    /* Never due: it only tells that the host's clock was set, or that the host has slept. */
+    struct itimerspec never = {.it_value.tv_sec = INT32_MAX};
+    return timerfd_settime(m->clock, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &never, NULL);
+}
+
+static void on_clock(void *arg, uint32_t events)
+{
+    (void)events;
+    struct monitor *m = arg;
+    uint64_t count;
+    if (read(m->clock, &count, sizeof(count)) < 0 && errno == ECANCELED) {
+        SB_CLEANUP(json) json_t *message = json_pack("{s:s}", "op", "clock");
+        put_time(message);
+        link_control(m->link, message, NULL);
+    }
+    arm_clock(m);
+}
+
+/* ---- what is started ---- */
+
+/* Descriptors listed in `kept` lose close-on-exec; all others have it. */
+static void keep(const int *kept, size_t count)
+{
+    syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC);
+    for (size_t i = 0; i < count; i++) {
+        fcntl(kept[i], F_SETFD, 0);
+    }
+}
+
+static void reset_signals(void)
+{
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
+/* Leaves an id that owns nothing; groups stay, since one of them may open /dev/kvm. */
+static int drop_privileges(void)
+{
+    if (geteuid() == 0 && (setresgid(MONITOR_NOBODY, MONITOR_NOBODY, MONITOR_NOBODY) < 0 ||
+                           setresuid(MONITOR_NOBODY, MONITOR_NOBODY, MONITOR_NOBODY) < 0)) {
+        return -errno;
+    }
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+static int start_share(struct monitor *m, int *ret_socket, struct sb_err **err)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/share.sock"};
+    SB_CLEANUP(fd) int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    SB_CLEANUP(fd) int near = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (listener < 0 || near < 0 ||
+        bind(listener, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
+        listen(listener, 1) < 0 ||
+        connect(near, (const struct sockaddr *)&address, sizeof(address)) < 0) {
+        return sb_fail_errno(err, errno, "make the socket of virtiofsd");
+    }
+    unlink(address.sun_path);
+    SB_CLEANUP(free) char *program = NULL;
+    char **argv = NULL;
+    int r = share_argv(listener, MONITOR_SHARE, &program, &argv, err);
+    if (r < 0) {
+        return r;
+    }
+    m->share = fork();
+    if (m->share == 0) {
+        reset_signals();
+        keep(&listener, 1);
+        execv(program, argv);
+        _exit(127);
+    }
+    share_free_argv(argv);
+    if (m->share < 0) {
+        return sb_fail_errno(err, errno, "start virtiofsd");
+    }
+    *ret_socket = sb_steal_fd(&near);
+    return 0;
+}
+
+static int make_pair(int *ret_near, int *ret_far, struct sb_err **err)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+        return sb_fail_errno(err, errno, "socketpair");
+    }
+    /* QEMU's end stays blocking, as it wants it. */
+    fcntl(pair[0], F_SETFL, O_NONBLOCK);
+    *ret_near = pair[0];
+    *ret_far = pair[1];
+    return 0;
+}
+
+static _Noreturn void exec_machine(const struct machine *machine)
+{
+    const int kept[] = {machine->kernel_fd, machine->initrd_fd, machine->disk_fd,
+                        machine->link_fd,   machine->share_fd,  machine->qmp_fd,
+                        machine->console_fd};
+    reset_signals();
+    char **argv = machine_argv(machine);
+    if (chroot(MONITOR_MACHINE) < 0 || chdir("/") < 0 || drop_privileges() < 0) {
+        _exit(126);
+    }
+    keep(kept, SB_ARRAY_LEN(kept));
+    execv(MACHINE_PROGRAM, argv);
+    _exit(127);
+}
+
+static int start_machine(struct monitor *m, int share, int *ret_link, int *ret_qmp,
+                         struct sb_err **err)
+{
+    struct machine machine = {
+        .accelerator = sb_json_str(m->config, "accelerator"),
+        .cpus = (unsigned)sb_json_int(m->config, "cpus", 1),
+        .memory_mb = (unsigned)sb_json_int(m->config, "memory_mb", 1024),
+        .tsc_khz = (unsigned)sb_json_int(m->config, "tsc_khz", 0),
+        .acpi = json_is_true(json_object_get(m->config, "acpi")),
+        .kernel_fd = MONITOR_KERNEL,
+        .initrd_fd = MONITOR_INITRD,
+        .disk_fd = MONITOR_DISK,
+        .share_fd = share,
+    };
+    SB_CLEANUP(fd) int link_far = -1;
+    SB_CLEANUP(fd) int qmp_far = -1;
+    SB_CLEANUP(fd) int console_far = -1;
+    int r = make_pair(ret_link, &link_far, err);
+    r = r < 0 ? r : make_pair(ret_qmp, &qmp_far, err);
+    r = r < 0 ? r : make_pair(&m->console_fd, &console_far, err);
+    if (r < 0) {
+        return r;
+    }
+    machine.link_fd = link_far;
+    machine.qmp_fd = qmp_far;
+    machine.console_fd = console_far;
+    m->machine = fork();
+    if (m->machine == 0) {
+        exec_machine(&machine);
+    }
+    close(MONITOR_KERNEL);
+    close(MONITOR_INITRD);
+    close(MONITOR_DISK);
+    return m->machine < 0 ? sb_fail_errno(err, errno, "start QEMU") : 0;
+}
+
+/* ---- main ---- */
+
+static int watch_signals(struct monitor *m, struct sb_err **err)
+{
+    sigset_t mask;
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGCHLD);
+    sigprocmask(SIG_SETMASK, &mask, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    m->signals = (int)syscall(SYS_signalfd4, -1, &mask, 8, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    return m->signals < 0 ? sb_fail_errno(err, errno, "signalfd") : 0;
+}
+
+static void on_qmp_event(void *arg, const char *event, const json_t *data)
+{
+    struct monitor *m = arg;
+    if (strcmp(event, "GUEST_PANICKED") == 0) {
+        end(m, sb_xstrdup("the guest's kernel panicked"));
+    } else if (strcmp(event, "SHUTDOWN") == 0) {
+        const char *reason = sb_json_str(data, "reason");
+        end(m, sb_xasprintf("the machine was shut down (%s)", reason ? reason : "unknown"));
+    }
+}
+
+static int watch_all(struct monitor *m, int qmp, struct sb_err **err)
+{
+    m->clock = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+    arm_clock(m);
+    if (!sb_loop_watch(m->loop, m->signals, EPOLLIN, on_signal, m) ||
+        !sb_loop_watch(m->loop, m->console_fd, EPOLLIN, on_console, m) ||
+        !sb_loop_watch(m->loop, m->clock, EPOLLIN, on_clock, m)) {
+        return sb_fail_errno(err, errno, "watch the machine");
+    }
+    return qmp_new(m->loop, qmp, on_qmp_event, m, &m->qmp, err);
+}
+
+static int run(struct monitor *m, struct sb_err **err)
+{
+    SB_CLEANUP(buf) struct sb_buf text;
+    sb_buf_init(&text, 1 << 20);
+    if (sb_read_fd(MONITOR_CONFIG, &text) < 0 ||
+        !(m->config = json_loadb(text.data, text.len, 0, NULL))) {
+        return sb_fail(err, SB_ESTART, "sbx-vm has no description of its machine");
+    }
+    m->word = fcntl(MONITOR_CHANNEL, F_DUPFD_CLOEXEC, MONITOR_FDS_END);
+    SB_CLEANUP(fd) int share = -1;
+    int wire = -1;
+    int qmp = -1;
+    int r = watch_signals(m, err);
+    r = r < 0 ? r : start_share(m, &share, err);
+    r = r < 0 ? r : start_machine(m, share, &wire, &qmp, err);
+    if (r == 0 && drop_privileges() < 0) {
+        r = sb_fail_errno(err, errno, "drop the monitor's privileges");
+    }
+    r = r < 0 ? r : sb_loop_new(&m->loop, err);
+    r = r < 0 ? r : watch_all(m, qmp, err);
+    if (r < 0) {
+        return r;
+    }
+    const struct link_events events = {
+        .closed = on_link_closed, .control = on_link_control, .arg = m};
+    r = link_new(m->loop, LINK_HOST, wire, MONITOR_CHANNEL, &events, &m->link, err);
+    r = r < 0 ? r : send_boot(m, err);
+    return r < 0 ? r : sb_loop_run(m->loop, err);
+}
+
+int main(void)
+{
+    if (getpid() != 1) {
+        fputs("sbx-vm: started by sbx-supervisor as the first process of a machine\n", stderr);
+        return 1;
+    }
+    prctl(PR_SET_DUMPABLE, 0);
+    static struct monitor monitor = {.word = MONITOR_CHANNEL};
+    SB_CLEANUP(err) struct sb_err *err = NULL;
+    if (run(&monitor, &err) < 0) {
+        monitor.why = sb_xstrdup(err->message);
+    }
+    tell_end(&monitor);
+    return 0;
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * sbx-vm: what it finds when it is started (vm.h starts it as process 1 of the sandbox's
+ * namespaces). */
+#pragma once
+
+enum monitor_fd {
+    MONITOR_CHANNEL = 3, /* to the supervisor: the messages of sbx-init */
+    MONITOR_CONFIG,      /* the JSON text of vm.h */
+    MONITOR_KERNEL,
+    MONITOR_INITRD,
+    MONITOR_DISK,
+    MONITOR_FDS_END
+};
+
+/* In its root file system: */
+#define MONITOR_SHARE   "/share"   /* what virtiofsd shows to the guest */
+#define MONITOR_MACHINE "/machine" /* the root that QEMU gets: programs, no file of the user's */
+
+/* The id that QEMU and the monitor run as, where the sandbox has more than one. */
+enum { MONITOR_NOBODY = 65534 };

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vm/vm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/msg.h"
+#include "vm/cpu.h"
+#include "vm/disk.h"
+#include "vm/initramfs.h"
+#include "vm/kernel.h"
+#include "vm/probe.h"
+
+enum { MEMORY_MB_DEFAULT = 4096, MEMORY_MB_MIN = 128, CPUS_MAX = 16 };
+static const unsigned long long DISK_BYTES = 64ULL << 30;
+
+void vm_init(struct vm *vm)
+{
+    *vm = (struct vm){-1, -1, -1, -1, -1};
+}
+
+void vm_done(struct vm *vm)
+{
+    int *const fds[] = {&vm->config_fd, &vm->kernel_fd, &vm->initrd_fd, &vm->disk_fd,
+                        &vm->monitor_fd};
+    for (size_t i = 0; i < SB_ARRAY_LEN(fds); i++) {
+        sb_cleanup_fd(fds[i]);
+        *fds[i] = -1;
+    }
+}
+
+static unsigned choose_cpus(double wish)
+{
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    unsigned most = online < 1 ? 1 : online > CPUS_MAX ? CPUS_MAX : (unsigned)online;
+    unsigned cpus = wish > 0 ? (unsigned)ceil(wish) : most;
+    return cpus < 1 ? 1 : cpus > most ? most : cpus;
+}
+
+/* Memory is the host's until the guest touches it, and again when the guest has freed it. */
+static unsigned choose_memory_mb(unsigned long long wish)
+{
+    unsigned long long host =
+        (unsigned long long)sysconf(_SC_PHYS_PAGES) * (unsigned long long)sysconf(_SC_PAGESIZE);
+    unsigned long long half = host / 2 >> 20;
+    unsigned long long mb = wish ? wish >> 20 : half < MEMORY_MB_DEFAULT ? half : MEMORY_MB_DEFAULT;
+    return mb < MEMORY_MB_MIN ? MEMORY_MB_MIN : (unsigned)mb;
+}
+
+static int put_config(const struct vm_wish *wish, const struct vm_kernel *kernel, struct vm *vm,
+                      struct sb_err **err)
+{
+    /* Debian's kernel takes no devices from its command line; ours, without modules, does. */
+    SB_CLEANUP(json)
+    json_t *config = json_pack(
+        "{s:s,s:i,s:i,s:i,s:b,s:{s:s,s:O,s:I}}", "accelerator", "tcg", "cpus",
+        (int)choose_cpus(wish->cpus), "memory_mb", (int)choose_memory_mb(wish->memory_bytes),
+        "tsc_khz", (int)vm_tsc_khz(), "acpi", kernel->modules != NULL, "boot", "hostname",
+        wish->name, "workspaces", (json_t *)(unsigned long)wish->workspaces, "pids",
+        (json_int_t)wish->pids);
+    SB_CLEANUP(free) char *text = json_dumps(config, JSON_COMPACT);
+    vm->config_fd = sb_memfd("sbx-machine", text, strlen(text));
+    return vm->config_fd < 0 ? sb_fail_errno(err, -vm->config_fd, "describe the machine") : 0;
+}
+
+static int open_program(const char *path, int *ret_fd, struct sb_err **err)
+{
+    *ret_fd = open(path, O_RDONLY | O_CLOEXEC);
+    return *ret_fd < 0 ? sb_fail_errno(err, errno, "open '%s'", path) : 0;
+}
+
+int vm_prepare(const struct vm_wish *wish, struct vm *ret, struct sb_err **err)
+{
+    const struct initramfs_program programs[] = {{"init", wish->guest_path},
+                                                 {"sbx-init", wish->init_path}};
+    SB_CLEANUP(vm_kernel) struct vm_kernel kernel = {.fd = -1};
+    struct vm vm;
+    vm_init(&vm);
+    int r = vm_kernel_find(&kernel, err);
+    r = r < 0 ? r
+              : initramfs_take("guest", &kernel, programs, SB_ARRAY_LEN(programs), &vm.initrd_fd,
+                               NULL, err);
+    r = r < 0 ? r : open_program(wish->monitor_path, &vm.monitor_fd, err);
+    if (r == 0) {
+        vm.disk_fd = disk_open(wish->disk_path, DISK_BYTES, err);
+        r = vm.disk_fd < 0 ? vm.disk_fd : put_config(wish, &kernel, &vm, err);
+    }
+    if (r < 0) {
+        vm_done(&vm);
+        return r;
+    }
+    vm.kernel_fd = sb_steal_fd(&kernel.fd);
+    *ret = vm;
+    return 0;
+}

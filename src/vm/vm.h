@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The parts that a sandbox's virtual machine is started from, gathered on the host before its
+ * namespaces exist. */
+#pragma once
+
+#include <jansson.h>
+
+#include "base/err.h"
+
+struct vm {
+    int config_fd;                     /* a memfd: the machine and the boot message, JSON */
+    int kernel_fd, initrd_fd, disk_fd; /* files */
+    int monitor_fd;                    /* the program sbx-vm */
+};
+
+struct vm_wish {
+    const char *name;      /* host name inside */
+    const char *disk_path; /* made when missing */
+    const char *monitor_path, *guest_path, *init_path; /* our programs */
+    const json_t *workspaces;                          /* [{"path","read_only"}] */
+    double cpus;                                       /* 0: those of the host */
+    unsigned long long memory_bytes;                   /* 0: what is usual */
+    unsigned long long pids;                           /* 0: no limit */
+};
+
+void vm_init(struct vm *vm);
+void vm_done(struct vm *vm);
+static inline void sb_cleanup_vm(struct vm *vm)
+{
+    vm_done(vm);
+}
+int vm_prepare(const struct vm_wish *wish, struct vm *ret, struct sb_err **err);
+/* What the host gives to a machine beyond its guest's memory, in bytes: QEMU, virtiofsd, sbx-vm. */
+enum { VM_OVERHEAD_BYTES = 192 << 20 };
