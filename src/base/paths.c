@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/paths.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdlib.h>
 
@@ -65,4 +67,40 @@ int sb_path_state_sub(const char *sub, char **ret_path, struct sb_err **err)
         return r;
     }
     return make_dir(sb_xasprintf("%s/%s", state, sub), ret_path, err);
+}
+
+int sb_path_own(char **ret_path, struct sb_err **err)
+{
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    if (n < 0) {
+        return sb_fail_errno(err, errno, "readlink /proc/self/exe");
+    }
+    self[n] = '\0';
+    *strrchr(self, '/') = '\0';
+    *ret_path = sb_xstrdup(self);
+    return 0;
+}
+
+int sb_path_helper(const char *program, char **ret_path, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *own = NULL;
+    int r = sb_path_own(&own, err);
+    if (r < 0) {
+        return r;
+    }
+    /* Ours: PREFIX/bin, PREFIX/libexec/sbx (a helper asking for another), or a build directory. */
+    static const char *const places[] = {"", "/../libexec/sbx"};
+    for (size_t i = 0; i < SB_ARRAY_LEN(places); i++) {
+        char *path = sb_xasprintf("%s%s/%s", own, places[i], program);
+        if (access(path, X_OK) == 0) {
+            *ret_path = path;
+            return 0;
+        }
+        free(path);
+    }
+    sb_fail(err, SB_EFAIL, "the helper program '%s' is not installed beside '%s/sbx'", program,
+            own);
+    sb_hint(err, "install sbx with 'make install', or run it from its build directory");
+    return SB_EFAIL;
 }

@@ -14,5 +14,10 @@ int sb_path_state(char **ret_path, struct sb_err **err);
 int sb_path_runtime(char **ret_path, struct sb_err **err);
 /* Same, for a subdirectory such as "sandboxes". */
 int sb_path_state_sub(const char *sub, char **ret_path, struct sb_err **err);
+/* The directory of our own executable: what belongs to sbx lies beside it or at a place from there.
+ */
+int sb_path_own(char **ret_path, struct sb_err **err);
+/* A helper program: beside our own executable, else in ../libexec/sbx. */
+int sb_path_helper(const char *program, char **ret_path, struct sb_err **err);
 /* Home directory of the calling user (not $HOME of a sudo caller's choosing when it is unset). */
 const char *sb_home(void);

@@ -147,7 +147,7 @@ static int spawn_supervisor(const char *name, int *ret_starter, struct sb_err **
 {
     SB_CLEANUP(free) char *path = NULL;
     SB_CLEANUP(free) char *log_path = NULL;
-    int r = sandbox_helper_path("sbx-supervisor", &path, err);
+    int r = sb_path_helper("sbx-supervisor", &path, err);
     r = r < 0 ? r : sandbox_log_path(name, ".supervisor.log", &log_path, err);
     if (r < 0) {
         return r;

@@ -12,6 +12,7 @@
 
 #include "base/fs.h"
 #include "base/msg.h"
+#include "base/paths.h"
 #include "policy/store.h"
 #include "sandbox/layout.h"
 #include "secret/secret.h"
@@ -29,7 +30,7 @@ static _Noreturn void exec_proxy(const char *path, int channel)
 int exit_proxy_spawn(struct exit_proxy *ret, struct sb_err **err)
 {
     SB_CLEANUP(free) char *path = NULL;
-    int r = sandbox_helper_path("sbx-proxy", &path, err);
+    int r = sb_path_helper("sbx-proxy", &path, err);
     if (r < 0) {
         return r;
     }

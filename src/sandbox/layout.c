@@ -4,11 +4,9 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "base/fs.h"
 #include "base/paths.h"
 
 bool sandbox_name_valid(const char *name)
@@ -68,32 +66,6 @@ int sandbox_log_path(const char *name, const char *suffix, char **ret_path, stru
     }
     *ret_path = sb_xasprintf("%s/%s%s", base, name, suffix);
     return 0;
-}
-
-int sandbox_helper_path(const char *program, char **ret_path, struct sb_err **err)
-{
-    char self[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-    if (n < 0) {
-        return sb_fail_errno(err, errno, "readlink /proc/self/exe");
-    }
-    self[n] = '\0';
-    char *slash = strrchr(self, '/');
-    *slash = '\0';
-    /* Ours: PREFIX/bin, PREFIX/libexec/sbx (a helper asking for another), or a build directory. */
-    static const char *const places[] = {"", "/../libexec/sbx"};
-    for (size_t i = 0; i < SB_ARRAY_LEN(places); i++) {
-        char *path = sb_xasprintf("%s%s/%s", self, places[i], program);
-        if (access(path, X_OK) == 0) {
-            *ret_path = path;
-            return 0;
-        }
-        free(path);
-    }
-    sb_fail(err, SB_EFAIL, "the helper program '%s' is not installed beside '%s/sbx'", program,
-            self);
-    sb_hint(err, "install sbx with 'make install', or run it from its build directory");
-    return SB_EFAIL;
 }
 
 int sandbox_control_connect(const char *runtime_dir)

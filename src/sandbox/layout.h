@@ -17,7 +17,5 @@ int sandbox_dir(const char *name, char **ret_path, struct sb_err **err);
 int sandbox_runtime_dir(const char *name, char **ret_path, struct sb_err **err);
 /* $STATE/log/NAME<suffix>; the directory is created. */
 int sandbox_log_path(const char *name, const char *suffix, char **ret_path, struct sb_err **err);
-/* Path of a helper program: beside our own executable, else in ../libexec/sbx. */
-int sandbox_helper_path(const char *program, char **ret_path, struct sb_err **err);
 /* A connected control socket of a running sandbox; -ENOENT/-ECONNREFUSED when it does not run. */
 int sandbox_control_connect(const char *runtime_dir);

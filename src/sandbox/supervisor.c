@@ -22,6 +22,7 @@
 #include "base/fs.h"
 #include "base/loop.h"
 #include "base/msg.h"
+#include "base/paths.h"
 #include "base/wipe.h"
 #include "policy/store.h"
 #include "sandbox/environment.h"
@@ -168,7 +169,7 @@ static struct limits machine_limits(const struct limits *guest)
 static int start_namespaces(struct supervisor *s, struct sb_err **err)
 {
     SB_CLEANUP(free) char *path = NULL;
-    int r = sandbox_helper_path("sbx-init", &path, err);
+    int r = sb_path_helper("sbx-init", &path, err);
     if (r < 0) {
         return r;
     }

@@ -130,7 +130,7 @@ int template_take(const struct idmap *map, int init_fd, char **ret_path, int *re
     SB_CLEANUP(free) char *base = NULL;
     SB_CLEANUP(free) char *init = NULL;
     int r = sb_path_state_sub("templates", &base, err);
-    r = r < 0 ? r : sandbox_helper_path("sbx-init", &init, err);
+    r = r < 0 ? r : sb_path_helper("sbx-init", &init, err);
     if (r < 0) {
         return r;
     }

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Uncompressed: QEMU reads it from the page cache, and unpacking would be the guest's work. */
+#include "vm/initramfs.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <nettle/sha2.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "base/fs.h"
+#include "base/paths.h"
+#include "vm/cpio.h"
+#include "vm/modules.h"
+
+enum {
+    FORM = 1, /* counts changes of what is in it that its inputs do not tell */
+    PROGRAM_MAX = 32 << 20,
+    MODULE_MAX = 32 << 20,
+    LIST_MAX = 4 << 20,
+    INITRAMFS_MAX = 128 << 20,
+    TEMPORARY_FOR_S = 3600, /* an unfinished file that is older was left by a killed command */
+};
+
+/* What a guest needs before it can see a file of the host's.  All else it loads from there, when
+ * something asks for it. */
+static const struct {
+    const char *name;
+    bool required;
+} wanted[] = {
+    {"virtio_mmio", true}, {"virtio_console", true}, {"virtio_blk", true},
+    {"virtio_net", true},  {"virtiofs", true},       {"overlay", true},
+    {"ext4", true},        {"virtio_rng", false},    {"virtio_balloon", false},
+    {"ptp_kvm", false},
+};
+
+/* ---- modules ---- */
+
+static int read_list(const char *dir, const char *name, struct sb_buf *text, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", dir, name);
+    sb_buf_init(text, LIST_MAX);
+    int r = sb_read_file(AT_FDCWD, path, text, err);
+    sb_buf_puts(text, "");
+    return r;
+}
+
+static const char *text_of(const struct sb_buf *buf)
+{
+    return buf->data ? buf->data : "";
+}
+
+static int resolve(const struct vm_kernel *kernel, struct module_list *list, struct sb_err **err)
+{
+    SB_CLEANUP(buf) struct sb_buf dep = {0};
+    SB_CLEANUP(buf) struct sb_buf builtin = {0};
+    int r = read_list(kernel->modules, "modules.dep", &dep, err);
+    r = r < 0 ? r : read_list(kernel->modules, "modules.builtin", &builtin, err);
+    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(wanted); i++) {
+        SB_CLEANUP(err) struct sb_err *why = NULL;
+        r = modules_add(list, text_of(&dep), text_of(&builtin), wanted[i].name, &why);
+        if (r == SB_ENOTFOUND && !wanted[i].required) {
+            r = 0;
+        } else if (r < 0 && err) {
+            *err = sb_steal(&why);
+            sb_wrap(err, r, "guest kernel %s", kernel->version);
+            sb_hint(err, "build one that has all with 'sbx vm kernel --build'");
+        }
+    }
+    return r;
+}
+
+static int refuse_compressed(const struct vm_kernel *kernel, const char *path, struct sb_err **err)
+{
+    size_t len = strlen(path);
+    if (len > 3 && strcmp(path + len - 3, ".ko") == 0) {
+        return 0;
+    }
+    sb_fail(err, SB_EFAIL, "guest kernel %s: its modules are compressed ('%s')", kernel->version,
+            path);
+    sb_hint(err, "build one that needs no modules with 'sbx vm kernel --build'");
+    return SB_EFAIL;
+}
+
+static int add_file(struct cpio *cpio, const char *name, mode_t mode, const char *path,
+                    size_t max_bytes, struct sb_err **err)
+{
+    SB_CLEANUP(buf) struct sb_buf content;
+    sb_buf_init(&content, max_bytes);
+    int r = sb_read_file(AT_FDCWD, path, &content, err);
+    if (r == 0) {
+        cpio_file(cpio, name, mode, text_of(&content), content.len);
+    }
+    return r;
+}
+
+static int add_modules(struct cpio *cpio, const struct vm_kernel *kernel, struct sb_err **err)
+{
+    SB_CLEANUP(module_list) struct module_list list = {0};
+    SB_CLEANUP(buf) struct sb_buf order;
+    sb_buf_init(&order, LIST_MAX);
+    int r = kernel->modules ? resolve(kernel, &list, err) : 0;
+    for (size_t i = 0; r == 0 && i < list.count; i++) {
+        const char *slash = strrchr(list.paths[i], '/');
+        const char *base = slash ? slash + 1 : list.paths[i];
+        SB_CLEANUP(free) char *from = sb_xasprintf("%s/%s", kernel->modules, list.paths[i]);
+        SB_CLEANUP(free) char *name = sb_xasprintf("modules/%s", base);
+        sb_buf_printf(&order, "/%s\n", name);
+        r = refuse_compressed(kernel, list.paths[i], err);
+        r = r < 0 ? r : add_file(cpio, name, 0644, from, MODULE_MAX, err);
+    }
+    if (r == 0) {
+        cpio_file(cpio, "modules.load", 0644, text_of(&order), order.len);
+    }
+    return r;
+}
+
+/* ---- the archive ---- */
+
+static int fill(struct sb_buf *out, const struct vm_kernel *kernel,
+                const struct initramfs_program *programs, size_t nprograms, struct sb_err **err)
+{
+    static const char *const dirs[] = {"dev", "proc", "sys", "run", "mnt", "modules"};
+    struct cpio cpio = {.out = out};
+    for (size_t i = 0; i < SB_ARRAY_LEN(dirs); i++) {
+        cpio_dir(&cpio, dirs[i], 0755);
+    }
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < nprograms; i++) {
+        r = add_file(&cpio, programs[i].name, 0755, programs[i].path, PROGRAM_MAX, err);
+    }
+    r = r < 0 ? r : add_modules(&cpio, kernel, err);
+    if (r == 0 && cpio_finish(&cpio) < 0) {
+        r = sb_fail(err, SB_ELIMIT, "an initramfs for kernel %s would be larger than %d MiB",
+                    kernel->version, INITRAMFS_MAX >> 20);
+    }
+    return r;
+}
+
+/* ---- keeping it ---- */
+
+static int hash_file(struct sha256_ctx *hash, const char *path, struct sb_err **err)
+{
+    struct stat st;
+    if (stat(path, &st) < 0) {
+        return sb_fail_errno(err, errno, "'%s'", path);
+    }
+    SB_CLEANUP(free)
+    char *text =
+        sb_xasprintf("%s %llu %lld %lld.%09ld\n", path, (unsigned long long)st.st_ino,
+                     (long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+    sha256_update(hash, strlen(text), (const uint8_t *)text);
+    return 0;
+}
+
+/* By what the inputs are said to be: whoever changes one leaves another date or size. */
+static int name_of(const char *kind, const struct vm_kernel *kernel,
+                   const struct initramfs_program *programs, size_t nprograms, char **ret,
+                   struct sb_err **err)
+{
+    struct sha256_ctx hash;
+    sha256_init(&hash);
+    SB_CLEANUP(free) char *head = sb_xasprintf("%d %s\n", FORM, kernel->version);
+    sha256_update(&hash, strlen(head), (const uint8_t *)head);
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < nprograms; i++) {
+        sha256_update(&hash, strlen(programs[i].name) + 1, (const uint8_t *)programs[i].name);
+        r = hash_file(&hash, programs[i].path, err);
+    }
+    SB_CLEANUP(free)
+    char *list = kernel->modules ? sb_xasprintf("%s/modules.dep", kernel->modules) : NULL;
+    r = r == 0 && list ? hash_file(&hash, list, err) : r;
+    uint8_t digest[8];
+    sha256_digest(&hash, sizeof(digest), digest);
+    SB_CLEANUP(buf) struct sb_buf name;
+    sb_buf_init(&name, NAME_MAX);
+    sb_buf_printf(&name, "initramfs-%s-", kind);
+    for (size_t i = 0; i < sizeof(digest); i++) {
+        sb_buf_printf(&name, "%02x", digest[i]);
+    }
+    if (r == 0) {
+        *ret = sb_buf_steal(&name);
+    }
+    return r;
+}
+
+static bool is_old(int dir, const char *name)
+{
+    struct stat st;
+    return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+           st.st_mtim.tv_sec + TEMPORARY_FOR_S < time(NULL);
+}
+
+/* Whoever has one open keeps it. */
+static void remove_others(const char *base, const char *kind, const char *keep)
+{
+    SB_CLEANUP(free) char *prefix = sb_xasprintf("initramfs-%s-", kind);
+    DIR *dir = opendir(base);
+    for (const struct dirent *entry; dir && (entry = readdir(dir));) {
+        bool ours = strncmp(entry->d_name, prefix, strlen(prefix)) == 0;
+        bool unfinished = strstr(entry->d_name, ".new.") != NULL;
+        if (ours && strcmp(entry->d_name, keep) != 0 &&
+            (!unfinished || is_old(dirfd(dir), entry->d_name))) {
+            unlinkat(dirfd(dir), entry->d_name, 0);
+        }
+    }
+    if (dir) {
+        closedir(dir);
+    }
+}
+
+static int make(const char *path, const struct vm_kernel *kernel,
+                const struct initramfs_program *programs, size_t nprograms, struct sb_err **err)
+{
+    SB_CLEANUP(buf) struct sb_buf archive;
+    sb_buf_init(&archive, INITRAMFS_MAX);
+    int r = fill(&archive, kernel, programs, nprograms, err);
+    return r < 0 ? r : sb_write_file_atomic(AT_FDCWD, path, archive.data, archive.len, 0644, err);
+}
+
+int initramfs_take(const char *kind, const struct vm_kernel *kernel,
+                   const struct initramfs_program *programs, size_t nprograms, int *ret_fd,
+                   char **ret_path, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *base = NULL;
+    SB_CLEANUP(free) char *name = NULL;
+    int r = sb_path_state_sub("vm", &base, err);
+    r = r < 0 ? r : name_of(kind, kernel, programs, nprograms, &name, err);
+    if (r < 0) {
+        return r;
+    }
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", base, name);
+    SB_CLEANUP(fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        r = make(path, kernel, programs, nprograms, err);
+        if (r < 0) {
+            return r;
+        }
+        remove_others(base, kind, name);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+    }
+    if (fd < 0) {
+        return sb_fail_errno(err, errno, "open '%s'", path);
+    }
+    *ret_fd = sb_steal_fd(&fd);
+    if (ret_path) {
+        *ret_path = sb_steal(&path);
+    }
+    return 0;
+}

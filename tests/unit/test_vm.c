@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What a guest starts from: the archive, its modules, its kernel. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/fs.h"
+#include "vm/cpio.h"
+#include "vm/cpu.h"
+#include "vm/initramfs.h"
+#include "vm/modules.h"
+
+/* ---- cpio ---- */
+
+static void test_cpio_form(void **state)
+{
+    (void)state;
+    SB_CLEANUP(buf) struct sb_buf out;
+    sb_buf_init(&out, 4096);
+    struct cpio cpio = {.out = &out};
+    cpio_dir(&cpio, "d", 0755);
+    cpio_file(&cpio, "d/file", 0644, "12345", 5);
+    assert_int_equal(cpio_finish(&cpio), 0);
+    static const char dir[] = "070701"
+                              "00000001"
+                              "000041ED"
+                              "00000000"
+                              "00000000"
+                              "00000002"
+                              "00000000"
+                              "00000000"
+                              "00000000"
+                              "00000000"
+                              "00000000"
+                              "00000000"
+                              "00000002"
+                              "00000000"
+                              "d\0";
+    static const char file[] = "070701"
+                               "00000002"
+                               "000081A4"
+                               "00000000"
+                               "00000000"
+                               "00000001"
+                               "00000000"
+                               "00000005"
+                               "00000000"
+                               "00000000"
+                               "00000000"
+                               "00000000"
+                               "00000007"
+                               "00000000"
+                               "d/file\0\0\0\0"
+                               "12345\0\0\0";
+    assert_memory_equal(out.data, dir, sizeof(dir) - 1);
+    assert_memory_equal(out.data + sizeof(dir) - 1, file, sizeof(file) - 1);
+    assert_int_equal(out.len % 4, 0);
+}
+
+static void test_cpio_is_bounded(void **state)
+{
+    (void)state;
+    SB_CLEANUP(buf) struct sb_buf out;
+    sb_buf_init(&out, 300);
+    struct cpio cpio = {.out = &out};
+    static const char data[200];
+    cpio_file(&cpio, "f", 0644, data, sizeof(data));
+    assert_true(cpio_finish(&cpio) < 0);
+}
+
+/* ---- modules ---- */
+
+static const char dep[] =
+    "kernel/fs/fuse/virtiofs.ko: kernel/fs/fuse/fuse.ko kernel/drivers/virtio/virtio_ring.ko "
+    "kernel/drivers/virtio/virtio.ko\n"
+    "kernel/fs/fuse/fuse.ko:\n"
+    "kernel/drivers/char/hw_random/virtio-rng.ko: kernel/drivers/char/hw_random/rng-core.ko "
+    "kernel/drivers/virtio/virtio_ring.ko kernel/drivers/virtio/virtio.ko\n"
+    "kernel/drivers/virtio/virtio.ko:\n"
+    "kernel/packed.ko.xz: kernel/fs/fuse/fuse.ko";
+static const char builtin[] = "kernel/fs/ext4/ext4.ko\nkernel/fs/jbd2/jbd2.ko\n";
+
+static void add(struct module_list *list, const char *name)
+{
+    assert_int_equal(modules_add(list, dep, builtin, name, NULL), 0);
+}
+
+static void test_modules_order(void **state)
+{
+    (void)state;
+    static const char *const expected[] = {
+        "kernel/drivers/virtio/virtio.ko",
+        "kernel/drivers/virtio/virtio_ring.ko",
+        "kernel/fs/fuse/fuse.ko",
+        "kernel/fs/fuse/virtiofs.ko",
+        "kernel/drivers/char/hw_random/rng-core.ko",
+        "kernel/drivers/char/hw_random/virtio-rng.ko",
+        "kernel/packed.ko.xz",
+    };
+    SB_CLEANUP(module_list) struct module_list list = {0};
+    add(&list, "virtiofs");
+    add(&list, "ext4"); /* built in */
+    add(&list, "virtio_rng");
+    add(&list, "virtio-rng");
+    add(&list, "packed");
+    add(&list, "virtio");
+    assert_int_equal(list.count, SB_ARRAY_LEN(expected));
+    for (size_t i = 0; i < list.count; i++) {
+        assert_string_equal(list.paths[i], expected[i]);
+    }
+}
+
+static void test_modules_missing(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"", "virt", "virtiofs_", "ko", "kernel"};
+    for (size_t i = 0; i < SB_ARRAY_LEN(names); i++) {
+        SB_CLEANUP(module_list) struct module_list list = {0};
+        struct sb_err *err = NULL;
+        assert_int_equal(modules_add(&list, dep, builtin, names[i], &err), SB_ENOTFOUND);
+        assert_int_equal(list.count, 0);
+        sb_err_free(err);
+    }
+}
+
+static void test_modules_bounded(void **state)
+{
+    (void)state;
+    SB_CLEANUP(buf) struct sb_buf text;
+    sb_buf_init(&text, 1 << 16);
+    sb_buf_puts(&text, "top.ko:");
+    for (int i = 0; i < MODULES_MAX; i++) {
+        sb_buf_printf(&text, " m%d.ko", i);
+    }
+    SB_CLEANUP(module_list) struct module_list list = {0};
+    assert_int_equal(modules_add(&list, text.data, "", "top", NULL), SB_ELIMIT);
+}
+
+/* ---- kernels and what is made for them ---- */
+
+static char home[] = "/tmp/sbx-test-vm.XXXXXX";
+
+static void write_at(const char *name, const void *data, size_t len)
+{
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", home, name);
+    assert_int_equal(sb_write_file_atomic(AT_FDCWD, path, data, len, 0644, NULL), 0);
+}
+
+/* A file with no more than the header of a bzImage. */
+static void write_image(const char *name, const char *version)
+{
+    char image[8192] = "";
+    memcpy(image + 0x202, "HdrS", 4);
+    image[0x20e] = 0x00; /* 0x1000 + 0x200 */
+    image[0x20f] = 0x10;
+    snprintf(image + 0x1200, 512, "%s (builder) #1 SMP", version);
+    write_at(name, image, sizeof(image));
+}
+
+static void test_kernel_is_read(void **state)
+{
+    (void)state;
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/image", home);
+    write_image("image", "9.9.9-none");
+    struct vm_kernel kernel;
+    assert_int_equal(vm_kernel_open(path, &kernel, NULL), 0);
+    assert_string_equal(kernel.version, "9.9.9-none");
+    assert_null(kernel.modules);
+    assert_int_equal(kernel.size, 8192);
+    vm_kernel_done(&kernel);
+}
+
+static void test_no_kernel_is_refused(void **state)
+{
+    (void)state;
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/image", home);
+    static const char *const versions[] = {"", "../up", "..", "a/b"};
+    struct vm_kernel kernel;
+    for (size_t i = 0; i < SB_ARRAY_LEN(versions); i++) {
+        write_image("image", versions[i]);
+        assert_int_equal(vm_kernel_open(path, &kernel, NULL), SB_EFAIL);
+    }
+    char junk[8192];
+    memset(junk, 'x', sizeof(junk));
+    write_at("image", junk, sizeof(junk));
+    assert_int_equal(vm_kernel_open(path, &kernel, NULL), SB_EFAIL);
+    memcpy(junk + 0x202, "HdrS\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 14); /* points outside */
+    write_at("image", junk, sizeof(junk));
+    assert_int_equal(vm_kernel_open(path, &kernel, NULL), SB_EFAIL);
+    write_at("image", "HdrS", 4);
+    assert_int_equal(vm_kernel_open(path, &kernel, NULL), SB_EFAIL);
+    assert_int_equal(vm_kernel_open(home, &kernel, NULL), SB_EFAIL);
+    assert_int_equal(vm_kernel_open("/nowhere/image", &kernel, NULL), -ENOENT);
+}
+
+static void test_newest_of_ours_is_taken(void **state)
+{
+    (void)state;
+    assert_int_equal(sb_mkdir_p(AT_FDCWD, home, 0700), 0);
+    SB_CLEANUP(free) char *dir = sb_xasprintf("%s/state/vm", home);
+    assert_int_equal(sb_mkdir_p(AT_FDCWD, dir, 0700), 0);
+    write_image("state/vm/kernel-9.9.2-x", "9.9.2-x");
+    write_image("state/vm/kernel-9.9.10-x", "9.9.10-x");
+    write_at("state/vm/kernel-build.log", "log", 3);
+    struct vm_kernel kernel;
+    assert_int_equal(vm_kernel_find(&kernel, NULL), 0);
+    assert_string_equal(kernel.version, "9.9.10-x");
+    assert_int_equal(kernel.source, VM_KERNEL_BUILT);
+    vm_kernel_done(&kernel);
+    /* One that is broken is passed over; one that was named is not. */
+    write_at("state/vm/kernel-9.9.10-x", "junk", 4);
+    assert_int_equal(vm_kernel_find(&kernel, NULL), 0);
+    assert_string_equal(kernel.version, "9.9.2-x");
+    vm_kernel_done(&kernel);
+    SB_CLEANUP(free) char *broken = sb_xasprintf("%s/kernel-9.9.10-x", dir);
+    setenv("SBX_VM_KERNEL", broken, 1);
+    assert_int_equal(vm_kernel_find(&kernel, NULL), SB_EFAIL);
+    setenv("SBX_VM_KERNEL", "relative", 1);
+    assert_int_equal(vm_kernel_find(&kernel, NULL), SB_EUSAGE);
+    unsetenv("SBX_VM_KERNEL");
+}
+
+static void test_initramfs_is_kept(void **state)
+{
+    (void)state;
+    SB_CLEANUP(free) char *image = sb_xasprintf("%s/image", home);
+    SB_CLEANUP(free) char *program = sb_xasprintf("%s/program", home);
+    write_image("image", "9.9.9-none");
+    write_at("program", "first", 5);
+    const struct initramfs_program programs[] = {{"init", program}};
+    struct vm_kernel kernel;
+    assert_int_equal(vm_kernel_open(image, &kernel, NULL), 0);
+    int fd[4];
+    char *path[4];
+    for (size_t i = 0; i < 4; i++) {
+        if (i == 2) {
+            write_at("program", "second one", 10);
+        }
+        const char *kind = i == 3 ? "probe" : "guest";
+        assert_int_equal(initramfs_take(kind, &kernel, programs, 1, &fd[i], &path[i], NULL), 0);
+    }
+    assert_string_equal(path[0], path[1]);
+    assert_string_not_equal(path[0], path[2]);
+    assert_int_equal(access(path[0], F_OK), -1); /* stale */
+    assert_int_equal(access(path[2], F_OK), 0);
+    assert_int_equal(access(path[3], F_OK), 0);
+    for (size_t i = 0; i < 4; i++) {
+        SB_CLEANUP(buf) struct sb_buf content;
+        sb_buf_init(&content, 1 << 16);
+        assert_int_equal(sb_read_fd(fd[i], &content), 0);
+        const char *text = i < 2 ? "first" : "second one";
+        assert_non_null(memmem(content.data, content.len, text, strlen(text)));
+        close(fd[i]);
+        free(path[i]);
+    }
+    vm_kernel_done(&kernel);
+}
+
+/* ---- the counter ---- */
+
+/* Two looks agree to a thousandth: a guest's kernel refines what it is told. */
+static void test_counter_is_steady(void **state)
+{
+    (void)state;
+    struct cpu_moment start = cpu_now();
+    unsigned first = cpu_tsc_khz(&start), second = cpu_tsc_khz(&start);
+    assert_true(first > 100000);
+    assert_true(abs((int)(first - second)) <= (int)(first / 1000));
+}
+
+static int make_home(void **state)
+{
+    (void)state;
+    return mkdtemp(home) ? setenv("SBX_HOME", home, 1) : -1;
+}
+
+static int remove_home(void **state)
+{
+    (void)state;
+    return sb_remove_tree(AT_FDCWD, home);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cpio_form),
+        cmocka_unit_test(test_cpio_is_bounded),
+        cmocka_unit_test(test_modules_order),
+        cmocka_unit_test(test_modules_missing),
+        cmocka_unit_test(test_modules_bounded),
+        cmocka_unit_test(test_kernel_is_read),
+        cmocka_unit_test(test_no_kernel_is_refused),
+        cmocka_unit_test(test_newest_of_ours_is_taken),
+        cmocka_unit_test(test_initramfs_is_kept),
+        cmocka_unit_test(test_counter_is_steady),
+    };
+    return cmocka_run_group_tests(tests, make_home, remove_home);
+}
