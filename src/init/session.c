@@ -99,11 +99,34 @@ static void deliver_end(struct session *s)
 static void hang_up(struct session *s)
 {
     close_channel(s);
+    /* The last master: with it the terminal hangs up. */
+    if (s->master_fd >= 0) {
+        close(sb_steal_fd(&s->master_fd));
+    }
     if (!s->pid) {
         session_free(s);
     } else if (!s->detach) {
         signal_group(s, SIGHUP);
         signal_group(s, SIGCONT);
+    }
+}
+
+static struct winsize window_size(const json_t *message)
+{
+    return (struct winsize){.ws_row = (unsigned short)sb_json_int(message, "rows", 24),
+                            .ws_col = (unsigned short)sb_json_int(message, "cols", 80)};
+}
+
+/* To whatever is in the foreground of the terminal, when asked for and there is one. */
+static void take_signal(const struct session *s, const json_t *message)
+{
+    json_int_t signo = sb_json_int(message, "signo", 0);
+    bool foreground = json_is_true(json_object_get(message, "foreground"));
+    if (signo <= 0 || signo >= NSIG) {
+        return;
+    }
+    if (!foreground || s->master_fd < 0 || ioctl(s->master_fd, TIOCSIG, (int)signo) < 0) {
+        signal_group(s, (int)signo);
     }
 }
 
@@ -124,9 +147,11 @@ static void on_channel(void *arg, uint32_t events)
         return;
     }
     const char *op = sb_json_str(msg.json, "op");
-    json_int_t signo = sb_json_int(msg.json, "signo", 0);
-    if (op && strcmp(op, "signal") == 0 && signo > 0 && signo < NSIG) {
-        signal_group(s, (int)signo);
+    if (op && strcmp(op, "signal") == 0) {
+        take_signal(s, msg.json);
+    } else if (op && strcmp(op, "resize") == 0 && s->master_fd >= 0) {
+        const struct winsize size = window_size(msg.json);
+        ioctl(s->master_fd, TIOCSWINSZ, &size);
     }
 }
 
@@ -149,9 +174,6 @@ static void on_report(void *arg, uint32_t events)
     } else {
         send_event(s, json_pack("{s:s, s:i}", "event", "started", "pid", (int)s->pid),
                    s->master_fd);
-    }
-    if (s->master_fd >= 0) {
-        close(sb_steal_fd(&s->master_fd));
     }
 }
 
@@ -206,8 +228,7 @@ static int open_terminal(const json_t *message, int *ret_master, int *ret_slave)
     if (slave < 0) {
         return -errno;
     }
-    struct winsize size = {.ws_row = (unsigned short)sb_json_int(message, "rows", 24),
-                           .ws_col = (unsigned short)sb_json_int(message, "cols", 80)};
+    const struct winsize size = window_size(message);
     ioctl(master, TIOCSWINSZ, &size);
     fcntl(master, F_SETFL, O_RDWR);
     *ret_master = sb_steal_fd(&master);

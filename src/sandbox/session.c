@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A command inside a running sandbox, attached to our terminal, our pipes, or a caller's sink.
  *
- * With a terminal, sbx-init makes a pseudo-terminal inside and hands us its master: we copy bytes
- * and window sizes, and ^C or ^Z are bytes for the line discipline inside.  Without one, three
+ * With a terminal, sbx-init makes a pseudo-terminal inside and hands us its master, or a socket to
+ * it from another kernel: we copy bytes, and ^C or ^Z are bytes for the line discipline inside.  Without one, three
  * pipes are made here: a descriptor of the host's own (a terminal, a file) never enters the
  * sandbox.
  *
@@ -166,12 +166,25 @@ static int failed_status(const json_t *event, struct sb_err **err)
     return errnum == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_RUNNABLE;
 }
 
+/* The terminal inside may be another kernel's: what is asked of it goes by way of sbx-init. */
 static void copy_window_size(const struct session *s)
 {
     struct winsize size;
     if (s->exec->tty && s->out >= 0 && window_size(&size)) {
-        ioctl(s->out, TIOCSWINSZ, &size);
+        SB_CLEANUP(json)
+        json_t *message = json_pack("{s:s,s:i,s:i}", "op", "resize", "rows", size.ws_row, "cols",
+                                    size.ws_col);
+        sb_msg_send(s->channel, message, NULL, 0, NULL);
     }
+}
+
+static void send_signal(const struct session *s, int signo)
+{
+    bool foreground = s->exec->tty && (signo == SIGINT || signo == SIGQUIT);
+    SB_CLEANUP(json)
+    json_t *message = json_pack("{s:s,s:i,s:b}", "op", "signal", "signo", signo, "foreground",
+                                foreground);
+    sb_msg_send(s->channel, message, NULL, 0, NULL);
 }
 
 /* Returns 1 when the session has ended. `err` is set when the command could not be run. */
@@ -286,9 +299,8 @@ static void forward_signal(struct session *s)
         hang_up(s, signo);
     } else if (s->exec->tty && end) {
         hang_up(s, signo);
-    } else if (!interrupt || s->out < 0 || ioctl(s->out, TIOCSIG, signo) < 0) {
-        SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:i}", "op", "signal", "signo", signo);
-        sb_msg_send(s->channel, message, NULL, 0, NULL);
+    } else {
+        send_signal(s, signo);
     }
 }
 

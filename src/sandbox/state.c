@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/fs.h"
+#include "base/msg.h"
 #include "sandbox/layout.h"
 
 enum { STATE_MAX = 16 << 20, LOCK_TRIES = 500, LOCK_NAP_NS = 10000000 };

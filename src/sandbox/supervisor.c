@@ -139,8 +139,8 @@ static int prepare_vm(struct supervisor *s, const char *init_path, const struct 
     SB_CLEANUP(free) char *monitor = NULL;
     SB_CLEANUP(free) char *guest = NULL;
     SB_CLEANUP(free) char *disk = sb_xasprintf("%s/disk.img", s->directory);
-    int r = sandbox_helper_path("sbx-vm", &monitor, err);
-    r = r < 0 ? r : sandbox_helper_path("sbx-guest", &guest, err);
+    int r = sb_path_helper("sbx-vm", &monitor, err);
+    r = r < 0 ? r : sb_path_helper("sbx-guest", &guest, err);
     const struct vm_wish wish = {
         .name = s->name,
         .disk_path = disk,

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -12,7 +11,6 @@
 #include "vm/disk.h"
 #include "vm/initramfs.h"
 #include "vm/kernel.h"
-#include "vm/probe.h"
 
 enum { MEMORY_MB_DEFAULT = 4096, MEMORY_MB_MIN = 128, CPUS_MAX = 16 };
 static const unsigned long long DISK_BYTES = 64ULL << 30;
@@ -36,8 +34,11 @@ static unsigned choose_cpus(double wish)
 {
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     unsigned most = online < 1 ? 1 : online > CPUS_MAX ? CPUS_MAX : (unsigned)online;
-    unsigned cpus = wish > 0 ? (unsigned)ceil(wish) : most;
-    return cpus < 1 ? 1 : cpus > most ? most : cpus;
+    if (wish <= 0 || wish >= most) {
+        return most;
+    }
+    unsigned whole = (unsigned)wish;
+    return wish > whole ? whole + 1 : whole;
 }
 
 /* Memory is the host's until the guest touches it, and again when the guest has freed it. */
@@ -50,15 +51,15 @@ static unsigned choose_memory_mb(unsigned long long wish)
     return mb < MEMORY_MB_MIN ? MEMORY_MB_MIN : (unsigned)mb;
 }
 
-static int put_config(const struct vm_wish *wish, const struct vm_kernel *kernel, struct vm *vm,
-                      struct sb_err **err)
+static int put_config(const struct vm_wish *wish, const struct vm_kernel *kernel,
+                      const struct cpu_moment *start, struct vm *vm, struct sb_err **err)
 {
     /* Debian's kernel takes no devices from its command line; ours, without modules, does. */
     SB_CLEANUP(json)
     json_t *config = json_pack(
         "{s:s,s:i,s:i,s:i,s:b,s:{s:s,s:O,s:I}}", "accelerator", "tcg", "cpus",
         (int)choose_cpus(wish->cpus), "memory_mb", (int)choose_memory_mb(wish->memory_bytes),
-        "tsc_khz", (int)vm_tsc_khz(), "acpi", kernel->modules != NULL, "boot", "hostname",
+        "tsc_khz", (int)cpu_tsc_khz(start), "acpi", kernel->modules != NULL, "boot", "hostname",
         wish->name, "workspaces", (json_t *)(unsigned long)wish->workspaces, "pids",
         (json_int_t)wish->pids);
     SB_CLEANUP(free) char *text = json_dumps(config, JSON_COMPACT);
@@ -77,6 +78,7 @@ int vm_prepare(const struct vm_wish *wish, struct vm *ret, struct sb_err **err)
     const struct initramfs_program programs[] = {{"init", wish->guest_path},
                                                  {"sbx-init", wish->init_path}};
     SB_CLEANUP(vm_kernel) struct vm_kernel kernel = {.fd = -1};
+    const struct cpu_moment start = cpu_now();
     struct vm vm;
     vm_init(&vm);
     int r = vm_kernel_find(&kernel, err);
@@ -86,7 +88,7 @@ int vm_prepare(const struct vm_wish *wish, struct vm *ret, struct sb_err **err)
     r = r < 0 ? r : open_program(wish->monitor_path, &vm.monitor_fd, err);
     if (r == 0) {
         vm.disk_fd = disk_open(wish->disk_path, DISK_BYTES, err);
-        r = vm.disk_fd < 0 ? vm.disk_fd : put_config(wish, &kernel, &vm, err);
+        r = vm.disk_fd < 0 ? vm.disk_fd : put_config(wish, &kernel, &start, &vm, err);
     }
     if (r < 0) {
         vm_done(&vm);
