@@ -85,6 +85,10 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
     if (r == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
         r = sb_fail_errno(err, errno, "make the mount namespace private");
     }
+    SB_CLEANUP(fd) int mounts = r < 0 ? -1 : open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    if (r == 0 && mounts < 0) {
+        r = sb_fail_errno(err, errno, "open the mount namespace");
+    }
     r = r < 0 ? r : net_setup(listeners, err);
     r = r < 0 ? r : confine_core_dumps(err);
     if (r == 0 && rootfs->map.mode != IDMAP_ROOT) {
@@ -101,7 +105,7 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
         return r;
     }
     SB_CLEANUP(json) json_t *names = json_array();
-    int fds[NET_LISTENERS];
+    int fds[NET_LISTENERS + 1];
     size_t count = 0;
     for (size_t i = 0; i < NET_LISTENERS; i++) {
         if (listeners[i] >= 0) {
@@ -109,6 +113,7 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
             fds[count++] = listeners[i];
         }
     }
+    fds[count++] = mounts;
     SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:O}", "event", "listeners", "which", names);
     r = sb_msg_send(channel, message, fds, count, err);
     r = r < 0 ? r : confine_calls(err);
@@ -162,6 +167,7 @@ static int receive_listeners(int channel, struct ns_sandbox *sandbox, struct sb_
             sandbox->listeners[index] = sb_msg_steal_fd(&msg, i);
         }
     }
+    sandbox->mounts = sb_msg_steal_fd(&msg, json_array_size(which));
     return 0;
 }
 
@@ -182,7 +188,7 @@ static void kill_and_reap(const struct ns_sandbox *sandbox)
 
 int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err **err)
 {
-    struct ns_sandbox sandbox = {.pidfd = -1};
+    struct ns_sandbox sandbox = {.pidfd = -1, .mounts = -1};
     for (size_t i = 0; i < NET_LISTENERS; i++) {
         sandbox.listeners[i] = -1;
     }

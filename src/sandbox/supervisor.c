@@ -34,15 +34,17 @@
 #include "sandbox/state.h"
 #include "sandbox/template.h"
 #include "sandbox/token_keeper.h"
+#include "sandbox/trash.h"
 #include "secret/secret.h"
 
-enum { STARTER = 3, CLIENTS_MAX = 256, GRACE_MS = 5000, INIT_WAIT_S = 10 };
+enum { STARTER = 3, CLIENTS_MAX = 256, GRACE_MS = 5000, INIT_WAIT_S = 10, REMOVER_WAIT_S = 30 };
 
 struct client {
     struct supervisor *supervisor;
     int fd;
     sb_watch watch;
     bool awaits_end; /* sent `stop`: answered when the sandbox is gone */
+    bool removes;    /* and says then what is to be emptied */
     struct client *next;
 };
 
@@ -423,12 +425,13 @@ static int op_reload(struct supervisor *s, struct client *client, struct sb_msg 
     return r;
 }
 
-/* {"op":"stop","grace_ms":n}: 0 kills at once. */
+/* {"op":"stop","grace_ms":n,"removal":bool}: 0 kills at once. */
 static int op_stop(struct supervisor *s, struct client *client, struct sb_msg *request,
                    struct sb_err **err)
 {
     json_int_t grace = sb_json_int(request->json, "grace_ms", GRACE_MS);
     client->awaits_end = true;
+    client->removes = json_is_true(json_object_get(request->json, "removal"));
     if (grace <= 0) {
         kill(s->ns.pid, SIGKILL);
         return 0;
@@ -545,9 +548,12 @@ static void tear_down(struct supervisor *s)
 {
     if (s->ns.pid > 0) {
         kill(s->ns.pid, SIGKILL);
-        waitpid(s->ns.pid, NULL, 0);
     }
     publish_close(s->publish);
+    exit_proxy_shut(&s->proxy);
+    if (s->ns.pid > 0) {
+        waitpid(s->ns.pid, NULL, 0);
+    }
     exit_proxy_end(&s->proxy);
     cgroup_destroy(s->cgroup);
     if (s->lock_fd >= 0 && s->control_fd >= 0) {
@@ -557,6 +563,35 @@ static void tear_down(struct supervisor *s)
     for (struct client *client = s->clients; client; client = client->next) {
         if (client->awaits_end) {
             reply_ok(client->fd, NULL, 0);
+        }
+    }
+}
+
+/* {"op":"empty","directory":"…"} from one who removes the sandbox: the name is free, and nothing of
+ * it is left but storage.  Without the word, it stays. */
+static void empty_storage(int fd)
+{
+    SB_CLEANUP(msg) struct sb_msg request = {0};
+    SB_CLEANUP(err) struct sb_err *err = NULL;
+    /* As a client's, it did not block so far. */
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+    sb_msg_limit_wait(fd, REMOVER_WAIT_S);
+    if (sb_msg_recv(fd, &request, NULL) <= 0) {
+        return;
+    }
+    const char *directory = sb_json_str(request.json, "directory");
+    if (directory && trash_remove(directory, &err) < 0) {
+        sb_err_print(err);
+    }
+}
+
+/* What nobody needs to wait for. */
+static void clear_away(struct supervisor *s)
+{
+    sb_cleanup_fd(&s->ns.mounts);
+    for (struct client *client = s->clients; client; client = client->next) {
+        if (client->removes) {
+            empty_storage(client->fd);
         }
     }
 }
@@ -662,7 +697,8 @@ int main(int argc, char **argv)
     sb_json_wipe_freed();
     fcntl(STARTER, F_SETFD, FD_CLOEXEC);
     struct supervisor s = {
-        .name = argv[1], .lock_fd = -1, .control_fd = -1, .template_lock = -1, .proxy.pidfd = -1};
+        .name = argv[1], .lock_fd = -1, .control_fd = -1, .template_lock = -1, .ns.mounts = -1,
+        .proxy.pidfd = -1};
     struct sb_err *err = NULL;
     int r = start(&s, &err);
     if (r < 0) {
@@ -676,6 +712,7 @@ int main(int argc, char **argv)
         reply_started(&s);
         r = sb_loop_run(s.loop, &err);
         tear_down(&s);
+        clear_away(&s);
     }
     sb_err_free(err);
     return r < 0;
