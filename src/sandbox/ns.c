@@ -91,10 +91,12 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
     }
     r = r < 0 ? r : net_setup(listeners, err);
     r = r < 0 ? r : confine_core_dumps(err);
-    if (r == 0 && rootfs->map.mode != IDMAP_ROOT) {
+    if (r == 0 && rootfs->map.mode == IDMAP_ROOT) {
+        r = rootfs_receive_trees(rootfs, channel, err);
+    } else if (r == 0) {
         confine_halve_limits();
         r = confine_halve_watches(err);
-        r = r < 0 ? r : rootfs_clone_trees(rootfs, err);
+        r = r < 0 ? r : rootfs_clone_trees(rootfs, -1, err);
     }
     r = r < 0 ? r : rootfs_enter(rootfs, spec->name, err);
     if (r == 0 && sethostname(spec->name, strlen(spec->name)) < 0) {
@@ -180,6 +182,21 @@ static int admit(const struct ns_spec *spec, pid_t pid, int gate, struct sb_err 
     return write(gate, "", 1) == 1 ? 0 : sb_fail_errno(err, errno, "start the sandbox");
 }
 
+static int provide_trees(const struct ns_spec *spec, pid_t pid, int channel, struct sb_err **err)
+{
+    if (spec->rootfs->map.mode != IDMAP_ROOT) {
+        return 0;
+    }
+    SB_CLEANUP(fd) int userns = idmap_userns_of(pid, err);
+    int r = userns < 0 ? userns : rootfs_clone_trees(spec->rootfs, userns, err);
+    if (r < 0) {
+        return r;
+    }
+    r = rootfs_send_trees(spec->rootfs, channel, NULL);
+    /* One that has ended has said why. */
+    return r == -EPIPE || r == -ECONNRESET ? 0 : r;
+}
+
 static void kill_and_reap(const struct ns_sandbox *sandbox)
 {
     kill(sandbox->pid, SIGKILL);
@@ -220,9 +237,8 @@ int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err *
     int r =
         sandbox.pid < 0 ? idmap_refused(clone_errno, err) : admit(spec, sandbox.pid, gate[1], err);
     close(gate[1]);
-    if (r == 0) {
-        r = receive_listeners(channel[0], &sandbox, err);
-    }
+    r = r < 0 ? r : provide_trees(spec, sandbox.pid, channel[0], err);
+    r = r < 0 ? r : receive_listeners(channel[0], &sandbox, err);
     if (r < 0) {
         close(channel[0]);
         if (sandbox.pid > 0) {
