@@ -19,12 +19,10 @@
 #include "sandbox/layout.h"
 #include "sandbox/rootfs.h"
 #include "sandbox/state.h"
+#include "sandbox/trash.h"
 #include "secret/secret.h"
 
-/* No sandbox's name begins so. */
-#define DEAD_PREFIX ".removed."
-
-enum { SUPERVISOR_STARTER = 3, SUPERVISOR_WAIT_S = 30 };
+enum { SUPERVISOR_STARTER = 3, SUPERVISOR_WAIT_S = 30, GRACE_MS = 5000 };
 
 int sandbox_load(const char *name, json_t **ret, struct sb_err **err)
 {
@@ -235,8 +233,10 @@ int sandbox_mark_ready(const char *name, json_t *config, struct sb_err **err)
 /* ---- stop, remove, reload ---- */
 
 /* Ends all of the sandbox.  *ret_sock closes when the supervisor has gone too; -1: it did not run.
- */
-static int end_processes(const char *name, int grace_ms, int *ret_sock, struct sb_err **err)
+ * A removal kills, and its supervisor waits for the word of hand_over(). */
+enum ending { END_WITH_GRACE, END_AT_ONCE, END_FOR_REMOVAL };
+
+static int end_processes(const char *name, enum ending ending, int *ret_sock, struct sb_err **err)
 {
     SB_CLEANUP(fd) int sock = sandbox_connect(name, err);
     if (sock == -ENOENT) {
@@ -245,7 +245,10 @@ static int end_processes(const char *name, int grace_ms, int *ret_sock, struct s
     if (sock < 0) {
         return sock;
     }
-    SB_CLEANUP(json) json_t *request = json_pack("{s:s,s:i}", "op", "stop", "grace_ms", grace_ms);
+    SB_CLEANUP(json)
+    json_t *request =
+        json_pack("{s:s,s:i,s:b}", "op", "stop", "grace_ms", ending == END_WITH_GRACE ? GRACE_MS : 0,
+                  "removal", ending == END_FOR_REMOVAL);
     int r = sb_msg_send(sock, request, NULL, 0, NULL);
     SB_CLEANUP(msg) struct sb_msg reply = {0};
     r = r < 0 ? r : sb_msg_recv(sock, &reply, NULL);
@@ -273,49 +276,17 @@ static void await_supervisor_end(int sock)
 
 int sandbox_stop(const char *name, struct sb_err **err)
 {
-    enum { GRACE_MS = 5000 };
     SB_CLEANUP(fd) int sock = -1;
-    int r = end_processes(name, GRACE_MS, &sock, err);
+    int r = end_processes(name, END_WITH_GRACE, &sock, err);
     await_supervisor_end(sock);
     return r;
 }
 
-/* The layers hold files with the sandbox's ids.  Real root can remove them; an ordinary user needs
- * a process with those ids. */
-static int remove_layers(const char *dir, struct sb_err **err)
+/* The supervisor, which has ended its sandbox, empties what is left of it after us. */
+static bool hand_over(int sock, const char *trash)
 {
-    int r = sb_remove_tree(AT_FDCWD, dir);
-    struct idmap map = idmap_choose(0);
-    if (r == 0 || map.mode == IDMAP_ROOT) {
-        return r < 0 ? sb_fail_errno(err, -r, "remove '%s'", dir) : 0;
-    }
-    return idmap_remove_tree(&map, dir, err);
-}
-
-static int is_dead(const struct dirent *entry)
-{
-    return strncmp(entry->d_name, DEAD_PREFIX, strlen(DEAD_PREFIX)) == 0;
-}
-
-/* In one step the name is free and nobody finds a half of it; then all such halves go, also what a
- * killed command left. */
-static int remove_directory(const char *name, const char *dir, struct sb_err **err)
-{
-    SB_CLEANUP(free) char *base = sb_xstrndup(dir, strlen(dir) - strlen(name) - 1);
-    SB_CLEANUP(free) char *dead = sb_xasprintf("%s/" DEAD_PREFIX "%s.%d", base, name, getpid());
-    if (rename(dir, dead) < 0 && errno != ENOENT) {
-        return sb_fail_errno(err, errno, "remove '%s'", dir);
-    }
-    struct dirent **entries = NULL;
-    int count = scandir(base, &entries, is_dead, NULL);
-    int r = 0;
-    for (int i = 0; i < count; i++) {
-        SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", base, entries[i]->d_name);
-        r = r < 0 ? r : remove_layers(path, err);
-        free(entries[i]);
-    }
-    free(entries);
-    return r;
+    SB_CLEANUP(json) json_t *request = json_pack("{s:s,s:s}", "op", "empty", "directory", trash);
+    return sock >= 0 && sb_msg_send(sock, request, NULL, 0, NULL) == 0;
 }
 
 int sandbox_discard(const char *name, struct sb_err **err)
@@ -323,7 +294,7 @@ int sandbox_discard(const char *name, struct sb_err **err)
     SB_CLEANUP(free) char *dir = NULL;
     SB_CLEANUP(free) char *runtime = NULL;
     SB_CLEANUP(fd) int sock = -1;
-    int r = end_processes(name, 0, &sock, err);
+    int r = end_processes(name, END_FOR_REMOVAL, &sock, err);
     drop_start();
     r = r < 0 ? r : sandbox_dir(name, &dir, err);
     r = r < 0 ? r : sandbox_runtime_dir(name, &runtime, err);
@@ -346,9 +317,18 @@ int sandbox_discard(const char *name, struct sb_err **err)
     sb_remove_tree(AT_FDCWD, runtime);
     r = policy_store_forget(name, err);
     r = r < 0 ? r : secret_forget(name, err);
-    r = r < 0 || !exists ? r : remove_directory(name, dir, err);
-    await_supervisor_end(sock);
-    return r;
+    SB_CLEANUP(free) char *trash = NULL;
+    r = r < 0 || !exists ? r : trash_put(dir, &trash, err);
+    if (r < 0) {
+        return r;
+    }
+    /* From here on the name is free, and another's. */
+    if (trash && !hand_over(sock, trash)) {
+        r = trash_remove(trash, err);
+    }
+    SB_CLEANUP(free) char *base = sb_xstrndup(dir, strlen(dir) - strlen(name) - 1);
+    int swept = trash_sweep(base, r < 0 ? NULL : err);
+    return r < 0 ? r : swept;
 }
 
 int sandbox_remove(const char *name, struct sb_err **err)
@@ -357,7 +337,7 @@ int sandbox_remove(const char *name, struct sb_err **err)
     enum { TRIES = 250, NAP_NS = 20000000 };
     for (int i = 0; sandbox_is_claimed(name); i++) {
         SB_CLEANUP(fd) int sock = -1;
-        int r = end_processes(name, 0, &sock, err);
+        int r = end_processes(name, END_AT_ONCE, &sock, err);
         if (r < 0) {
             return r;
         }

@@ -132,11 +132,18 @@ int exit_proxy_make_ca(const struct exit_proxy *proxy, json_t **ret, struct sb_e
     return *ret ? 0 : sb_fail(err, SB_EPROTO, "the proxy made no CA");
 }
 
+void exit_proxy_shut(const struct exit_proxy *proxy)
+{
+    if (proxy->pid > 0) {
+        shutdown(proxy->socket, SHUT_RDWR);
+    }
+}
+
 void exit_proxy_end(struct exit_proxy *proxy)
 {
     if (proxy->pid > 0) {
         struct pollfd ended = {.fd = proxy->pidfd, .events = POLLIN};
-        shutdown(proxy->socket, SHUT_RDWR);
+        exit_proxy_shut(proxy);
         poll(&ended, 1, PROXY_END_MS);
     }
     exit_proxy_kill(proxy);

@@ -282,6 +282,13 @@ static pid_t spawn_holder(int ret_gate[2])
     return pid;
 }
 
+int idmap_userns_of(pid_t pid, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *path = sb_xasprintf("/proc/%d/ns/user", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? sb_fail_errno(err, errno, "open '%s'", path) : fd;
+}
+
 static int userns_of_maps(const char *uid_map, const char *gid_map, struct sb_err **err)
 {
     int gate[2];
@@ -290,21 +297,10 @@ static int userns_of_maps(const char *uid_map, const char *gid_map, struct sb_er
         return idmap_refused(errno, err);
     }
     int r = write_maps(pid, uid_map, gid_map, false, err);
-    if (r == 0) {
-        SB_CLEANUP(free) char *path = sb_xasprintf("/proc/%d/ns/user", pid);
-        r = open(path, O_RDONLY | O_CLOEXEC);
-        r = r < 0 ? sb_fail_errno(err, errno, "open %s", path) : r;
-    }
+    r = r < 0 ? r : idmap_userns_of(pid, err);
     close(gate[1]);
     waitpid(pid, NULL, 0);
     return r;
-}
-
-int idmap_system_userns(const struct idmap *map, struct sb_err **err)
-{
-    char text[64];
-    snprintf(text, sizeof(text), "0 %u %d\n", map->base, IDMAP_COUNT);
-    return userns_of_maps(text, text, err);
 }
 
 /* `owner` is agent; what another id of the sandbox writes there keeps that id. */

@@ -38,10 +38,10 @@ void idmap_explain_denial(int code, struct sb_err **err);
 /* Writes the maps of a process that just entered a new user namespace. */
 int idmap_write(const struct idmap *map, pid_t pid, struct sb_err **err);
 /* Root mode: descriptors of user namespaces for ID-mapped mounts (mount_setattr(2)), or a negative
- * code.  The first shows host files with the sandbox's ids; the second, for a workspace, shows
- * files of `owner`:`group` as agent's, and what other ids of the sandbox write there keeps those
- * ids. */
-int idmap_system_userns(const struct idmap *map, struct sb_err **err);
+ * code.  That of the sandbox's process shows host files with the sandbox's ids; the other, for a
+ * workspace, shows files of `owner`:`group` as agent's, and what other ids of the sandbox write
+ * there keeps those ids. */
+int idmap_userns_of(pid_t pid, struct sb_err **err);
 int idmap_workspace_userns(const struct idmap *map, uid_t owner, gid_t group, struct sb_err **err);
 /* Removes a directory tree that holds files with the sandbox's ids (an ordinary user's modes). */
 int idmap_remove_tree(const struct idmap *map, const char *path, struct sb_err **err);

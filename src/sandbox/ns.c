@@ -122,12 +122,18 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
     if (r == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
         r = sb_fail_errno(err, errno, "make the mount namespace private");
     }
+    SB_CLEANUP(fd) int mounts = r < 0 ? -1 : open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    if (r == 0 && mounts < 0) {
+        r = sb_fail_errno(err, errno, "open the mount namespace");
+    }
     r = r < 0 ? r : net_setup(listeners, err);
     r = r < 0 ? r : confine_core_dumps(err);
-    if (r == 0 && rootfs->map.mode != IDMAP_ROOT) {
+    if (r == 0 && rootfs->map.mode == IDMAP_ROOT) {
+        r = rootfs_receive_trees(rootfs, channel, err);
+    } else if (r == 0) {
         confine_halve_limits();
         r = confine_halve_watches(err);
-        r = r < 0 ? r : rootfs_clone_trees(rootfs, err);
+        r = r < 0 ? r : rootfs_clone_trees(rootfs, -1, err);
     }
     if (r == 0) {
         r = spec->vm ? vm_root_enter(rootfs, err) : rootfs_enter(rootfs, spec->name, err);
@@ -140,7 +146,7 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
         return r;
     }
     SB_CLEANUP(json) json_t *names = json_array();
-    int fds[NET_LISTENERS];
+    int fds[NET_LISTENERS + 1];
     size_t count = 0;
     for (size_t i = 0; i < NET_LISTENERS; i++) {
         if (listeners[i] >= 0) {
@@ -148,6 +154,7 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
             fds[count++] = listeners[i];
         }
     }
+    fds[count++] = mounts;
     SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:O}", "event", "listeners", "which", names);
     r = sb_msg_send(channel, message, fds, count, err);
     if (r == 0 && spec->vm) {
@@ -205,6 +212,7 @@ static int receive_listeners(int channel, struct ns_sandbox *sandbox, struct sb_
             sandbox->listeners[index] = sb_msg_steal_fd(&msg, i);
         }
     }
+    sandbox->mounts = sb_msg_steal_fd(&msg, json_array_size(which));
     return 0;
 }
 
@@ -217,6 +225,21 @@ static int admit(const struct ns_spec *spec, pid_t pid, int gate, struct sb_err 
     return write(gate, "", 1) == 1 ? 0 : sb_fail_errno(err, errno, "start the sandbox");
 }
 
+static int provide_trees(const struct ns_spec *spec, pid_t pid, int channel, struct sb_err **err)
+{
+    if (spec->rootfs->map.mode != IDMAP_ROOT) {
+        return 0;
+    }
+    SB_CLEANUP(fd) int userns = idmap_userns_of(pid, err);
+    int r = userns < 0 ? userns : rootfs_clone_trees(spec->rootfs, userns, err);
+    if (r < 0) {
+        return r;
+    }
+    r = rootfs_send_trees(spec->rootfs, channel, NULL);
+    /* One that has ended has said why. */
+    return r == -EPIPE || r == -ECONNRESET ? 0 : r;
+}
+
 static void kill_and_reap(const struct ns_sandbox *sandbox)
 {
     kill(sandbox->pid, SIGKILL);
@@ -225,7 +248,7 @@ static void kill_and_reap(const struct ns_sandbox *sandbox)
 
 int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err **err)
 {
-    struct ns_sandbox sandbox = {.pidfd = -1};
+    struct ns_sandbox sandbox = {.pidfd = -1, .mounts = -1};
     for (size_t i = 0; i < NET_LISTENERS; i++) {
         sandbox.listeners[i] = -1;
     }
@@ -257,9 +280,8 @@ int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err *
     int r =
         sandbox.pid < 0 ? idmap_refused(clone_errno, err) : admit(spec, sandbox.pid, gate[1], err);
     close(gate[1]);
-    if (r == 0) {
-        r = receive_listeners(channel[0], &sandbox, err);
-    }
+    r = r < 0 ? r : provide_trees(spec, sandbox.pid, channel[0], err);
+    r = r < 0 ? r : receive_listeners(channel[0], &sandbox, err);
     if (r < 0) {
         close(channel[0]);
         if (sandbox.pid > 0) {

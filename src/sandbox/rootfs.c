@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Layers: `/` is an overlay of the shared template and the sandbox's own upper directory.  `/usr`
- * is an overlay of the host's /usr in root mode; for an ordinary user it is the host's, read-only,
+ * Layers: `/` is an overlay of the sandbox's own upper directory, the shared template and, lowest, a
+ * layer in memory with what a start knows: names of the host, mount points.  `/usr` is an overlay of the host's /usr in root mode; for an ordinary user it is the host's, read-only,
  * with a writable overlay on /usr/local, since ids that are not mapped cannot be copied up.
  * Everything is staged on a tmpfs and becomes visible to nobody but this namespace. */
 #include "sandbox/rootfs.h"
@@ -16,9 +16,11 @@
 #include <sys/syscall.h>
 
 #include "base/fs.h"
+#include "base/msg.h"
 
 #define STAGE   "/tmp"
 #define NEWROOT STAGE "/root"
+#define OWN     STAGE "/own"
 
 void rootfs_init(struct rootfs *rootfs)
 {
@@ -135,15 +137,8 @@ static int clone_workspace(const struct rootfs *rootfs, struct rootfs_workspace 
 
 /* Everything but the sandbox's own layers is read-only also where root could write: an overlay only
  * reads what lies below it, and nothing of the host may be changed by way of these mounts. */
-int rootfs_clone_trees(struct rootfs *rootfs, struct sb_err **err)
+int rootfs_clone_trees(struct rootfs *rootfs, int userns, struct sb_err **err)
 {
-    SB_CLEANUP(fd) int userns = -1;
-    if (rootfs->map.mode == IDMAP_ROOT) {
-        userns = idmap_system_userns(&rootfs->map, err);
-        if (userns < 0) {
-            return userns;
-        }
-    }
     int r =
         clone_layer(rootfs->template_path, MOUNT_ATTR_RDONLY, userns, &rootfs->template_tree, err);
     if (r == 0 && rootfs->state_path) {
@@ -159,6 +154,66 @@ int rootfs_clone_trees(struct rootfs *rootfs, struct sb_err **err)
         r = clone_workspace(rootfs, &rootfs->workspaces[i], err);
     }
     return r;
+}
+
+/* ---- from the supervisor to the sandbox's first process ---- */
+
+enum { TREES_MAX = 4 + ROOTFS_WORKSPACES_MAX };
+
+static size_t list_trees(struct rootfs *rootfs, int *ret[TREES_MAX])
+{
+    size_t count = 0;
+    ret[count++] = &rootfs->template_tree;
+    ret[count++] = &rootfs->state_tree;
+    ret[count++] = &rootfs->usr_tree;
+    ret[count++] = &rootfs->dpkg_tree;
+    for (size_t i = 0; i < rootfs->nworkspaces; i++) {
+        ret[count++] = &rootfs->workspaces[i].tree;
+    }
+    return count;
+}
+
+/* Both sides count the same trees, so they know how many messages there are. */
+int rootfs_send_trees(struct rootfs *rootfs, int sock, struct sb_err **err)
+{
+    int *trees[TREES_MAX];
+    size_t count = list_trees(rootfs, trees);
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < count;) {
+        SB_CLEANUP(json) json_t *which = json_array();
+        int fds[SB_MSG_FDS];
+        size_t nfds = 0;
+        for (size_t end = i + SB_MSG_FDS; i < count && i < end; i++) {
+            if (*trees[i] >= 0) {
+                json_array_append_new(which, json_integer((json_int_t)i));
+                fds[nfds++] = *trees[i];
+            }
+        }
+        SB_CLEANUP(json) json_t *message = json_pack("{s:O}", "trees", which);
+        r = sb_msg_send(sock, message, fds, nfds, err);
+    }
+    return r;
+}
+
+int rootfs_receive_trees(struct rootfs *rootfs, int sock, struct sb_err **err)
+{
+    int *trees[TREES_MAX];
+    size_t count = list_trees(rootfs, trees);
+    for (size_t i = 0; i < count; i += SB_MSG_FDS) {
+        SB_CLEANUP(msg) struct sb_msg msg = {0};
+        int r = sb_msg_recv(sock, &msg, err);
+        if (r <= 0) {
+            return r < 0 ? r : sb_fail(err, SB_ESTART, "the supervisor sent no mounts");
+        }
+        const json_t *which = json_object_get(msg.json, "trees");
+        for (size_t j = 0; j < json_array_size(which); j++) {
+            size_t index = (size_t)json_integer_value(json_array_get(which, j));
+            if (index < count) {
+                *trees[index] = sb_msg_steal_fd(&msg, j);
+            }
+        }
+    }
+    return 0;
 }
 
 /* A path inside may name a descriptor of ours (/proc/self/fd): hence the close. */
@@ -177,6 +232,12 @@ int rootfs_attach(int *tree, int dir, const char *path)
 static int make_dir(const char *path, mode_t mode)
 {
     return mkdir(path, mode) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+static int put_file(const char *path, const char *text)
+{
+    SB_CLEANUP(fd) int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    return fd < 0 ? -errno : sb_write_all(fd, text, strlen(text));
 }
 
 static int stage_layers(struct rootfs *rootfs)
@@ -203,6 +264,22 @@ static int stage_layers(struct rootfs *rootfs)
     return make_dir(NEWROOT, 0755);
 }
 
+/* The lowest layer: on a disk these few would cost more time than all the rest of the root. */
+static int fill_own_layer(const struct rootfs *rootfs, const char *hostname)
+{
+    SB_CLEANUP(free) char *line = sb_xasprintf("%s\n", hostname);
+    SB_CLEANUP(free)
+    char *hosts = sb_xasprintf("127.0.0.1 localhost %s\n::1 localhost ip6-localhost\n", hostname);
+    int r = sb_mkdir_p(AT_FDCWD, OWN "/etc", 0755);
+    r = r < 0 ? r : put_file(OWN "/etc/hostname", line);
+    r = r < 0 ? r : put_file(OWN "/etc/hosts", hosts);
+    for (size_t i = 0; r == 0 && i < rootfs->nworkspaces; i++) {
+        SB_CLEANUP(free) char *path = sb_xasprintf(OWN "%s", rootfs->workspaces[i].path);
+        r = sb_mkdir_p(AT_FDCWD, path, 0755);
+    }
+    return r;
+}
+
 /* An overlay at `target`; its writable part is STATE/NAME.upper and .work, made when missing. */
 static int mount_overlay(const char *name, const char *lower, const char *target,
                          const char *const *upper_dirs)
@@ -218,9 +295,11 @@ static int mount_overlay(const char *name, const char *lower, const char *target
     if (r < 0) {
         return r;
     }
+    /* One device for the files of layers on several, as `tar --one-file-system` expects. */
+    const char *xino = strchr(lower, ':') ? ",xino=on" : "";
     SB_CLEANUP(free)
-    char *options =
-        sb_xasprintf("lowerdir=%s,upperdir=%s,workdir=%s,userxattr", lower, upper, work);
+    char *options = sb_xasprintf("lowerdir=%s,upperdir=%s,workdir=%s,userxattr%s", lower, upper,
+                                 work, xino);
     return mount("sbx", target, "overlay", 0, options) < 0 ? -errno : 0;
 }
 
@@ -229,7 +308,8 @@ static int mount_system(const struct rootfs *rootfs)
     /* In a merged directory the upper one's owner counts: these make /usr/local writable. */
     static const char *const local_dirs[] = {"bin",     "sbin",  "lib",       "etc", "share",
                                              "include", "games", "share/man", "src", NULL};
-    int r = mount_overlay("root", STAGE "/template", NEWROOT, NULL);
+    /* The template on top, so that its directories' modes count. */
+    int r = mount_overlay("root", STAGE "/template:" OWN, NEWROOT, NULL);
     if (r < 0) {
         return r;
     }
@@ -395,19 +475,6 @@ static int mount_workspaces(struct rootfs *rootfs, struct sb_err **err)
     return 0;
 }
 
-static int write_names(const char *hostname)
-{
-    SB_CLEANUP(free) char *line = sb_xasprintf("%s\n", hostname);
-    SB_CLEANUP(free)
-    char *hosts = sb_xasprintf("127.0.0.1 localhost %s\n::1 localhost ip6-localhost\n", hostname);
-    SB_CLEANUP(fd) int etc = open_inside(AT_FDCWD, "/etc");
-    if (etc < 0) {
-        return etc;
-    }
-    int r = sb_write_file_atomic(etc, "hostname", line, strlen(line), 0644, NULL);
-    return r < 0 ? r : sb_write_file_atomic(etc, "hosts", hosts, strlen(hosts), 0644, NULL);
-}
-
 int rootfs_move_into(const char *root)
 {
     /* The old root is stacked under the new one and then dropped (pivot_root(2), NOTES). */
@@ -422,6 +489,7 @@ int rootfs_enter(struct rootfs *rootfs, const char *hostname, struct sb_err **er
 {
     umask(0);
     int r = stage_layers(rootfs);
+    r = r < 0 ? r : fill_own_layer(rootfs, hostname);
     if (r < 0) {
         return sb_fail_errno(err, -r, "stage the sandbox's layers");
     }
@@ -444,10 +512,6 @@ int rootfs_enter(struct rootfs *rootfs, const char *hostname, struct sb_err **er
         return sb_fail_errno(err, -r, "move into the sandbox's root");
     }
     r = mount_workspaces(rootfs, err);
-    if (r < 0) {
-        return r;
-    }
-    r = write_names(hostname);
     umask(022);
-    return r < 0 ? sb_fail_errno(err, -r, "write the sandbox's host name") : 0;
+    return r;
 }

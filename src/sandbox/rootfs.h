@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The sandbox's root file system: detached mounts of host trees, put together inside.
  *
- * Root mode clones the trees before the sandbox exists, because only then are they reachable; an
- * ordinary user's sandbox clones them itself, at the start of its own mount namespace. */
+ * In root mode the supervisor clones the trees, because only it may show them with other ids, while
+ * the sandbox's first process makes the network; an ordinary user's sandbox clones them itself, at
+ * the start of its own mount namespace. */
 #pragma once
 
 #include <stdbool.h>
@@ -32,8 +33,12 @@ struct rootfs {
 void rootfs_init(struct rootfs *rootfs);
 /* Closes and frees all but the map. */
 void rootfs_done(struct rootfs *rootfs);
-/* Clones every tree (in root mode: ID-mapped). */
-int rootfs_clone_trees(struct rootfs *rootfs, struct sb_err **err);
+/* Clones every tree.  `userns` (root mode, else -1): that of the sandbox, whose ids the files have
+ * then. */
+int rootfs_clone_trees(struct rootfs *rootfs, int userns, struct sb_err **err);
+/* Passes them to the process that builds the root. */
+int rootfs_send_trees(struct rootfs *rootfs, int sock, struct sb_err **err);
+int rootfs_receive_trees(struct rootfs *rootfs, int sock, struct sb_err **err);
 /* In the sandbox's new mount namespace, with its ids: builds the root, moves into it, and leaves
  * nothing of the host's tree behind.  `hostname` is written to /etc/hostname and /etc/hosts. */
 int rootfs_enter(struct rootfs *rootfs, const char *hostname, struct sb_err **err);

@@ -93,7 +93,7 @@ int state_lock(const char *name, struct sb_err **err)
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(free) char *path = sb_xasprintf("%s/supervisor.lock", dir);
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/" STATE_LOCK, dir);
     SB_CLEANUP(fd) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0) {
         return errno == ENOENT ? sb_fail(err, SB_ENOTFOUND, "there is no sandbox named '%s'", name)

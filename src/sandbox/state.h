@@ -7,6 +7,9 @@
 
 #include "base/err.h"
 
+/* In its directory: the file of state_lock(). */
+#define STATE_LOCK "supervisor.lock"
+
 /* SB_ENOTFOUND when there is none. */
 int state_load(const char *name, json_t **ret, struct sb_err **err);
 /* Its directory must be there: what was removed meanwhile does not come back. */

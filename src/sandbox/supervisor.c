@@ -35,11 +35,12 @@
 #include "sandbox/state.h"
 #include "sandbox/template.h"
 #include "sandbox/token_keeper.h"
+#include "sandbox/trash.h"
 #include "secret/secret.h"
 #include "vm/machine.h"
 #include "vm/vm.h"
 
-enum { STARTER = 3, CLIENTS_MAX = 256, GRACE_MS = 5000, INIT_WAIT_S = 10 };
+enum { STARTER = 3, CLIENTS_MAX = 256, GRACE_MS = 5000, INIT_WAIT_S = 10, REMOVER_WAIT_S = 30 };
 /* A machine without hardware virtualization boots for seconds, on a busy host for more. */
 enum { MACHINE_WAIT_S = 120 };
 
@@ -48,6 +49,7 @@ struct client {
     int fd;
     sb_watch watch;
     bool awaits_end; /* sent `stop`: answered when the sandbox is gone */
+    bool removes;    /* and says then what is to be emptied */
     struct client *next;
 };
 
@@ -129,8 +131,9 @@ static int prepare_rootfs(struct supervisor *s, int init_fd, struct sb_err **err
     s->rootfs.map = idmap_choose((unsigned)sb_json_int(s->config, "slot", 0));
     add_workspaces(s);
     int r = s->is_vm ? 0 : prepare_state(s, err);
-    r = r < 0 ? r : template_take(&s->rootfs.map, init_fd, &s->rootfs.template_path, &s->template_lock, err);
-    return r == 0 && s->rootfs.map.mode == IDMAP_ROOT ? rootfs_clone_trees(&s->rootfs, err) : r;
+    return r < 0 ? r
+                 : template_take(&s->rootfs.map, init_fd, &s->rootfs.template_path,
+                                 &s->template_lock, err);
 }
 
 static int prepare_vm(struct supervisor *s, const char *init_path, const struct limits *limits,
@@ -474,12 +477,13 @@ static int op_reload(struct supervisor *s, struct client *client, struct sb_msg 
     return r;
 }
 
-/* {"op":"stop","grace_ms":n}: 0 kills at once. */
+/* {"op":"stop","grace_ms":n,"removal":bool}: 0 kills at once. */
 static int op_stop(struct supervisor *s, struct client *client, struct sb_msg *request,
                    struct sb_err **err)
 {
     json_int_t grace = sb_json_int(request->json, "grace_ms", GRACE_MS);
     client->awaits_end = true;
+    client->removes = json_is_true(json_object_get(request->json, "removal"));
     if (grace <= 0) {
         kill(s->ns.pid, SIGKILL);
         return 0;
@@ -596,9 +600,12 @@ static void tear_down(struct supervisor *s)
 {
     if (s->ns.pid > 0) {
         kill(s->ns.pid, SIGKILL);
-        waitpid(s->ns.pid, NULL, 0);
     }
     publish_close(s->publish);
+    exit_proxy_shut(&s->proxy);
+    if (s->ns.pid > 0) {
+        waitpid(s->ns.pid, NULL, 0);
+    }
     exit_proxy_end(&s->proxy);
     cgroup_destroy(s->cgroup);
     if (s->lock_fd >= 0 && s->control_fd >= 0) {
@@ -608,6 +615,35 @@ static void tear_down(struct supervisor *s)
     for (struct client *client = s->clients; client; client = client->next) {
         if (client->awaits_end) {
             reply_ok(client->fd, NULL, 0);
+        }
+    }
+}
+
+/* {"op":"empty","directory":"…"} from one who removes the sandbox: the name is free, and nothing of
+ * it is left but storage.  Without the word, it stays. */
+static void empty_storage(int fd)
+{
+    SB_CLEANUP(msg) struct sb_msg request = {0};
+    SB_CLEANUP(err) struct sb_err *err = NULL;
+    /* As a client's, it did not block so far. */
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+    sb_msg_limit_wait(fd, REMOVER_WAIT_S);
+    if (sb_msg_recv(fd, &request, NULL) <= 0) {
+        return;
+    }
+    const char *directory = sb_json_str(request.json, "directory");
+    if (directory && trash_remove(directory, &err) < 0) {
+        sb_err_print(err);
+    }
+}
+
+/* What nobody needs to wait for. */
+static void clear_away(struct supervisor *s)
+{
+    sb_cleanup_fd(&s->ns.mounts);
+    for (struct client *client = s->clients; client; client = client->next) {
+        if (client->removes) {
+            empty_storage(client->fd);
         }
     }
 }
@@ -714,7 +750,8 @@ int main(int argc, char **argv)
     sb_json_wipe_freed();
     fcntl(STARTER, F_SETFD, FD_CLOEXEC);
     struct supervisor s = {
-        .name = argv[1], .lock_fd = -1, .control_fd = -1, .template_lock = -1, .proxy.pidfd = -1};
+        .name = argv[1], .lock_fd = -1, .control_fd = -1, .template_lock = -1, .ns.mounts = -1,
+        .proxy.pidfd = -1};
     struct sb_err *err = NULL;
     int r = start(&s, &err);
     if (r < 0) {
@@ -728,6 +765,7 @@ int main(int argc, char **argv)
         reply_started(&s);
         r = sb_loop_run(s.loop, &err);
         tear_down(&s);
+        clear_away(&s);
     }
     sb_err_free(err);
     return r < 0;
