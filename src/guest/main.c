@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/reboot.h>
@@ -18,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "base/loop.h"
 #include "base/msg.h"
 #include "guest/guest.h"
@@ -92,11 +94,33 @@ static void set_clock(const json_t *message)
     }
 }
 
+/* This kernel is the sandbox's alone: the most tasks that there may be are those of the kernel
+ * itself and the sandbox's. */
+static int limit_tasks(const json_t *message, struct sb_err **err)
+{
+    json_int_t wish = sb_json_int(message, "pids", 0);
+    SB_CLEANUP(buf) struct sb_buf load;
+    sb_buf_init(&load, 256);
+    if (wish <= 0) {
+        return 0;
+    }
+    int r = sb_read_file(AT_FDCWD, "/proc/loadavg", &load, err);
+    const char *slash = r < 0 ? NULL : strchr(load.data, '/');
+    long tasks = slash ? strtol(slash + 1, NULL, 10) : 0;
+    SB_CLEANUP(free) char *text = sb_xasprintf("%lld", (long long)wish + tasks);
+    SB_CLEANUP(fd) int fd = open("/proc/sys/kernel/threads-max", O_WRONLY | O_CLOEXEC);
+    return r < 0 ? r
+           : fd < 0 || write(fd, text, strlen(text)) < 0
+               ? sb_fail_errno(err, errno, "limit the guest's processes")
+               : 0;
+}
+
 static int boot(struct guest *guest, const json_t *message, struct sb_err **err)
 {
     set_clock(message);
     int r = network_up(message, err);
     r = r < 0 ? r : mounts_build(message, err);
+    r = r < 0 ? r : limit_tasks(message, err);
     return r < 0 ? r : start_init(guest, err);
 }
 

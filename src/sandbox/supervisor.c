@@ -22,6 +22,7 @@
 #include "base/fs.h"
 #include "base/loop.h"
 #include "base/msg.h"
+#include "base/text.h"
 #include "base/paths.h"
 #include "base/wipe.h"
 #include "policy/store.h"
@@ -66,7 +67,7 @@ struct supervisor {
     struct ns_sandbox ns;
     struct exit_proxy proxy;
     struct publish *publish;
-    sb_watch proxy_watch, starter_watch;
+    sb_watch proxy_watch, starter_watch, word_watch;
     struct log_keeper log;
     struct token_keeper tokens;
     int lock_fd, control_fd, template_lock;
@@ -581,11 +582,35 @@ static int listen_control(struct supervisor *s, struct sb_err **err)
 
 /* ---- the end ---- */
 
+/* A machine's last word is why it ended.  Only the first counts: it comes from where a guest may
+ * have taken over. */
+static void take_word(struct supervisor *s)
+{
+    SB_CLEANUP(msg) struct sb_msg msg = {0};
+    int r = sb_msg_recv(s->ns.channel, &msg, NULL);
+    const char *text = r > 0 ? sb_json_str(msg.json, "error") : NULL;
+    SB_CLEANUP(free) char *shown = text ? sb_printable(text, "") : NULL;
+    if (shown) {
+        fprintf(stderr, "sandbox '%s': %s\n", s->name, shown);
+    }
+    sb_loop_unwatch(s->loop, s->word_watch);
+    s->word_watch = 0;
+}
+
 static void on_init_end(void *arg, uint32_t events)
 {
     struct supervisor *s = arg;
     (void)events;
+    if (s->word_watch) {
+        take_word(s);
+    }
     sb_loop_stop(s->loop);
+}
+
+static void on_word(void *arg, uint32_t events)
+{
+    (void)events;
+    take_word(arg);
 }
 
 static void on_starter(void *arg, uint32_t events)
@@ -716,6 +741,9 @@ static int start(struct supervisor *s, struct sb_err **err)
     }
     sb_loop_watch(s->loop, s->control_fd, EPOLLIN, on_control, s);
     sb_loop_watch(s->loop, s->ns.pidfd, EPOLLIN, on_init_end, s);
+    if (s->is_vm) {
+        s->word_watch = sb_loop_watch(s->loop, s->ns.channel, EPOLLIN, on_word, s);
+    }
     s->starter_watch = sb_loop_watch(s->loop, STARTER, EPOLLIN | EPOLLHUP, on_starter, s);
     return watch_proxy(s);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/text.h"
 
 enum { LINE_SHOWN = 200 };
 
@@ -22,20 +23,14 @@ void console_add(struct console *console, const char *data, size_t len)
     console->len += len;
 }
 
-/* The guest may print anything, so that only plain letters reach a person's terminal. */
 static char *shown_line(const char *from, const char *end)
 {
     const char *stop = from;
     while (stop < end && *stop != '\n' && *stop != '\r' && stop - from < LINE_SHOWN) {
         stop++;
     }
-    char *line = sb_xstrndup(from, (size_t)(stop - from));
-    for (char *c = line; *c; c++) {
-        if (*c < ' ' || *c > '~') {
-            *c = '?';
-        }
-    }
-    return line;
+    SB_CLEANUP(free) char *line = sb_xstrndup(from, (size_t)(stop - from));
+    return sb_printable(line, "");
 }
 
 char *console_panic(const struct console *console)
