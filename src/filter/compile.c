@@ -13,7 +13,8 @@ static const struct {
     scmp_filter_ctx (*make)(void);
 } filters[] = {{"sandbox_calls", filter_sandbox_calls},
                {"sandbox_requests", filter_sandbox_requests},
-               {"proxy", filter_proxy}};
+               {"proxy", filter_proxy},
+               {"monitor", filter_monitor}};
 
 /* libseccomp writes programs only to descriptors. */
 static int print_program(const char *name, scmp_filter_ctx filter)
@@ -40,6 +41,6 @@ int main(int argc, char **argv)
             return !filter || print_program(filters[i].name, filter) < 0;
         }
     }
-    fputs("usage: compile-filter sandbox_calls|sandbox_requests|proxy\n", stderr);
+    fputs("usage: compile-filter sandbox_calls|sandbox_requests|proxy|monitor\n", stderr);
     return 2;
 }

@@ -9,3 +9,4 @@
 scmp_filter_ctx filter_sandbox_calls(void);
 scmp_filter_ctx filter_sandbox_requests(void);
 scmp_filter_ctx filter_proxy(void);
+scmp_filter_ctx filter_monitor(void);

@@ -19,8 +19,8 @@
 /* modules.c: loads the kernel's modules that the file names, one path a line, in that order. */
 int modules_load(const char *list, struct sb_err **err);
 
-/* wire.c: the virtio port to the host, opened for both directions; a descriptor or a failure. */
-int wire_open(struct sb_err **err);
+/* port.c: the virtio port to the host, opened for both directions; a descriptor or a failure. */
+int port_open(struct sb_err **err);
 
 /* mounts.c: file systems of the initramfs itself, before anything else. */
 int mounts_early(struct sb_err **err);

@@ -45,13 +45,22 @@ static _Noreturn void power_off(void)
     }
 }
 
+/* Into the kernel's log, whose errors the host sees on the console. */
+static void say(const struct sb_err *err)
+{
+    SB_CLEANUP(fd) int fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
+    SB_CLEANUP(free) char *line = sb_xasprintf("<3>sbx-guest: %s\n", err->message);
+    ssize_t n = fd < 0 ? -1 : write(fd, line, strlen(line));
+    (void)n; /* there is nobody else to tell */
+}
+
 /* ---- sbx-init ---- */
 
 static _Noreturn void become_init(int channel, int init_fd)
 {
     SB_CLEANUP(err) struct sb_err *err = NULL;
     if (mounts_enter(&err) < 0) {
-        fprintf(stderr, "sbx-guest: %s\n", err->message);
+        say(err);
         _exit(125);
     }
     sigset_t none;
@@ -153,7 +162,7 @@ static int on_control(void *arg, const json_t *message, struct sb_err **err)
 static void on_closed(void *arg, const struct sb_err *why)
 {
     (void)arg;
-    (void)why;
+    say(why);
     power_off();
 }
 
@@ -195,7 +204,7 @@ static int serve(struct guest *guest, struct sb_err **err)
     int r = mounts_early(err);
     r = r < 0 ? r : modules_load("/modules.load", err);
     if (r == 0) {
-        wire = wire_open(err);
+        wire = port_open(err);
         r = wire < 0 ? wire : 0;
     }
     if (r == 0 && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, orders) < 0) {
@@ -221,7 +230,7 @@ int main(void)
     static struct guest guest;
     SB_CLEANUP(err) struct sb_err *err = NULL;
     if (serve(&guest, &err) < 0) {
-        fprintf(stderr, "sbx-guest: %s\n", err->message);
+        say(err);
     }
     power_off();
 }

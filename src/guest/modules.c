@@ -17,7 +17,8 @@ static int load(const char *path)
         return -errno;
     }
     /* A driver whose device this machine does not have may refuse. */
-    bool bad = syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST && errno != ENODEV;
+    bool bad = syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST && errno != ENODEV &&
+               errno != EOPNOTSUPP;
     return bad ? -errno : 0;
 }
 

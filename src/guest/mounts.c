@@ -5,9 +5,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -84,7 +86,9 @@ static int mount_layers(struct sb_err **err)
     };
     int r = make_dir(GUEST_ROOT, 0755);
     for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(layers); i++) {
-        if (access(layers[i][1], F_OK) == 0) {
+        /* Each tree of the host is a mount that the first look into it makes. */
+        SB_CLEANUP(free) char *inside = sb_xasprintf("%s/.", layers[i][1]);
+        if (access(inside, F_OK) == 0) {
             r = mount_overlay(layers[i][0], layers[i][1], layers[i][2]);
         }
     }
@@ -175,21 +179,34 @@ static int make_inside(const char *path)
     return sb_steal_fd(&dir);
 }
 
+/* A mount of the host's tree `source` on the directory `dir`. */
+static int attach_tree(const char *source, int dir, uint64_t attributes)
+{
+    SB_CLEANUP(fd)
+    int tree = (int)syscall(SYS_open_tree, AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    struct mount_attr attr = {.attr_set = attributes};
+    if (tree < 0 || syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0 ||
+        syscall(SYS_move_mount, tree, "", dir, "",
+                MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0) {
+        return -errno;
+    }
+    return 0;
+}
+
 static int mount_workspaces(const json_t *boot, struct sb_err **err)
 {
     const json_t *list = json_object_get(boot, "workspaces");
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *workspace = json_array_get(list, i);
         const char *path = sb_json_str(workspace, "path");
-        unsigned long flags = MS_BIND | MS_REMOUNT | MS_NOSUID | MS_NODEV;
-        flags |= json_is_true(json_object_get(workspace, "read_only")) ? MS_RDONLY : 0;
-        SB_CLEANUP(free) char *source = sb_xasprintf(GUEST_SHARE "/workspaces/%zu", i);
+        SB_CLEANUP(free) char *source = sb_xasprintf(GUEST_SHARE "/workspaces/%zu/.", i);
         SB_CLEANUP(fd) int dir = path ? make_inside(path) : -EINVAL;
-        SB_CLEANUP(free) char *target = sb_xasprintf("/proc/self/fd/%d", dir);
-        if (dir < 0 || mount(source, target, NULL, MS_BIND | MS_REC, NULL) < 0 ||
-            mount(NULL, target, NULL, flags, NULL) < 0) {
-            return sb_fail_errno(err, dir < 0 ? -dir : errno, "mount the workspace '%s'",
-                                 path ? path : "?");
+        bool read_only = json_is_true(json_object_get(workspace, "read_only"));
+        uint64_t attributes =
+            MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (read_only ? MOUNT_ATTR_RDONLY : 0);
+        int r = dir < 0 ? dir : attach_tree(source, dir, attributes);
+        if (r < 0) {
+            return sb_fail_errno(err, -r, "mount the workspace '%s'", path ? path : "?");
         }
     }
     return 0;

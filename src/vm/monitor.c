@@ -26,6 +26,8 @@
 #include "base/fs.h"
 #include "base/loop.h"
 #include "base/msg.h"
+#include "filter/load.h"
+#include "filter/monitor.inc"
 #include "link/link.h"
 #include "vm/console.h"
 #include "vm/machine.h"
@@ -59,8 +61,17 @@ static void end(struct monitor *m, char *why)
     sb_loop_stop(m->loop);
 }
 
-static void tell_end(const struct monitor *m)
+static void drain_console(struct monitor *m)
 {
+    char data[4096];
+    for (ssize_t n; (n = read(m->console_fd, data, sizeof(data))) > 0;) {
+        console_add(&m->console, data, (size_t)n);
+    }
+}
+
+static void tell_end(struct monitor *m)
+{
+    drain_console(m);
     SB_CLEANUP(free) char *panic = console_panic(&m->console);
     SB_CLEANUP(free) char *last = panic ? NULL : console_last_line(&m->console);
     SB_CLEANUP(free)
@@ -190,6 +201,14 @@ static int drop_privileges(void)
         return -errno;
     }
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+/* From here on it has no way to anything but its descriptors. */
+static int lock_in(struct sb_err **err)
+{
+    int r = drop_privileges();
+    r = r < 0 ? r : filter_load(filter_monitor, SB_ARRAY_LEN(filter_monitor));
+    return r < 0 ? sb_fail_errno(err, -r, "lock the monitor in") : 0;
 }
 
 static int start_share(struct monitor *m, int *ret_socket, struct sb_err **err)
@@ -340,11 +359,9 @@ static int run(struct monitor *m, struct sb_err **err)
     int r = watch_signals(m, err);
     r = r < 0 ? r : start_share(m, &share, err);
     r = r < 0 ? r : start_machine(m, share, &wire, &qmp, err);
-    if (r == 0 && drop_privileges() < 0) {
-        r = sb_fail_errno(err, errno, "drop the monitor's privileges");
-    }
     r = r < 0 ? r : sb_loop_new(&m->loop, err);
     r = r < 0 ? r : watch_all(m, qmp, err);
+    r = r < 0 ? r : lock_in(err);
     if (r < 0) {
         return r;
     }
@@ -362,7 +379,7 @@ int main(void)
         return 1;
     }
     prctl(PR_SET_DUMPABLE, 0);
-    static struct monitor monitor = {.word = MONITOR_CHANNEL};
+    static struct monitor monitor = {.word = MONITOR_CHANNEL, .console_fd = -1};
     SB_CLEANUP(err) struct sb_err *err = NULL;
     if (run(&monitor, &err) < 0) {
         monitor.why = sb_xstrdup(err->message);

@@ -12,11 +12,13 @@
 
 #define PORTS "/sys/class/virtio-ports"
 
+enum { ATTRIBUTE_MAX = 8192 }; /* sysfs says a page of every file */
+
 static bool is_ours(const char *port)
 {
     SB_CLEANUP(free) char *path = sb_xasprintf(PORTS "/%s/name", port);
     SB_CLEANUP(buf) struct sb_buf name;
-    sb_buf_init(&name, 256);
+    sb_buf_init(&name, ATTRIBUTE_MAX);
     return sb_read_file(AT_FDCWD, path, &name, NULL) == 0 &&
            strncmp(name.data, MACHINE_PORT, strlen(MACHINE_PORT)) == 0;
 }
@@ -39,7 +41,7 @@ static int open_port(void)
 }
 
 /* The driver makes the port after a talk with the machine, some time after it has been loaded. */
-int wire_open(struct sb_err **err)
+int port_open(struct sb_err **err)
 {
     enum { TRIES = 1000, NAP_NS = 5000000 };
     int fd = open_port();
