@@ -2,6 +2,9 @@
  * What sbx-vm may ask of the kernel once its machine runs: it moves bytes between descriptors that
  * it has or is sent, and makes the pipes and sockets that stand for the guest's.  All else kills
  * it. */
+#include <stdint.h>
+#include <sys/ioctl.h>
+
 #include "base/cleanup.h"
 #include "filter/compile.h"
 
@@ -64,6 +67,11 @@ static int add_rules(scmp_filter_ctx filter)
     r = r ? r
           : seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1,
                              SCMP_A0(SCMP_CMP_EQ, 1));
+    const unsigned long requests[] = {FIONREAD, TIOCGPTN, TCGETS};
+    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(requests); i++) {
+        r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+                             SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, requests[i]));
+    }
     for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(allowed); i++) {
         r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
     }
