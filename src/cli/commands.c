@@ -5,6 +5,7 @@
 #include "cli/policy.h"
 #include "cli/run.h"
 #include "cli/secret.h"
+#include "cli/vm.h"
 
 #define ANY ((size_t)-1)
 
@@ -12,6 +13,7 @@ const struct cli_group cli_groups[] = {
     {"policy", "Say what sandboxes may reach, and see what they reached"},
     {"secret", "Keep secrets that sandboxes use and never see"},
     {"kit", "Check kits and look into them"},
+    {"vm", "Prepare virtual machines"},
     {0},
 };
 
@@ -318,6 +320,29 @@ const struct cli_command cli_commands[] = {
         .min_words = 1,
         .max_words = 1,
         .run = cmd_kit_log,
+    },
+    {
+        .path = "vm kernel",
+        .usage = "[flags]",
+        .summary = "Show the kernel of virtual machines, or build a small one",
+        .details =
+            "It is, in this order, the one that SBX_VM_KERNEL names, one built by --build, one\n"
+            "installed with sbx, or one of the system's. Building takes some minutes and the\n"
+            "package linux-source-6.1, and needs no root.\n",
+        .examples = "sbx vm kernel\nsbx vm kernel --build --jobs 2",
+        .flags = cli_flags_vm_kernel,
+        .run = cmd_vm_kernel,
+    },
+    {
+        .path = "doctor",
+        .usage = "[flags]",
+        .summary = "Show what this machine offers to sandboxes, and what would help",
+        .details =
+            "Tries each part of a sandbox, changes nothing and needs no root. Exit status 1\n"
+            "when no sandbox could be made.\n",
+        .examples = "sbx doctor\nsbx doctor --json",
+        .flags = cli_flags_doctor,
+        .run = cmd_doctor,
     },
     {
         .path = "completion",

@@ -24,6 +24,7 @@
 #include "sandbox/rootfs.h"
 #include "sandbox/steps.h"
 #include "spec/builtin.h"
+#include "vm/isolation.h"
 
 enum { DEFAULT_PIDS = 4096, KITS_MAX = 32 };
 
@@ -36,6 +37,7 @@ const struct cli_flag cli_flags_run[] = {
     {"cpus", 0, CLI_STRING, "N", "Limit of processors (default: all)"},
     {"memory", 'm', CLI_STRING, "SIZE", "Limit of memory, as 512m or 8g (default: half)"},
     {"pids", 0, CLI_STRING, "N", "Limit of processes (default: 4096)"},
+    {"isolation", 0, CLI_STRING, "KIND", "auto, vm or ns: a kernel of its own, or the host's"},
     {"env", 'e', CLI_LIST, "NAME[=VALUE]", "Set a variable"},
     {"env-file", 0, CLI_LIST, "FILE", "Set variables from lines NAME=VALUE"},
     {"publish", 'p', CLI_LIST, "SPEC", "Publish [[HOST_IP:]HOST_PORT:]PORT"},
@@ -309,6 +311,34 @@ static int set_limits(const struct cli_args *args, json_t *config, struct sb_err
     return 0;
 }
 
+/* ---- isolation ---- */
+
+/* What the words, or else the environment, ask for. */
+static const char *wanted_isolation(const struct cli_args *args, const char **ret_origin)
+{
+    const char *given = cli_string(args, "isolation");
+    *ret_origin = given ? "--isolation" : "SBX_ISOLATION";
+    return given ? given : isolation_default();
+}
+
+static int set_isolation(const struct cli_args *args, json_t *config, struct sb_err **err)
+{
+    const char *origin;
+    const char *wanted = wanted_isolation(args, &origin);
+    struct isolation isolation = {0};
+    int r = isolation_choose(wanted, origin, &isolation, err);
+    if (r < 0) {
+        return r;
+    }
+    json_object_set_new(config, "isolation", json_string(isolation.chosen));
+    json_object_set_new(config, "isolation_requested", json_string(isolation.requested));
+    if (isolation.note) {
+        fprintf(stderr, "%s\n", isolation.note);
+    }
+    free(isolation.note);
+    return 0;
+}
+
 /* ---- creating ---- */
 
 static int make_config(const struct request *request, json_t **ret, struct sb_err **err)
@@ -325,6 +355,7 @@ static int make_config(const struct request *request, json_t **ret, struct sb_er
                   workspace_of(request), "mounts", request->mounts, "env", request->env, "plan",
                   request->plan, "publish", request->publish);
     int r = set_limits(request->args, config, err);
+    r = r < 0 ? r : set_isolation(request->args, config, err);
     if (r == 0) {
         *ret = sb_steal(&config);
     }
@@ -554,6 +585,19 @@ static int find_existing(const struct cli_args *args, struct request *request, s
     return 0;
 }
 
+/* Whether it is what `wanted` would have made it: by the same word, or by what came of another. */
+static bool is_isolated(const json_t *existing, const char *wanted)
+{
+    static const char *const keys[] = {"isolation", "isolation_requested"};
+    for (size_t i = 0; i < SB_ARRAY_LEN(keys); i++) {
+        const char *word = sb_json_str(existing, keys[i]);
+        if (word && strcmp(word, wanted) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* What a sandbox is made with cannot be changed by going back to it: asking for it again is fine,
  * asking for something else must not be ignored. */
 static int refuse_creation_flags(const struct request *request, struct sb_err **err)
@@ -573,6 +617,10 @@ static int refuse_creation_flags(const struct request *request, struct sb_err **
             r = sb_fail(err, SB_EUSAGE, "--%s can only be used when creating a new sandbox",
                         flags[i][0]);
         }
+    }
+    const char *isolation = cli_string(request->args, "isolation");
+    if (r == 0 && isolation && !is_isolated(existing, isolation)) {
+        r = sb_fail(err, SB_EUSAGE, "--isolation can only be used when creating a new sandbox");
     }
     if (r == 0 && request->args->nwords > 1 &&
         !json_equal(request->mounts, json_object_get(existing, "mounts"))) {

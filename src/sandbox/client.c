@@ -416,12 +416,14 @@ static int list_one(const char *name, void *arg, struct sb_err **err)
     const char *agent = sb_json_str(config, "agent");
     const char *workspace = sb_json_str(config, "workspace");
     const char *created = sb_json_str(config, "created");
+    const char *isolation = sb_json_str(config, "isolation");
     json_t *ports = json_object_get(status, "ports");
     json_array_append_new(
-        arg, json_pack("{s:s,s:s,s:s,s:s,s:o,s:s,s:s*}", "name", name, "agent", agent ? agent : "?",
-                       "status", word, "workspace", workspace ? workspace : "", "ports",
-                       ports ? json_incref(ports) : json_array(), "created", created ? created : "",
-                       "limits", sb_json_str(status, "limits")));
+        arg,
+        json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:s,s:s*}", "name", name, "agent", agent ? agent : "?",
+                  "status", word, "isolation", isolation ? isolation : "ns", "workspace",
+                  workspace ? workspace : "", "ports", ports ? json_incref(ports) : json_array(),
+                  "created", created ? created : "", "limits", sb_json_str(status, "limits")));
     return 0;
 }
 

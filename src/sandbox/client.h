@@ -10,7 +10,8 @@
 #include "sandbox/layout.h"
 
 /* Array of
- * {"name","agent","status":"running|stopped|broken|creating","workspace","ports":[],"created"} */
+ * {"name","agent","status":"running|stopped|broken|creating","isolation":"ns|vm","workspace",
+ *  "ports":[],"created"} */
 int sandbox_list(json_t **ret, struct sb_err **err);
 /* sandbox.json; SB_ENOTFOUND with a hint of the nearest name. */
 int sandbox_load(const char *name, json_t **ret, struct sb_err **err);

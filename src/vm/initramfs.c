@@ -250,3 +250,27 @@ int initramfs_take(const char *kind, const struct vm_kernel *kernel,
     }
     return 0;
 }
+
+char *initramfs_latest(const char *kind)
+{
+    SB_CLEANUP(free) char *base = NULL;
+    SB_CLEANUP(free) char *prefix = sb_xasprintf("initramfs-%s-", kind);
+    DIR *dir = sb_path_state_sub("vm", &base, NULL) < 0 ? NULL : opendir(base);
+    char *latest = NULL;
+    time_t latest_time = 0;
+    for (const struct dirent *entry; dir && (entry = readdir(dir));) {
+        struct stat st;
+        if (strncmp(entry->d_name, prefix, strlen(prefix)) == 0 &&
+            !strstr(entry->d_name, ".new.") &&
+            fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            st.st_mtim.tv_sec >= latest_time) {
+            free(latest);
+            latest = sb_xasprintf("%s/%s", base, entry->d_name);
+            latest_time = st.st_mtim.tv_sec;
+        }
+    }
+    if (dir) {
+        closedir(dir);
+    }
+    return latest;
+}

@@ -25,3 +25,5 @@ struct initramfs_program {
 int initramfs_take(const char *kind, const struct vm_kernel *kernel,
                    const struct initramfs_program *programs, size_t nprograms, int *ret_fd,
                    char **ret_path, struct sb_err **err);
+/* The one of its kind that was made last, or NULL; the caller frees the path. */
+char *initramfs_latest(const char *kind);
