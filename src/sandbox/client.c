@@ -122,7 +122,8 @@ static _Noreturn void exec_supervisor(const char *path, const char *name, int st
     _exit(127);
 }
 
-/* One start at a time per sandbox: the second waits until the first has settled. */
+/* One start at a time per sandbox, by a lock on its directory: the second waits until the first has
+ * settled. */
 static int lock_start(const char *name, struct sb_err **err)
 {
     SB_CLEANUP(free) char *dir = NULL;
@@ -130,13 +131,12 @@ static int lock_start(const char *name, struct sb_err **err)
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(free) char *path = sb_xasprintf("%s/start.lock", dir);
-    SB_CLEANUP(fd) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    SB_CLEANUP(fd) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT) {
         return sb_fail(err, SB_ENOTFOUND, "sandbox '%s' has been removed", name);
     }
     if (fd < 0 || flock(fd, LOCK_EX) < 0) {
-        return sb_fail_errno(err, errno, "lock '%s'", path);
+        return sb_fail_errno(err, errno, "lock '%s'", dir);
     }
     return sb_steal_fd(&fd);
 }
@@ -219,15 +219,14 @@ int sandbox_start(const char *name, bool *ret_started, struct sb_err **err)
 int sandbox_settle(const char *name, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *request = json_pack("{s:s}", "op", "ready");
-    int r = sandbox_ask(name, request, NULL, 0, NULL, err);
+    int r = sb_msg_send(starter_fd, request, NULL, 0, NULL);
     drop_start();
-    return r;
+    return r < 0 ? sb_fail(err, -EPIPE, "sandbox '%s' stopped just now", name) : 0;
 }
 
-int sandbox_mark_ready(const char *name, json_t *config, struct sb_err **err)
+int sandbox_mark_ready(const char *name, struct sb_err **err)
 {
-    json_object_set_new(config, "state", json_string("ready"));
-    return state_save(name, config, err);
+    return state_finish(name, err);
 }
 
 /* ---- stop, remove, reload ---- */
@@ -247,8 +246,8 @@ static int end_processes(const char *name, enum ending ending, int *ret_sock, st
     }
     SB_CLEANUP(json)
     json_t *request =
-        json_pack("{s:s,s:i,s:b}", "op", "stop", "grace_ms", ending == END_WITH_GRACE ? GRACE_MS : 0,
-                  "removal", ending == END_FOR_REMOVAL);
+        json_pack("{s:s,s:i,s:b}", "op", "stop", "grace_ms",
+                  ending == END_WITH_GRACE ? GRACE_MS : 0, "removal", ending == END_FOR_REMOVAL);
     int r = sb_msg_send(sock, request, NULL, 0, NULL);
     SB_CLEANUP(msg) struct sb_msg reply = {0};
     r = r < 0 ? r : sb_msg_recv(sock, &reply, NULL);
@@ -312,8 +311,9 @@ int sandbox_discard(const char *name, struct sb_err **err)
         }
         return SB_EFAIL;
     }
-    SB_CLEANUP(free) char *record = sb_xasprintf("%s/cgroups", dir);
-    cgroup_remove_recorded(record);
+    if (held) {
+        cgroup_remove_recorded(lock);
+    }
     sb_remove_tree(AT_FDCWD, runtime);
     r = policy_store_forget(name, err);
     r = r < 0 ? r : secret_forget(name, err);
@@ -409,10 +409,8 @@ static int list_one(const char *name, void *arg, struct sb_err **err)
         config = json_object();
     }
     SB_CLEANUP(json) json_t *status = ask_status(name);
-    const char *state = sb_json_str(config, "state");
-    bool ready = state && strcmp(state, "ready") == 0;
-    const char *word = ready ? (status ? "running" : "stopped")
-                             : (sandbox_is_claimed(name) ? "creating" : "broken");
+    const char *word = state_is_ready(config) ? (status ? "running" : "stopped")
+                                              : (sandbox_is_claimed(name) ? "creating" : "broken");
     const char *agent = sb_json_str(config, "agent");
     const char *workspace = sb_json_str(config, "workspace");
     const char *created = sb_json_str(config, "created");

@@ -81,6 +81,7 @@ static int take_lock(struct supervisor *s, struct sb_err **err)
     if (s->lock_fd < 0) {
         return s->lock_fd;
     }
+    cgroup_remove_recorded(s->lock_fd);
     state_sign_lock(s->lock_fd);
     return 0;
 }
@@ -142,8 +143,7 @@ static int start_namespaces(struct supervisor *s, struct sb_err **err)
         return r;
     }
     s->rootfs.memory_bytes = limits.memory_bytes;
-    SB_CLEANUP(free) char *record = sb_xasprintf("%s/cgroups", s->directory);
-    s->cgroup = cgroup_create(s->name, &limits, record);
+    s->cgroup = cgroup_create(s->name, &limits, s->lock_fd);
     struct ns_spec spec = {
         .name = s->name, .rootfs = &s->rootfs, .cgroup = s->cgroup, .init_fd = init_fd};
     r = ns_start(&spec, &s->ns, err);
@@ -440,26 +440,14 @@ static int op_stop(struct supervisor *s, struct client *client, struct sb_msg *r
     return sb_msg_send(s->ns.channel, message, NULL, 0, err);
 }
 
-/* {"op":"ready"}: all steps have been carried out; the starter may go. */
-static int op_ready(struct supervisor *s, struct client *client, struct sb_msg *request,
-                    struct sb_err **err)
-{
-    (void)request;
-    (void)err;
-    if (s->starter_watch) {
-        sb_loop_unwatch(s->loop, s->starter_watch);
-        s->starter_watch = 0;
-        close(STARTER);
-    }
-    reply_ok(client->fd, NULL, 0);
-    return 0;
-}
-
 static const struct {
     const char *name;
     int (*fn)(struct supervisor *, struct client *, struct sb_msg *, struct sb_err **);
-} operations[] = {{"exec", op_session},  {"write", op_session}, {"status", op_status},
-                  {"reload", op_reload}, {"stop", op_stop},     {"ready", op_ready}};
+} operations[] = {{"exec", op_session},
+                  {"write", op_session},
+                  {"status", op_status},
+                  {"reload", op_reload},
+                  {"stop", op_stop}};
 
 static void serve(struct client *client, struct sb_msg *request)
 {
@@ -536,12 +524,19 @@ static void on_init_end(void *arg, uint32_t events)
     sb_loop_stop(s->loop);
 }
 
+/* The command that is making or starting this sandbox: its word {"op":"ready"} that all steps have
+ * been carried out, or its end before that. */
 static void on_starter(void *arg, uint32_t events)
 {
     struct supervisor *s = arg;
     (void)events;
-    /* The command that was making or starting this sandbox is gone before it was done. */
-    sb_loop_stop(s->loop);
+    SB_CLEANUP(msg) struct sb_msg word = {0};
+    if (sb_msg_recv(STARTER, &word, NULL) <= 0) {
+        sb_loop_stop(s->loop);
+        return;
+    }
+    sb_loop_unwatch(s->loop, s->starter_watch);
+    close(STARTER);
 }
 
 static void tear_down(struct supervisor *s)
@@ -670,9 +665,7 @@ static int start(struct supervisor *s, struct sb_err **err)
 /* Tells the starter; while the sandbox is being created, also which of its limits are weak. */
 static void reply_started(const struct supervisor *s)
 {
-    const char *state = sb_json_str(s->config, "state");
-    bool created = state && strcmp(state, "ready") == 0;
-    SB_CLEANUP(free) char *note = created ? NULL : cgroup_shortfall(s->cgroup);
+    SB_CLEANUP(free) char *note = state_is_ready(s->config) ? NULL : cgroup_shortfall(s->cgroup);
     SB_CLEANUP(json) json_t *reply = json_pack("{s:b,s:s*}", "ok", 1, "note", note);
     sb_msg_send(STARTER, reply, NULL, 0, NULL);
 }
@@ -696,9 +689,12 @@ int main(int argc, char **argv)
     ignore_signals();
     sb_json_wipe_freed();
     fcntl(STARTER, F_SETFD, FD_CLOEXEC);
-    struct supervisor s = {
-        .name = argv[1], .lock_fd = -1, .control_fd = -1, .template_lock = -1, .ns.mounts = -1,
-        .proxy.pidfd = -1};
+    struct supervisor s = {.name = argv[1],
+                           .lock_fd = -1,
+                           .control_fd = -1,
+                           .template_lock = -1,
+                           .ns.mounts = -1,
+                           .proxy.pidfd = -1};
     struct sb_err *err = NULL;
     int r = start(&s, &err);
     if (r < 0) {
