@@ -369,6 +369,7 @@ static int build(const struct request *request, const json_t *config, struct sb_
 
 static int create(struct request *request, struct sb_err **err)
 {
+    sandbox_start_ahead(request->name);
     int r = compose(request, err);
     r = r < 0 ? r : cli_env_words(request->args, &request->env, err);
     r = r < 0 ? r : cli_publish_words(request->args, request->plan, &request->publish, err);

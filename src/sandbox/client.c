@@ -103,7 +103,7 @@ int sandbox_ask(const char *name, const json_t *request, const int *fds, size_t 
 
 /* ---- start ---- */
 
-static _Noreturn void exec_supervisor(const char *path, const char *name, int starter, int log)
+static _Noreturn void exec_supervisor(const char *path, const char *name, int starter)
 {
     setsid();
     sigset_t none;
@@ -111,8 +111,8 @@ static _Noreturn void exec_supervisor(const char *path, const char *name, int st
     sigprocmask(SIG_SETMASK, &none, NULL);
     int null = open("/dev/null", O_RDWR);
     dup2(null, 0);
-    dup2(log >= 0 ? log : null, 1);
-    dup2(log >= 0 ? log : null, 2);
+    dup2(null, 1);
+    dup2(null, 2);
     dup2(starter, SUPERVISOR_STARTER);
     syscall(SYS_close_range, SUPERVISOR_STARTER + 1, ~0U, 0);
     /* Nothing of the caller's directory stays busy. */
@@ -144,14 +144,10 @@ static int lock_start(const char *name, struct sb_err **err)
 static int spawn_supervisor(const char *name, int *ret_starter, struct sb_err **err)
 {
     SB_CLEANUP(free) char *path = NULL;
-    SB_CLEANUP(free) char *log_path = NULL;
     int r = sandbox_helper_path("sbx-supervisor", &path, err);
-    r = r < 0 ? r : sandbox_log_path(name, ".supervisor.log", &log_path, err);
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(fd)
-    int log = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
         return sb_fail_errno(err, errno, "socketpair");
@@ -159,7 +155,7 @@ static int spawn_supervisor(const char *name, int *ret_starter, struct sb_err **
     /* It outlives us; should it end first, it is a zombie for as long as this command takes. */
     pid_t pid = fork();
     if (pid == 0) {
-        exec_supervisor(path, name, pair[1], log);
+        exec_supervisor(path, name, pair[1]);
     }
     close(pair[1]);
     if (pid < 0) {
@@ -168,6 +164,30 @@ static int spawn_supervisor(const char *name, int *ret_starter, struct sb_err **
     }
     *ret_starter = pair[0];
     return 0;
+}
+
+/* One that was started ahead and waits for the word, or ends when we do. */
+static int ahead_fd = -1;
+
+void sandbox_start_ahead(const char *name)
+{
+    if (ahead_fd < 0) {
+        spawn_supervisor(name, &ahead_fd, NULL);
+    }
+}
+
+/* The word to begin, with the file for what it has to say. */
+static int send_word(const char *name, int starter, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *path = NULL;
+    int r = sandbox_log_path(name, ".supervisor.log", &path, err);
+    if (r < 0) {
+        return r;
+    }
+    SB_CLEANUP(fd)
+    int log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    SB_CLEANUP(json) json_t *word = json_pack("{s:s}", "op", "start");
+    return sb_msg_send(starter, word, &log, log >= 0, err);
 }
 
 /* Between a start and its settling: the socket that the supervisor watches (our death ends the
@@ -195,9 +215,10 @@ int sandbox_start(const char *name, bool *ret_started, struct sb_err **err)
         *ret_started = false;
         return 0;
     }
-    SB_CLEANUP(fd) int starter = -1;
+    SB_CLEANUP(fd) int starter = sb_steal_fd(&ahead_fd);
     SB_CLEANUP(msg) struct sb_msg reply = {0};
-    int r = spawn_supervisor(name, &starter, err);
+    int r = starter < 0 ? spawn_supervisor(name, &starter, err) : 0;
+    r = r < 0 ? r : send_word(name, starter, err);
     r = r < 0 ? r : read_reply(starter, &reply, err);
     if (r < 0) {
         sb_wrap(err, r, "cannot start sandbox '%s'", name);

@@ -16,6 +16,9 @@ int sandbox_list(json_t **ret, struct sb_err **err);
 int sandbox_load(const char *name, json_t **ret, struct sb_err **err);
 /* Connects to the running supervisor: descriptor, or -ENOENT when it is stopped. */
 int sandbox_connect(const char *name, struct sb_err **err);
+/* Starts the program of its supervisor, which loads while the caller makes the sandbox, and does
+ * nothing until sandbox_start().  For the one sandbox that this process is about to make. */
+void sandbox_start_ahead(const char *name);
 /* Starts it unless it runs.  *ret_started tells whether this call did: then other starts wait, and
  * the sandbox ends with this process, until sandbox_settle(). */
 int sandbox_start(const char *name, bool *ret_started, struct sb_err **err);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * sbx-supervisor NAME: the host process of one running sandbox.
  *
- * Descriptor 3 is the socket of the command that starts it: it gets {"ok":true} or the reason of a
- * failure, and its end, before that command says that it is done, ends the sandbox (a killed
- * `sbx create` leaves nothing running).  All of the sandbox dies with this process; a lock in the
- * sandbox's directory is held for its life, so that there is never a second one.
+ * Descriptor 3 is the socket of the command that starts it: that gives the word to begin, gets
+ * {"ok":true} or the reason of a failure, and its end, before that command says that it is done,
+ * ends the sandbox (a killed `sbx create` leaves nothing running).  All of the sandbox dies with
+ * this process; a lock in the sandbox's directory is held for its life, so that there is never a
+ * second one.
  *
  * It never reads or follows anything inside the sandbox: files are written there by sbx-init. */
 #include <errno.h>
@@ -670,6 +671,17 @@ static void reply_started(const struct supervisor *s)
     sb_msg_send(STARTER, reply, NULL, 0, NULL);
 }
 
+/* {"op":"start"} with the file for what we have to say; false when it does not come, because the
+ * sandbox could not be made. */
+static bool await_word(void)
+{
+    SB_CLEANUP(msg) struct sb_msg word = {0};
+    if (sb_msg_recv(STARTER, &word, NULL) <= 0) {
+        return false;
+    }
+    return !word.nfds || (dup2(word.fds[0], 1) >= 0 && dup2(word.fds[0], 2) >= 0);
+}
+
 static void ignore_signals(void)
 {
     /* A closed terminal or ^C of the command that started us is not ours to obey. */
@@ -689,6 +701,9 @@ int main(int argc, char **argv)
     ignore_signals();
     sb_json_wipe_freed();
     fcntl(STARTER, F_SETFD, FD_CLOEXEC);
+    if (!await_word()) {
+        return 0;
+    }
     struct supervisor s = {.name = argv[1],
                            .lock_fd = -1,
                            .control_fd = -1,
