@@ -127,6 +127,12 @@ static int prepare_rootfs(struct supervisor *s, int init_fd, struct sb_err **err
     return r;
 }
 
+static int spawn_proxy(void *arg, struct sb_err **err)
+{
+    struct supervisor *s = arg;
+    return exit_proxy_spawn(&s->proxy, err);
+}
+
 static int start_namespaces(struct supervisor *s, struct sb_err **err)
 {
     SB_CLEANUP(free) char *path = NULL;
@@ -145,8 +151,13 @@ static int start_namespaces(struct supervisor *s, struct sb_err **err)
     }
     s->rootfs.memory_bytes = limits.memory_bytes;
     s->cgroup = cgroup_create(s->name, &limits, s->lock_fd);
-    struct ns_spec spec = {
-        .name = s->name, .rootfs = &s->rootfs, .cgroup = s->cgroup, .init_fd = init_fd};
+    /* The proxy loads its libraries while the first process makes network and root. */
+    struct ns_spec spec = {.name = s->name,
+                           .rootfs = &s->rootfs,
+                           .cgroup = s->cgroup,
+                           .init_fd = init_fd,
+                           .meanwhile = spawn_proxy,
+                           .arg = s};
     r = ns_start(&spec, &s->ns, err);
     /* The sandbox has its mounts: ours would keep the host's file systems busy. */
     rootfs_done(&s->rootfs);
@@ -644,8 +655,6 @@ static int start(struct supervisor *s, struct sb_err **err)
     r = r < 0 ? r : state_load(s->name, &s->config, err);
     r = r < 0 ? r : log_keeper_open(&s->log, s->name, err);
     r = r < 0 ? r : token_keeper_renew(&s->tokens, err);
-    /* The proxy loads its libraries while we make the namespaces. */
-    r = r < 0 ? r : exit_proxy_spawn(&s->proxy, err);
     r = r < 0 ? r : start_namespaces(s, err);
     r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, &s->log, &s->tokens, err);
     r = r < 0 ? r : configure_and_await_init(s, err);
