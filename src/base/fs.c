@@ -23,6 +23,13 @@ int sb_openat2(int dirfd, const char *path, int flags, uint64_t resolve)
 
 int sb_mkdir_p(int dirfd, const char *path, mode_t mode)
 {
+    /* Mostly it is there. */
+    if (mkdirat(dirfd, path, mode) == 0 || errno == EEXIST) {
+        return 0;
+    }
+    if (errno != ENOENT) {
+        return -errno;
+    }
     SB_CLEANUP(free) char *copy = sb_xstrdup(path);
     for (char *slash = copy + 1; *copy; slash++) {
         if (*slash != '/' && *slash != '\0') {

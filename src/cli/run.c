@@ -349,11 +349,10 @@ static int make_config(const struct request *request, json_t **ret, struct sb_er
     gmtime_r(&now, &tm);
     strftime(created, sizeof(created), "%Y-%m-%dT%H:%M:%SZ", &tm);
     SB_CLEANUP(json)
-    json_t *config =
-        json_pack("{s:i,s:s,s:s,s:s,s:s,s:s,s:O,s:O,s:O,s:O}", "version", 1, "name", request->name,
-                  "agent", request->agent, "state", "creating", "created", created, "workspace",
-                  workspace_of(request), "mounts", request->mounts, "env", request->env, "plan",
-                  request->plan, "publish", request->publish);
+    json_t *config = json_pack("{s:i,s:s,s:s,s:s,s:s,s:O,s:O,s:O,s:O}", "version", 1, "name",
+                               request->name, "agent", request->agent, "created", created,
+                               "workspace", workspace_of(request), "mounts", request->mounts, "env",
+                               request->env, "plan", request->plan, "publish", request->publish);
     int r = set_limits(request->args, config, err);
     r = r < 0 ? r : set_isolation(request->args, config, err);
     if (r == 0) {
@@ -384,14 +383,14 @@ static void tell_single_id(void)
     }
 }
 
-static int build(const struct request *request, json_t *config, struct sb_err **err)
+static int build(const struct request *request, const json_t *config, struct sb_err **err)
 {
     bool quiet = cli_bool(request->args, "quiet");
     bool started;
     tell_single_id();
     int r = sandbox_start(request->name, &started, err);
     r = r < 0 ? r : steps_create(request->name, config, quiet, err);
-    r = r < 0 ? r : sandbox_mark_ready(request->name, config, err);
+    r = r < 0 ? r : sandbox_mark_ready(request->name, err);
     r = r < 0 ? r : steps_startup(request->name, config, quiet, err);
     if (r == 0 && interrupt_pending()) {
         r = sb_fail(err, SB_EFAIL, "interrupted");
@@ -401,6 +400,7 @@ static int build(const struct request *request, json_t *config, struct sb_err **
 
 static int create(struct request *request, struct sb_err **err)
 {
+    sandbox_start_ahead(request->name);
     int r = compose(request, err);
     r = r < 0 ? r : cli_env_words(request->args, &request->env, err);
     r = r < 0 ? r : cli_publish_words(request->args, request->plan, &request->publish, err);
@@ -416,7 +416,7 @@ static int create(struct request *request, struct sb_err **err)
     tell_defaulted_policy();
     r = build(request, config, err);
     if (r < 0 && cli_bool(request->args, "keep")) {
-        sandbox_mark_ready(request->name, config, NULL);
+        sandbox_mark_ready(request->name, NULL);
         sandbox_settle(request->name, NULL);
         sb_hint(err,
                 "the sandbox was kept: 'sbx exec -it %s bash' looks inside, "

@@ -6,8 +6,9 @@
 #include "policy/host.h"
 
 #include <arpa/inet.h>
-#include <idn2.h>
 #include <string.h>
+
+#include "policy/idn.h"
 
 enum {
     LABEL_MAX = 63,
@@ -145,17 +146,9 @@ static int parse_unicode(const char *text, size_t n, struct host *ret, struct sb
     }
     memcpy(copy, text, n);
     copy[n] = '\0';
-    char *ascii = NULL;
-    int code = idn2_to_ascii_8z(copy, &ascii,
-                                IDN2_NONTRANSITIONAL | IDN2_NFC_INPUT | IDN2_USE_STD3_ASCII_RULES);
-    if (code != IDN2_OK) {
-        int r = sb_fail(err, SB_EUSAGE, "host name is not a valid international name: %s",
-                        idn2_strerror(code));
-        sb_err_set_place(err, NULL, 1, 1, n, NULL);
-        return r;
-    }
-    int r = parse_ascii(ascii, strlen(ascii), ret, err);
-    idn2_free(ascii);
+    SB_CLEANUP(free) char *ascii = NULL;
+    int r = idn_to_ascii(copy, &ascii, err);
+    r = r < 0 ? r : parse_ascii(ascii, strlen(ascii), ret, err);
     if (r < 0) {
         sb_err_set_place(err, NULL, 1, 1, n, NULL); /* columns of the mapped text mean nothing */
     }

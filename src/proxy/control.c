@@ -21,7 +21,14 @@ static struct {
     int sock;
     struct proxy *proxy;
     bool allow_probe, serving;
+    struct sb_timer settle;
 } control;
+
+static void settle(void *arg)
+{
+    (void)arg;
+    settle_memory();
+}
 
 static int store_fd(struct proxy *proxy, struct journal_files *files, const char *name, int fd)
 {
@@ -118,8 +125,10 @@ static json_t *replace_config(struct sb_msg *msg)
         return failure(err->message);
     }
     control.serving = true;
-    /* Starting and reading the configuration took several times what is kept. */
-    settle_memory();
+    /* Starting and reading the configuration took several times what is kept.  In a while: for
+     * somebody waits for the answer, and many a sandbox does not live that long. */
+    enum { SETTLE_MS = 500 };
+    sb_loop_timer(proxy->loop, &control.settle, SETTLE_MS, settle, NULL);
     return json_pack("{s:b}", "ok", 1);
 }
 

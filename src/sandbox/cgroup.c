@@ -36,7 +36,7 @@ struct cgroup {
     struct limits limits;
     struct group groups[RESOURCES];
     size_t ngroups;
-    int record; /* while they are made */
+    int record; /* borrowed */
 };
 
 static bool write_value(const char *dir, const char *file, const char *value)
@@ -234,30 +234,28 @@ static void remove_abandoned(const char *dir)
     }
 }
 
-void cgroup_remove_recorded(const char *record)
+void cgroup_remove_recorded(int record)
 {
     SB_CLEANUP(buf) struct sb_buf text;
     sb_buf_init(&text, RECORD_MAX);
-    if (sb_read_file(AT_FDCWD, record, &text, NULL) < 0) {
+    if (lseek(record, 0, SEEK_SET) < 0 || sb_read_fd(record, &text) < 0 || !text.len) {
         return;
     }
     char *rest = text.data;
     for (char *line; (line = strsep(&rest, "\n"));) {
-        if (*line) {
+        if (*line == '/') {
             remove_abandoned(line);
         }
     }
-    unlink(record);
 }
 
 /* ---- the interface ---- */
 
-struct cgroup *cgroup_create(const char *name, const struct limits *limits, const char *record)
+struct cgroup *cgroup_create(const char *name, const struct limits *limits, int record)
 {
-    cgroup_remove_recorded(record);
     struct cgroup *cgroup = sb_xcalloc(1, sizeof(*cgroup));
     cgroup->limits = *limits;
-    cgroup->record = open(record, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    cgroup->record = record;
     /* Users and installations have sandboxes of the same name: the process id tells groups apart.
      */
     SB_CLEANUP(free) char *unique = sb_xasprintf("%s-%d", name, getpid());
@@ -266,9 +264,6 @@ struct cgroup *cgroup_create(const char *name, const struct limits *limits, cons
         if (is_asked(cgroup, i) && !is_held(cgroup, i)) {
             set_up_v1(cgroup, unique, i);
         }
-    }
-    if (cgroup->record >= 0) {
-        close(sb_steal_fd(&cgroup->record));
     }
     return cgroup;
 }

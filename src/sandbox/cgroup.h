@@ -16,12 +16,14 @@ struct limits {
 
 struct cgroup;
 
-/* Makes groups for sandbox `name`, and notes their paths in the file `record`, so that whoever
- * comes after a killed supervisor can remove them; removes those that the record names already.
- * Never fails for want of cgroups. */
-struct cgroup *cgroup_create(const char *name, const struct limits *limits, const char *record);
-/* Removes the groups that a killed supervisor left behind, by its record; no record is no work. */
-void cgroup_remove_recorded(const char *record);
+/* Makes groups for sandbox `name`, and first notes the path of each as a line of the file `record`,
+ * so that whoever comes after a killed supervisor can remove them.  Never fails for want of
+ * cgroups.
+ */
+struct cgroup *cgroup_create(const char *name, const struct limits *limits, int record);
+/* Removes the groups that a killed supervisor left behind, by its record, whose other lines do not
+ * begin with '/'. */
+void cgroup_remove_recorded(int record);
 /* The directory to clone the sandbox into (clone3(2), CLONE_INTO_CGROUP); -1: it joins by itself.
  */
 int cgroup_clone_fd(const struct cgroup *cgroup);

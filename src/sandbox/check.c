@@ -81,7 +81,7 @@ static int try_layers(struct rootfs *rootfs, struct sb_err **err)
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
         return sb_fail_errno(err, errno, "make a mount namespace");
     }
-    int r = rootfs->map.mode == IDMAP_ROOT ? 0 : rootfs_clone_trees(rootfs, err);
+    int r = rootfs->map.mode == IDMAP_ROOT ? 0 : rootfs_clone_trees(rootfs, -1, err);
     if (r < 0) {
         return r;
     }
@@ -158,7 +158,11 @@ static int prepare_layers(struct rootfs *rootfs, char **ret_dir, struct sb_err *
     rootfs->template_path = sb_xstrdup("/usr");
     rootfs->state_path = sb_xstrdup(dir);
     *ret_dir = dir;
-    return rootfs->map.mode == IDMAP_ROOT ? rootfs_clone_trees(rootfs, err) : 0;
+    if (rootfs->map.mode != IDMAP_ROOT) {
+        return 0;
+    }
+    SB_CLEANUP(fd) int userns = idmap_workspace_userns(&rootfs->map, 0, 0, err);
+    return userns < 0 ? userns : rootfs_clone_trees(rootfs, userns, err);
 }
 
 /* ---- limits ---- */
@@ -179,11 +183,11 @@ static bool enters(int cgroup_fd)
 static json_t *try_limits(struct sb_err **err)
 {
     static const struct limits limits = {.cpus = 1, .memory_bytes = 64 << 20, .pids = 64};
-    SB_CLEANUP(free) char *state = NULL;
-    if (sb_path_state(&state, err) < 0) {
+    SB_CLEANUP(fd) int record = sb_memfd("sbx-cgroups", "", 0);
+    if (record < 0) {
+        sb_fail_errno(err, -record, "note which control groups are tried");
         return NULL;
     }
-    SB_CLEANUP(free) char *record = sb_xasprintf("%s/check.cgroups.%d", state, getpid());
     struct cgroup *cgroup = cgroup_create("check", &limits, record);
     int fd = cgroup_clone_fd(cgroup);
     if (fd >= 0 && !enters(fd)) {
@@ -192,7 +196,6 @@ static json_t *try_limits(struct sb_err **err)
     SB_CLEANUP(free) char *shortfall = cgroup_shortfall(cgroup);
     json_t *out = json_pack("{s:s,s:s?}", "kind", cgroup_kind(cgroup), "shortfall", shortfall);
     cgroup_destroy(cgroup);
-    cgroup_remove_recorded(record);
     return out;
 }
 

@@ -10,6 +10,7 @@
 #include "base/paths.h"
 #include "sandbox/client.h"
 #include "sandbox/state.h"
+#include "sandbox/trash.h"
 
 static int take_slot(const char *name, void *arg, struct sb_err **err)
 {
@@ -70,7 +71,7 @@ static int fill_and_move(const char *name, const char *made, const json_t *confi
         return sb_fail_errno(err, -lock, "lock '%s'", lock_path);
     }
     state_sign_lock(lock);
-    r = state_save_in(made, config, err);
+    r = state_write(made, config, err);
     if (r == 0 && rename(made, dir) < 0) {
         r = errno == EEXIST || errno == ENOTEMPTY ? fail_taken(name, err)
                                                   : sb_fail_errno(err, errno, "create '%s'", dir);
@@ -109,8 +110,12 @@ int sandbox_claim(const char *name, json_t *config, int *ret_claim, struct sb_er
     r = fill_and_move(name, made, config, ret_claim, err);
     if (r < 0) {
         sb_remove_tree(AT_FDCWD, made);
+        return r;
     }
-    return r;
+    /* Others need not wait for what may take long; where it fails, `rm` tells. */
+    close(sb_steal_fd(&lock));
+    trash_sweep(base, NULL);
+    return 0;
 }
 
 /* Tries, or waits, to share the lock that its creator holds alone. */

@@ -103,7 +103,7 @@ int sandbox_ask(const char *name, const json_t *request, const int *fds, size_t 
 
 /* ---- start ---- */
 
-static _Noreturn void exec_supervisor(const char *path, const char *name, int starter, int log)
+static _Noreturn void exec_supervisor(const char *path, const char *name, int starter)
 {
     setsid();
     sigset_t none;
@@ -111,8 +111,8 @@ static _Noreturn void exec_supervisor(const char *path, const char *name, int st
     sigprocmask(SIG_SETMASK, &none, NULL);
     int null = open("/dev/null", O_RDWR);
     dup2(null, 0);
-    dup2(log >= 0 ? log : null, 1);
-    dup2(log >= 0 ? log : null, 2);
+    dup2(null, 1);
+    dup2(null, 2);
     dup2(starter, SUPERVISOR_STARTER);
     syscall(SYS_close_range, SUPERVISOR_STARTER + 1, ~0U, 0);
     /* Nothing of the caller's directory stays busy. */
@@ -122,7 +122,8 @@ static _Noreturn void exec_supervisor(const char *path, const char *name, int st
     _exit(127);
 }
 
-/* One start at a time per sandbox: the second waits until the first has settled. */
+/* One start at a time per sandbox, by a lock on its directory: the second waits until the first has
+ * settled. */
 static int lock_start(const char *name, struct sb_err **err)
 {
     SB_CLEANUP(free) char *dir = NULL;
@@ -130,13 +131,12 @@ static int lock_start(const char *name, struct sb_err **err)
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(free) char *path = sb_xasprintf("%s/start.lock", dir);
-    SB_CLEANUP(fd) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    SB_CLEANUP(fd) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT) {
         return sb_fail(err, SB_ENOTFOUND, "sandbox '%s' has been removed", name);
     }
     if (fd < 0 || flock(fd, LOCK_EX) < 0) {
-        return sb_fail_errno(err, errno, "lock '%s'", path);
+        return sb_fail_errno(err, errno, "lock '%s'", dir);
     }
     return sb_steal_fd(&fd);
 }
@@ -144,14 +144,10 @@ static int lock_start(const char *name, struct sb_err **err)
 static int spawn_supervisor(const char *name, int *ret_starter, struct sb_err **err)
 {
     SB_CLEANUP(free) char *path = NULL;
-    SB_CLEANUP(free) char *log_path = NULL;
     int r = sb_path_helper("sbx-supervisor", &path, err);
-    r = r < 0 ? r : sandbox_log_path(name, ".supervisor.log", &log_path, err);
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(fd)
-    int log = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
         return sb_fail_errno(err, errno, "socketpair");
@@ -159,7 +155,7 @@ static int spawn_supervisor(const char *name, int *ret_starter, struct sb_err **
     /* It outlives us; should it end first, it is a zombie for as long as this command takes. */
     pid_t pid = fork();
     if (pid == 0) {
-        exec_supervisor(path, name, pair[1], log);
+        exec_supervisor(path, name, pair[1]);
     }
     close(pair[1]);
     if (pid < 0) {
@@ -168,6 +164,30 @@ static int spawn_supervisor(const char *name, int *ret_starter, struct sb_err **
     }
     *ret_starter = pair[0];
     return 0;
+}
+
+/* One that was started ahead and waits for the word, or ends when we do. */
+static int ahead_fd = -1;
+
+void sandbox_start_ahead(const char *name)
+{
+    if (ahead_fd < 0) {
+        spawn_supervisor(name, &ahead_fd, NULL);
+    }
+}
+
+/* The word to begin, with the file for what it has to say. */
+static int send_word(const char *name, int starter, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *path = NULL;
+    int r = sandbox_log_path(name, ".supervisor.log", &path, err);
+    if (r < 0) {
+        return r;
+    }
+    SB_CLEANUP(fd)
+    int log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    SB_CLEANUP(json) json_t *word = json_pack("{s:s}", "op", "start");
+    return sb_msg_send(starter, word, &log, log >= 0, err);
 }
 
 /* Between a start and its settling: the socket that the supervisor watches (our death ends the
@@ -195,9 +215,10 @@ int sandbox_start(const char *name, bool *ret_started, struct sb_err **err)
         *ret_started = false;
         return 0;
     }
-    SB_CLEANUP(fd) int starter = -1;
+    SB_CLEANUP(fd) int starter = sb_steal_fd(&ahead_fd);
     SB_CLEANUP(msg) struct sb_msg reply = {0};
-    int r = spawn_supervisor(name, &starter, err);
+    int r = starter < 0 ? spawn_supervisor(name, &starter, err) : 0;
+    r = r < 0 ? r : send_word(name, starter, err);
     r = r < 0 ? r : read_reply(starter, &reply, err);
     if (r < 0) {
         sb_wrap(err, r, "cannot start sandbox '%s'", name);
@@ -219,15 +240,14 @@ int sandbox_start(const char *name, bool *ret_started, struct sb_err **err)
 int sandbox_settle(const char *name, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *request = json_pack("{s:s}", "op", "ready");
-    int r = sandbox_ask(name, request, NULL, 0, NULL, err);
+    int r = sb_msg_send(starter_fd, request, NULL, 0, NULL);
     drop_start();
-    return r;
+    return r < 0 ? sb_fail(err, -EPIPE, "sandbox '%s' stopped just now", name) : 0;
 }
 
-int sandbox_mark_ready(const char *name, json_t *config, struct sb_err **err)
+int sandbox_mark_ready(const char *name, struct sb_err **err)
 {
-    json_object_set_new(config, "state", json_string("ready"));
-    return state_save(name, config, err);
+    return state_finish(name, err);
 }
 
 /* ---- stop, remove, reload ---- */
@@ -247,8 +267,8 @@ static int end_processes(const char *name, enum ending ending, int *ret_sock, st
     }
     SB_CLEANUP(json)
     json_t *request =
-        json_pack("{s:s,s:i,s:b}", "op", "stop", "grace_ms", ending == END_WITH_GRACE ? GRACE_MS : 0,
-                  "removal", ending == END_FOR_REMOVAL);
+        json_pack("{s:s,s:i,s:b}", "op", "stop", "grace_ms",
+                  ending == END_WITH_GRACE ? GRACE_MS : 0, "removal", ending == END_FOR_REMOVAL);
     int r = sb_msg_send(sock, request, NULL, 0, NULL);
     SB_CLEANUP(msg) struct sb_msg reply = {0};
     r = r < 0 ? r : sb_msg_recv(sock, &reply, NULL);
@@ -312,8 +332,9 @@ int sandbox_discard(const char *name, struct sb_err **err)
         }
         return SB_EFAIL;
     }
-    SB_CLEANUP(free) char *record = sb_xasprintf("%s/cgroups", dir);
-    cgroup_remove_recorded(record);
+    if (held) {
+        cgroup_remove_recorded(lock);
+    }
     sb_remove_tree(AT_FDCWD, runtime);
     r = policy_store_forget(name, err);
     r = r < 0 ? r : secret_forget(name, err);
@@ -409,10 +430,8 @@ static int list_one(const char *name, void *arg, struct sb_err **err)
         config = json_object();
     }
     SB_CLEANUP(json) json_t *status = ask_status(name);
-    const char *state = sb_json_str(config, "state");
-    bool ready = state && strcmp(state, "ready") == 0;
-    const char *word = ready ? (status ? "running" : "stopped")
-                             : (sandbox_is_claimed(name) ? "creating" : "broken");
+    const char *word = state_is_ready(config) ? (status ? "running" : "stopped")
+                                              : (sandbox_is_claimed(name) ? "creating" : "broken");
     const char *agent = sb_json_str(config, "agent");
     const char *workspace = sb_json_str(config, "workspace");
     const char *created = sb_json_str(config, "created");

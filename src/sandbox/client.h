@@ -17,6 +17,9 @@ int sandbox_list(json_t **ret, struct sb_err **err);
 int sandbox_load(const char *name, json_t **ret, struct sb_err **err);
 /* Connects to the running supervisor: descriptor, or -ENOENT when it is stopped. */
 int sandbox_connect(const char *name, struct sb_err **err);
+/* Starts the program of its supervisor, which loads while the caller makes the sandbox, and does
+ * nothing until sandbox_start().  For the one sandbox that this process is about to make. */
+void sandbox_start_ahead(const char *name);
 /* Starts it unless it runs.  *ret_started tells whether this call did: then other starts wait, and
  * the sandbox ends with this process, until sandbox_settle(). */
 int sandbox_start(const char *name, bool *ret_started, struct sb_err **err);
@@ -28,7 +31,7 @@ int sandbox_remove(const char *name, struct sb_err **err);
 /* The same by the command that makes it and gives up. */
 int sandbox_discard(const char *name, struct sb_err **err);
 /* Records that its plan has been carried out. */
-int sandbox_mark_ready(const char *name, json_t *config, struct sb_err **err);
+int sandbox_mark_ready(const char *name, struct sb_err **err);
 /* Takes the name for a sandbox to be made, and writes its sandbox.json (state "creating", an id
  * range that no other has).  *ret_claim, a descriptor, is kept open until it is made: while it is,
  * others see that somebody works on it.  SB_EEXIST when the name is taken. */

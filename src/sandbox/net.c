@@ -281,7 +281,15 @@ static void batch_add_rule(struct batch *batch, unsigned char family,
     nftnl_rule_free(rule);
 }
 
-static int capture_tcp(unsigned char family)
+static void batch_capture(struct batch *batch, unsigned char family)
+{
+    batch_add_chain(batch, family);
+    batch_add_rule(batch, family, rule_to_loopback);
+    batch_add_rule(batch, family, rule_to_dns);
+    batch_add_rule(batch, family, rule_capture_tcp);
+}
+
+static int capture_tcp(bool v6)
 {
     struct mnl_socket *nl = netlink_open(NETLINK_NETFILTER);
     if (!nl) {
@@ -291,10 +299,10 @@ static int capture_tcp(unsigned char family)
     struct batch batch = {.mnl = mnl_nlmsg_batch_start(data, sizeof(data) / 2), .seq = 1};
     nftnl_batch_begin(mnl_nlmsg_batch_current(batch.mnl), batch.seq++);
     mnl_nlmsg_batch_next(batch.mnl);
-    batch_add_chain(&batch, family);
-    batch_add_rule(&batch, family, rule_to_loopback);
-    batch_add_rule(&batch, family, rule_to_dns);
-    batch_add_rule(&batch, family, rule_capture_tcp);
+    batch_capture(&batch, NFPROTO_IPV4);
+    if (v6) {
+        batch_capture(&batch, NFPROTO_IPV6);
+    }
     nftnl_batch_end(mnl_nlmsg_batch_current(batch.mnl), batch.seq++);
     mnl_nlmsg_batch_next(batch.mnl);
     int r = netlink_talk(nl, mnl_nlmsg_batch_head(batch.mnl), mnl_nlmsg_batch_size(batch.mnl),
@@ -306,10 +314,9 @@ static int capture_tcp(unsigned char family)
 
 static int setup_capture(struct sb_err **err)
 {
-    int r = capture_tcp(NFPROTO_IPV4);
-    if (r == 0) {
-        int r6 = capture_tcp(NFPROTO_IPV6);
-        r = r6 == -EOPNOTSUPP || r6 == -EAFNOSUPPORT ? 0 : r6;
+    int r = capture_tcp(true);
+    if (r == -EOPNOTSUPP || r == -EAFNOSUPPORT) {
+        r = capture_tcp(false); /* a kernel without IPv6 */
     }
     if (r < 0) {
         sb_fail_errno(err, -r, "capture TCP by nftables in the sandbox's network");

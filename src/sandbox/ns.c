@@ -280,6 +280,7 @@ int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err *
     int r =
         sandbox.pid < 0 ? idmap_refused(clone_errno, err) : admit(spec, sandbox.pid, gate[1], err);
     close(gate[1]);
+    r = r < 0 ? r : spec->meanwhile(spec->arg, err);
     r = r < 0 ? r : provide_trees(spec, sandbox.pid, channel[0], err);
     r = r < 0 ? r : receive_listeners(channel[0], &sandbox, err);
     if (r < 0) {

@@ -14,6 +14,9 @@ struct ns_spec {
     struct cgroup *cgroup;
     int init_fd;         /* the sbx-init program */
     const struct vm *vm; /* NULL: no machine */
+    /* Called once the sandbox's first process is at work, which takes a while. */
+    int (*meanwhile)(void *arg, struct sb_err **err);
+    void *arg;
 };
 
 struct ns_sandbox {

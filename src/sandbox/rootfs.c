@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Layers: `/` is an overlay of the sandbox's own upper directory, the shared template and, lowest, a
- * layer in memory with what a start knows: names of the host, mount points.  `/usr` is an overlay of the host's /usr in root mode; for an ordinary user it is the host's, read-only,
- * with a writable overlay on /usr/local, since ids that are not mapped cannot be copied up.
- * Everything is staged on a tmpfs and becomes visible to nobody but this namespace. */
+ * Layers: `/` is an overlay of the sandbox's own upper directory, the shared template and, lowest,
+ * a layer in memory with what a start knows: names of the host, mount points.  `/usr` is an overlay
+ * of the host's /usr in root mode; for an ordinary user it is the host's, read-only, with a
+ * writable overlay on /usr/local, since ids that are not mapped cannot be copied up. Everything is
+ * staged on a tmpfs and becomes visible to nobody but this namespace. */
 #include "sandbox/rootfs.h"
 
 #include <errno.h>
@@ -298,8 +299,8 @@ static int mount_overlay(const char *name, const char *lower, const char *target
     /* One device for the files of layers on several, as `tar --one-file-system` expects. */
     const char *xino = strchr(lower, ':') ? ",xino=on" : "";
     SB_CLEANUP(free)
-    char *options = sb_xasprintf("lowerdir=%s,upperdir=%s,workdir=%s,userxattr%s", lower, upper,
-                                 work, xino);
+    char *options =
+        sb_xasprintf("lowerdir=%s,upperdir=%s,workdir=%s,userxattr%s", lower, upper, work, xino);
     return mount("sbx", target, "overlay", 0, options) < 0 ? -errno : 0;
 }
 

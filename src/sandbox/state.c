@@ -11,17 +11,37 @@
 #include "base/msg.h"
 #include "sandbox/layout.h"
 
+#define STATE_READY    "sandbox.json"
+#define STATE_CREATING "creating.json"
+
 enum { STATE_MAX = 16 << 20, LOCK_TRIES = 500, LOCK_NAP_NS = 10000000 };
+
+/* Its file, and whether it is finished: it has another name until then.  That may change between
+ * two looks, but only once. */
+static int find_file(const char *dir, char **ret_path, bool *ret_ready)
+{
+    static const char *const files[] = {STATE_READY, STATE_CREATING, STATE_READY};
+    for (size_t i = 0; i < SB_ARRAY_LEN(files); i++) {
+        SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", dir, files[i]);
+        if (access(path, F_OK) == 0) {
+            *ret_path = sb_steal(&path);
+            *ret_ready = strcmp(files[i], STATE_READY) == 0;
+            return 0;
+        }
+    }
+    return -ENOENT;
+}
 
 int state_load(const char *name, json_t **ret, struct sb_err **err)
 {
     SB_CLEANUP(free) char *dir = NULL;
+    SB_CLEANUP(free) char *path = NULL;
+    bool ready;
     int r = sandbox_dir(name, &dir, err);
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(free) char *path = sb_xasprintf("%s/sandbox.json", dir);
-    if (access(path, F_OK) < 0) {
+    if (find_file(dir, &path, &ready) < 0) {
         sb_fail(err, SB_ENOTFOUND, "there is no sandbox named '%s'", name);
         sb_hint(err, "'sbx ls' lists sandboxes, 'sbx create shell .' makes one");
         return SB_ENOTFOUND;
@@ -41,27 +61,41 @@ int state_load(const char *name, json_t **ret, struct sb_err **err)
         sb_hint(err, "remove it with 'sbx rm -f %s'", name);
         return SB_EFAIL;
     }
+    json_object_set_new(config, "ready", json_boolean(ready));
     *ret = config;
     return 0;
 }
 
-int state_save_in(const char *dir, const json_t *config, struct sb_err **err)
+int state_write(const char *dir, const json_t *config, struct sb_err **err)
 {
-    SB_CLEANUP(free) char *path = sb_xasprintf("%s/sandbox.json", dir);
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/" STATE_CREATING, dir);
     SB_CLEANUP(free) char *text = json_dumps(config, JSON_INDENT(1));
-    return sb_write_file_atomic(AT_FDCWD, path, text, strlen(text), 0600, err);
+    SB_CLEANUP(fd) int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int r = fd < 0 ? -errno : sb_write_all(fd, text, strlen(text));
+    return r < 0 ? sb_fail_errno(err, -r, "write '%s'", path) : 0;
 }
 
-int state_save(const char *name, const json_t *config, struct sb_err **err)
+int state_finish(const char *name, struct sb_err **err)
 {
     SB_CLEANUP(free) char *dir = NULL;
     int r = sandbox_dir(name, &dir, err);
-    return r < 0 ? r : state_save_in(dir, config, err);
+    if (r < 0) {
+        return r;
+    }
+    SB_CLEANUP(free) char *creating = sb_xasprintf("%s/" STATE_CREATING, dir);
+    SB_CLEANUP(free) char *ready = sb_xasprintf("%s/" STATE_READY, dir);
+    return rename(creating, ready) < 0 ? sb_fail_errno(err, errno, "write '%s'", ready) : 0;
+}
+
+bool state_is_ready(const json_t *config)
+{
+    return json_is_true(json_object_get(config, "ready"));
 }
 
 void state_sign_lock(int fd)
 {
-    int length = ftruncate(fd, 0) < 0 ? -1 : dprintf(fd, "%d\n", getpid());
+    int length =
+        ftruncate(fd, 0) < 0 || lseek(fd, 0, SEEK_SET) < 0 ? -1 : dprintf(fd, "%d\n", getpid());
     (void)length; /* without it the lock is as good */
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * sandbox.json: what was asked for, the plan, and how far it came ("creating" or "ready"). */
+ * sandbox.json: what was asked for, and the plan.  Until all of its creation has been carried out
+ * it is called creating.json. */
 #pragma once
 
 #include <jansson.h>
@@ -12,10 +13,12 @@
 
 /* SB_ENOTFOUND when there is none. */
 int state_load(const char *name, json_t **ret, struct sb_err **err);
-/* Its directory must be there: what was removed meanwhile does not come back. */
-int state_save(const char *name, const json_t *config, struct sb_err **err);
-/* The same in the directory of a sandbox that has no name yet. */
-int state_save_in(const char *dir, const json_t *config, struct sb_err **err);
+/* Of what was loaded: whether its creation was finished. */
+bool state_is_ready(const json_t *config);
+/* Writes that of a sandbox to be made into its directory. */
+int state_write(const char *dir, const json_t *config, struct sb_err **err);
+/* Its creation is finished.  What was removed meanwhile does not come back. */
+int state_finish(const char *name, struct sb_err **err);
 /* Whether the sandbox has a kernel of its own ("isolation": "vm"). */
 bool state_is_vm(const json_t *config);
 /* The lock that a supervisor holds while it lives, wherever its socket has gone; waits a little for

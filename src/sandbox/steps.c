@@ -6,6 +6,7 @@
 
 #include "base/fs.h"
 #include "sandbox/client.h"
+#include "sandbox/state.h"
 
 enum { TAIL_MAX = 4096, TAIL_LINES = 10, FILE_MAX = 256 << 20 };
 
@@ -201,24 +202,18 @@ int steps_startup(const char *name, const json_t *config, bool quiet, struct sb_
     return run_steps(name, config, true, quiet, err);
 }
 
-static bool is_ready(const json_t *config)
-{
-    const char *state = sb_json_str(config, "state");
-    return state && strcmp(state, "ready") == 0;
-}
-
 /* Its sandbox.json once nobody is making it any more. */
 static int load_made(const char *name, json_t **ret, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *config = NULL;
     int r = sandbox_load(name, &config, err);
-    if (r == 0 && !is_ready(config) && sandbox_is_claimed(name)) {
+    if (r == 0 && !state_is_ready(config) && sandbox_is_claimed(name)) {
         fprintf(stderr, "note: waiting for the command that is creating '%s'\n", name);
         sandbox_await_claim(name);
         json_decref(sb_steal(&config));
         r = sandbox_load(name, &config, err);
     }
-    if (r == 0 && !is_ready(config)) {
+    if (r == 0 && !state_is_ready(config)) {
         sb_fail(err, SB_ESTART, "sandbox '%s' was never finished: its creation was interrupted",
                 name);
         sb_hint(err, "remove it with 'sbx rm -f %s' and create it again", name);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * sbx-supervisor NAME: the host process of one running sandbox.
  *
- * Descriptor 3 is the socket of the command that starts it: it gets {"ok":true} or the reason of a
- * failure, and its end, before that command says that it is done, ends the sandbox (a killed
- * `sbx create` leaves nothing running).  All of the sandbox dies with this process; a lock in the
- * sandbox's directory is held for its life, so that there is never a second one.
+ * Descriptor 3 is the socket of the command that starts it: that gives the word to begin, gets
+ * {"ok":true} or the reason of a failure, and its end, before that command says that it is done,
+ * ends the sandbox (a killed `sbx create` leaves nothing running).  All of the sandbox dies with
+ * this process; a lock in the sandbox's directory is held for its life, so that there is never a
+ * second one.
  *
  * It never reads or follows anything inside the sandbox: files are written there by sbx-init. */
 #include <errno.h>
@@ -88,6 +89,7 @@ static int take_lock(struct supervisor *s, struct sb_err **err)
     if (s->lock_fd < 0) {
         return s->lock_fd;
     }
+    cgroup_remove_recorded(s->lock_fd);
     state_sign_lock(s->lock_fd);
     return 0;
 }
@@ -170,6 +172,12 @@ static struct limits machine_limits(const struct limits *guest)
     };
 }
 
+static int spawn_proxy(void *arg, struct sb_err **err)
+{
+    struct supervisor *s = arg;
+    return exit_proxy_spawn(&s->proxy, err);
+}
+
 static int start_namespaces(struct supervisor *s, struct sb_err **err)
 {
     SB_CLEANUP(free) char *path = NULL;
@@ -193,11 +201,15 @@ static int start_namespaces(struct supervisor *s, struct sb_err **err)
         return r;
     }
     s->rootfs.memory_bytes = limits.memory_bytes;
-    SB_CLEANUP(free) char *record = sb_xasprintf("%s/cgroups", s->directory);
-    s->cgroup = cgroup_create(s->name, &limits, record);
-    struct ns_spec spec = {
-        .name = s->name, .rootfs = &s->rootfs, .cgroup = s->cgroup, .init_fd = init_fd,
-        .vm = s->is_vm ? &vm : NULL};
+    s->cgroup = cgroup_create(s->name, &limits, s->lock_fd);
+    /* The proxy loads its libraries while the first process makes network and root. */
+    struct ns_spec spec = {.name = s->name,
+                           .rootfs = &s->rootfs,
+                           .cgroup = s->cgroup,
+                           .init_fd = init_fd,
+                            .vm = s->is_vm ? &vm : NULL,
+                           .meanwhile = spawn_proxy,
+                           .arg = s};
     r = ns_start(&spec, &s->ns, err);
     /* The sandbox has its mounts: ours would keep the host's file systems busy. */
     rootfs_done(&s->rootfs);
@@ -493,26 +505,14 @@ static int op_stop(struct supervisor *s, struct client *client, struct sb_msg *r
     return sb_msg_send(s->ns.channel, message, NULL, 0, err);
 }
 
-/* {"op":"ready"}: all steps have been carried out; the starter may go. */
-static int op_ready(struct supervisor *s, struct client *client, struct sb_msg *request,
-                    struct sb_err **err)
-{
-    (void)request;
-    (void)err;
-    if (s->starter_watch) {
-        sb_loop_unwatch(s->loop, s->starter_watch);
-        s->starter_watch = 0;
-        close(STARTER);
-    }
-    reply_ok(client->fd, NULL, 0);
-    return 0;
-}
-
 static const struct {
     const char *name;
     int (*fn)(struct supervisor *, struct client *, struct sb_msg *, struct sb_err **);
-} operations[] = {{"exec", op_session},  {"write", op_session}, {"status", op_status},
-                  {"reload", op_reload}, {"stop", op_stop},     {"ready", op_ready}};
+} operations[] = {{"exec", op_session},
+                  {"write", op_session},
+                  {"status", op_status},
+                  {"reload", op_reload},
+                  {"stop", op_stop}};
 
 static void serve(struct client *client, struct sb_msg *request)
 {
@@ -613,12 +613,19 @@ static void on_word(void *arg, uint32_t events)
     take_word(arg);
 }
 
+/* The command that is making or starting this sandbox: its word {"op":"ready"} that all steps have
+ * been carried out, or its end before that. */
 static void on_starter(void *arg, uint32_t events)
 {
     struct supervisor *s = arg;
     (void)events;
-    /* The command that was making or starting this sandbox is gone before it was done. */
-    sb_loop_stop(s->loop);
+    SB_CLEANUP(msg) struct sb_msg word = {0};
+    if (sb_msg_recv(STARTER, &word, NULL) <= 0) {
+        sb_loop_stop(s->loop);
+        return;
+    }
+    sb_loop_unwatch(s->loop, s->starter_watch);
+    close(STARTER);
 }
 
 static void tear_down(struct supervisor *s)
@@ -726,8 +733,6 @@ static int start(struct supervisor *s, struct sb_err **err)
     s->is_vm = r == 0 && state_is_vm(s->config);
     r = r < 0 ? r : log_keeper_open(&s->log, s->name, err);
     r = r < 0 ? r : token_keeper_renew(&s->tokens, err);
-    /* The proxy loads its libraries while we make the namespaces. */
-    r = r < 0 ? r : exit_proxy_spawn(&s->proxy, err);
     r = r < 0 ? r : start_namespaces(s, err);
     r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, &s->log, &s->tokens, err);
     r = r < 0 ? r : configure_and_await_init(s, err);
@@ -751,11 +756,20 @@ static int start(struct supervisor *s, struct sb_err **err)
 /* Tells the starter; while the sandbox is being created, also which of its limits are weak. */
 static void reply_started(const struct supervisor *s)
 {
-    const char *state = sb_json_str(s->config, "state");
-    bool created = state && strcmp(state, "ready") == 0;
-    SB_CLEANUP(free) char *note = created ? NULL : cgroup_shortfall(s->cgroup);
+    SB_CLEANUP(free) char *note = state_is_ready(s->config) ? NULL : cgroup_shortfall(s->cgroup);
     SB_CLEANUP(json) json_t *reply = json_pack("{s:b,s:s*}", "ok", 1, "note", note);
     sb_msg_send(STARTER, reply, NULL, 0, NULL);
+}
+
+/* {"op":"start"} with the file for what we have to say; false when it does not come, because the
+ * sandbox could not be made. */
+static bool await_word(void)
+{
+    SB_CLEANUP(msg) struct sb_msg word = {0};
+    if (sb_msg_recv(STARTER, &word, NULL) <= 0) {
+        return false;
+    }
+    return !word.nfds || (dup2(word.fds[0], 1) >= 0 && dup2(word.fds[0], 2) >= 0);
 }
 
 static void ignore_signals(void)
@@ -777,9 +791,15 @@ int main(int argc, char **argv)
     ignore_signals();
     sb_json_wipe_freed();
     fcntl(STARTER, F_SETFD, FD_CLOEXEC);
-    struct supervisor s = {
-        .name = argv[1], .lock_fd = -1, .control_fd = -1, .template_lock = -1, .ns.mounts = -1,
-        .proxy.pidfd = -1};
+    if (!await_word()) {
+        return 0;
+    }
+    struct supervisor s = {.name = argv[1],
+                           .lock_fd = -1,
+                           .control_fd = -1,
+                           .template_lock = -1,
+                           .ns.mounts = -1,
+                           .proxy.pidfd = -1};
     struct sb_err *err = NULL;
     int r = start(&s, &err);
     if (r < 0) {

@@ -18,7 +18,8 @@ int trash_put(const char *dir, char **ret_trash, struct sb_err **err)
 {
     const char *slash = strrchr(dir, '/');
     SB_CLEANUP(free)
-    char *trash = sb_xasprintf("%.*s/" PREFIX "%s.%d", (int)(slash - dir), dir, slash + 1, getpid());
+    char *trash =
+        sb_xasprintf("%.*s/" PREFIX "%s.%d", (int)(slash - dir), dir, slash + 1, getpid());
     if (rename(dir, trash) < 0) {
         return sb_fail_errno(err, errno, "remove '%s'", dir);
     }

@@ -2,16 +2,17 @@
  * Directories of removed sandboxes, between the moment in which their names are free and the one in
  * which their storage is.
  *
- * A sandbox's directory leaves its name in one step, so nobody ever finds a half of it.  Emptying it
- * is the work of whoever holds its supervisor's lock, mostly the supervisor itself after `sbx rm`
- * has its answer.  What nobody holds was left by somebody who was killed: the next command that
+ * A sandbox's directory leaves its name in one step, so nobody ever finds a half of it.  Emptying
+ * it is the work of whoever holds its supervisor's lock, mostly the supervisor itself after `sbx
+ * rm` has its answer.  What nobody holds was left by somebody who was killed: the next command that
  * makes or removes a sandbox takes it. */
 #pragma once
 
 #include "base/err.h"
 
 /* Moves the sandbox's directory `dir` out of its name; *ret_trash is the name that it has then,
- * beside where it was.  Whoever calls holds its lock, or is answered by the supervisor that does. */
+ * beside where it was.  Whoever calls holds its lock, or is answered by the supervisor that does.
+ */
 int trash_put(const char *dir, char **ret_trash, struct sb_err **err);
 /* Removes one with all in it, whatever ids the files have. */
 int trash_remove(const char *path, struct sb_err **err);

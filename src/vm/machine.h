@@ -21,11 +21,11 @@
 #define MACHINE_PORT       "sbx.link"
 #define MACHINE_SHARE_TAG  "sbx"
 
-#define MACHINE_PROGRAM    "/usr/bin/qemu-system-x86_64"
 
 enum { MACHINE_PREFIX_V6 = 64 };
 
 struct machine {
+    const char *program;     /* QEMU */
     const char *accelerator; /* "kvm" or "tcg" */
     unsigned cpus, memory_mb, tsc_khz;
     bool acpi; /* how the guest's kernel finds its devices; else by its command line */

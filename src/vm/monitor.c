@@ -223,12 +223,8 @@ static int start_share(struct monitor *m, int *ret_socket, struct sb_err **err)
         return sb_fail_errno(err, errno, "make the socket of virtiofsd");
     }
     unlink(address.sun_path);
-    SB_CLEANUP(free) char *program = NULL;
-    char **argv = NULL;
-    int r = share_argv(listener, MONITOR_SHARE, &program, &argv, err);
-    if (r < 0) {
-        return r;
-    }
+    const char *program = sb_json_str(m->config, "virtiofsd");
+    char **argv = share_argv(program, listener, MONITOR_SHARE);
     m->share = fork();
     if (m->share == 0) {
         reset_signals();
@@ -268,7 +264,7 @@ static _Noreturn void exec_machine(const struct machine *machine)
         _exit(126);
     }
     keep(kept, SB_ARRAY_LEN(kept));
-    execv(MACHINE_PROGRAM, argv);
+    execv(machine->program, argv);
     _exit(127);
 }
 
@@ -276,6 +272,7 @@ static int start_machine(struct monitor *m, int share, int *ret_link, int *ret_q
                          struct sb_err **err)
 {
     struct machine machine = {
+        .program = sb_json_str(m->config, "qemu"),
         .accelerator = sb_json_str(m->config, "accelerator"),
         .cpus = (unsigned)sb_json_int(m->config, "cpus", 1),
         .memory_mb = (unsigned)sb_json_int(m->config, "memory_mb", 1024),

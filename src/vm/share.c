@@ -4,7 +4,9 @@
 #include "vm/share.h"
 
 #include <stdlib.h>
-#include <unistd.h>
+#include <string.h>
+
+#include "base/err.h"
 
 enum { WORDS_MAX = 16 };
 
@@ -37,23 +39,10 @@ static char **in_rust(int listener, const char *directory)
     return argv;
 }
 
-int share_argv(int listener, const char *directory, char **ret_program, char ***ret_argv,
-               struct sb_err **err)
+char **share_argv(const char *program, int listener, const char *directory)
 {
-    static const struct {
-        const char *path;
-        char **(*argv)(int listener, const char *directory);
-    } known[] = {{"/usr/lib/qemu/virtiofsd", in_c}, {"/usr/libexec/virtiofsd", in_rust}};
-    for (size_t i = 0; i < SB_ARRAY_LEN(known); i++) {
-        if (access(known[i].path, X_OK) == 0) {
-            *ret_program = sb_xstrdup(known[i].path);
-            *ret_argv = known[i].argv(listener, directory);
-            return 0;
-        }
-    }
-    sb_fail(err, SB_ESTART, "virtiofsd is not installed");
-    sb_hint(err, "install the package qemu-system-common or virtiofsd");
-    return SB_ESTART;
+    /* The successor is no part of QEMU. */
+    return strstr(program, "/qemu/") ? in_c(listener, directory) : in_rust(listener, directory);
 }
 
 void share_free_argv(char **argv)

@@ -11,6 +11,8 @@
 #include "vm/disk.h"
 #include "vm/initramfs.h"
 #include "vm/kernel.h"
+#include "vm/probe.h"
+#include "vm/programs.h"
 
 enum { MEMORY_MB_DEFAULT = 4096, MEMORY_MB_MIN = 128, CPUS_MAX = 16 };
 static const unsigned long long DISK_BYTES = 64ULL << 30;
@@ -51,13 +53,28 @@ static unsigned choose_memory_mb(unsigned long long wish)
     return mb < MEMORY_MB_MIN ? MEMORY_MB_MIN : (unsigned)mb;
 }
 
+/* Software emulation where hardware does not really do it: the user was warned at the creation. */
+static int choose_accelerator(const char **ret, struct sb_err **err)
+{
+    SB_CLEANUP(vm_probe) struct vm_probe probe = {0};
+    int r = vm_probe(false, &probe, err);
+    *ret = probe.works ? "kvm" : "tcg";
+    return r;
+}
+
 static int put_config(const struct vm_wish *wish, const struct vm_kernel *kernel,
                       const struct cpu_moment *start, struct vm *vm, struct sb_err **err)
 {
+    const char *accelerator;
+    int r = choose_accelerator(&accelerator, err);
+    if (r < 0) {
+        return r;
+    }
     /* Debian's kernel takes no devices from its command line; ours, without modules, does. */
     SB_CLEANUP(json)
     json_t *config = json_pack(
-        "{s:s,s:i,s:i,s:i,s:b,s:{s:s,s:O,s:I}}", "accelerator", "tcg", "cpus",
+        "{s:s,s:s,s:s,s:i,s:i,s:i,s:b,s:{s:s,s:O,s:I}}", "accelerator", accelerator, "qemu",
+        vm_qemu_program(), "virtiofsd", vm_virtiofsd_program(), "cpus",
         (int)choose_cpus(wish->cpus), "memory_mb", (int)choose_memory_mb(wish->memory_bytes),
         "tsc_khz", (int)cpu_tsc_khz(start), "acpi", kernel->modules != NULL, "boot", "hostname",
         wish->name, "workspaces", (json_t *)(unsigned long)wish->workspaces, "pids",
@@ -81,7 +98,8 @@ int vm_prepare(const struct vm_wish *wish, struct vm *ret, struct sb_err **err)
     const struct cpu_moment start = cpu_now();
     struct vm vm;
     vm_init(&vm);
-    int r = vm_kernel_find(&kernel, err);
+    int r = vm_available(err);
+    r = r < 0 ? r : vm_kernel_find(&kernel, err);
     r = r < 0 ? r
               : initramfs_take("guest", &kernel, programs, SB_ARRAY_LEN(programs), &vm.initrd_fd,
                                NULL, err);

@@ -75,6 +75,14 @@ class Sbx:
     def json(self, *words, **options):
         return json.loads(self.ok(*words, "--json", **options))
 
+    def stored(self):
+        """Names of what lies where sandboxes do, once what was removed has been emptied, too."""
+        def names():
+            return {path.name for path in (self.home / "state/sandboxes").iterdir()}
+        wait_for("a removed sandbox keeps its storage",
+                 lambda: not [name for name in names() if name.startswith(".removed.")])
+        return names()
+
 
 @contextlib.contextmanager
 def fresh_sbx(bindir):

@@ -3,10 +3,11 @@
  * with SIGKILL when it is about to make its Nth call that changes something (0: never).
  *
  * WHO is cli, supervisor, proxy, or setup: what the supervisor has forked and has not yet become
- * another program, above all the process that builds the sandbox's namespaces and root.
+ * another program, above all the process that builds the sandbox's namespaces and root.  Or it is
+ * remover: the supervisor again, which is followed to its own end.
  * RESULT gets {"calls":n,"killed":true|false,"call":number,"status":exit status of COMMAND}.
  *
- * It follows the tree by ptrace and lets go of everything when COMMAND ends. */
+ * It follows the tree by ptrace and lets go of everything when COMMAND ends, but for a remover. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <signal.h>
@@ -223,16 +224,20 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         target = names[i] && strcmp(names[i], argv[1]) == 0 ? (enum role)i : target;
     }
+    bool to_the_end = strcmp(argv[1], "remover") == 0;
+    target = to_the_end ? SUPERVISOR : target;
     wanted = strtol(argv[2], NULL, 10);
     pid_t root = start(argv + 4);
     int status = 0;
-    for (pid_t pid; (pid = waitpid(-1, &status, __WALL)) > 0;) {
-        if (WIFSTOPPED(status)) {
-            on_stop(find(pid), status);
+    int event;
+    for (pid_t pid; (pid = waitpid(-1, &event, __WALL)) > 0;) {
+        if (WIFSTOPPED(event)) {
+            on_stop(find(pid), event);
             continue;
         }
         find(pid)->pid = 0;
-        if (pid == root) {
+        status = pid == root ? event : status;
+        if (pid == root && !to_the_end) {
             break;
         }
     }

@@ -22,7 +22,7 @@ import threading
 import time
 
 import pytest
-from conftest import ROOT, need_program, need_root, need_sandboxes
+from conftest import ROOT, need_program, need_root, need_sandboxes, wait_for
 
 DEADLINE = 60
 POINTS = int(os.environ.get("SBX_KILL_POINTS", "8"))
@@ -137,7 +137,7 @@ def assert_nothing_is_left(sbx):
     await_no_process()
     assert sbx.json("ls") == []
     # What a killed `create` has not named yet is removed by the next.
-    assert {path.name for path in (sbx.home / "state/sandboxes").iterdir()} <= {".new"}
+    assert sbx.stored() <= {".new"}
     assert not (sbx.home / "run" / NAME).exists()
     # os.walk passes over what others remove meanwhile.
     groups = [name for _, names, _ in os.walk("/sys/fs/cgroup") for name in names]
@@ -217,7 +217,7 @@ def test_killed_at_any_step_of_create(killer, sbx, workspace, kit, who, cold):
     else:
         assert seen <= {None, "running", "stopped"}, "a failed creation is rolled back"
     sbx.ok("create", "--name", NAME, "shell", workspace)
-    assert [path.name for path in (sbx.home / "state/sandboxes").iterdir()] == [NAME]
+    assert sbx.stored() == {NAME}
     assert not [path for path in templates.iterdir() if ".new." in path.name]
     sbx.ok("rm", "-f", NAME)
 
@@ -265,6 +265,37 @@ def test_killed_at_any_step_of_rm(killer, sbx, workspace, kit):
             sbx.ok(*create)  # the name is free at once, and the rest goes with the next removal
             sbx.ok("rm", "-f", NAME)
         assert_nothing_is_left(sbx)
+
+
+def test_supervisor_killed_at_any_step_of_removal(killer, sbx, workspace, kit):
+    """`run --rm`, from the end of the agent on: what is left is removed by the next command."""
+    need_sandboxes(sbx)
+    sbx.ok("policy", "init", "deny-all")
+    words = ("--name", NAME, "--kit", kit, "shell", workspace)
+    sbx.ok("create", *words)  # with it the host template
+    sbx.ok("rm", "-f", NAME)
+    made, _ = run_killer(killer, sbx, "supervisor", 0, "create", *words)
+    sbx.ok("rm", "-f", NAME)
+    run = ("run", "--rm", *words, "--", "-c", "true")
+    whole, _ = run_killer(killer, sbx, "remover", 0, *run)
+    assert whole["calls"] > made["calls"] + 10
+    rests = 0
+    for number in moments(whole["calls"] - made["calls"]):
+        result, message = run_killer(killer, sbx, "remover", made["calls"] + number, *run)
+        place = f"killed at {number} (call {result['call']}): {message}"
+        assert result["status"] == 0 or "sbx: " in message, place
+        await_no_process()
+        rests += any(path.name.startswith(".removed.")
+                     for path in (sbx.home / "state/sandboxes").iterdir())
+        left = sbx.json("ls")
+        assert [box["status"] for box in left] in ([], ["stopped"]), place
+        if left:
+            sbx.ok("rm", "-f", NAME)
+        sbx.ok("create", "--name", "next", "shell", workspace)
+        assert sbx.stored() == {"next"}, place
+        sbx.ok("rm", "-f", "next")
+        assert_nothing_is_left(sbx)
+    assert rests, "no moment lay between the answer and the empty storage"
 
 
 # --- later
@@ -403,6 +434,23 @@ def test_kill_of_the_proxy_in_a_transfer(sbx, sandbox, origin):
     await_new_proxy(proxy)
     log = sbx.json("policy", "log", sandbox, "--denied", "--limit", "1")
     assert log["host"] == "denied.example"
+
+
+def test_rm_answers_when_nothing_runs_and_no_secret_is_left(sbx, sandbox, workspace):
+    sbx.ok("secret", "set-custom", sandbox, "--host", "api.example", "--env", "KEY",
+           "--value-stdin", input="sk-of-this-one")
+    sbx.ok("policy", "allow", sandbox, "api.example")
+    sbx.ok("exec", "-d", sandbox, "--", "sh", "-c", f"touch {workspace}/up; exec sleep 1000")
+    wait_for("the command did not begin", (workspace / "up").exists)
+    inside = {pid for pid in descendants() if pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()}
+    inside -= {named(b"sbx-supervisor")}
+    assert {named(b"sbx-init"), named(b"sbx-proxy")} < inside
+    sbx.ok("rm", "-f", sandbox)
+    assert not inside & descendants()
+    kept = [path for path in (sbx.home / "config").rglob("*")
+            if path.is_file() and sandbox in path.name]
+    assert kept == [] and sbx.json("ls") == []
+    sbx.ok("create", "--name", sandbox, "shell", workspace)
 
 
 def test_reboot_leaves_state_that_starts_again(sbx, sandbox, origin):

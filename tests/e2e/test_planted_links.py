@@ -58,23 +58,42 @@ def test_workspace_path_that_became_a_link(sbx, workspace, secret, planter):
     sbx.ok("exec", "box", "--", "touch", inner / "made")
 
 
-def test_links_to_descriptors_of_the_starting_process(sbx, sandbox):
-    """/etc as a link to /proc/self/fd/N: followed while the root is put together, it would lead to a
-    directory of the host that is open just then."""
+def test_links_to_descriptors_of_the_starting_process(sbx, sandbox, workspace):
+    """The way to a workspace as a link to /proc/self/fd/N: followed while the root is put together,
+    it would lead to a directory of the host that is open just then."""
+    need_root()
+    canary = pathlib.Path(tempfile.mkdtemp(prefix="sbx-canary-", dir="/usr/local/share"))
+    upper = sbx.home / "state" / "sandboxes" / sandbox / "root" / "root.upper"
+    link = upper / workspace.parts[1]
+    try:
+        sbx.ok("stop", sandbox)
+        assert not link.exists()
+        for number in range(3, 40):
+            link.symlink_to(f"/proc/self/fd/{number}/local/share/{canary.name}")
+            done = sbx("start", sandbox)
+            assert done.returncode == 125 and str(workspace) in done.stderr
+            assert os.listdir(canary) == []
+            link.unlink()
+        sbx.ok("start", sandbox)
+    finally:
+        shutil.rmtree(canary)
+
+
+def test_link_in_place_of_etc(sbx, sandbox):
+    """What is written for a start goes below what the sandbox has there, and through no link."""
     need_root()
     canary = pathlib.Path(tempfile.mkdtemp(prefix="sbx-canary-", dir="/usr/local/share"))
     etc = sbx.home / "state" / "sandboxes" / sandbox / "root" / "root.upper" / "etc"
     try:
         sbx.ok("stop", sandbox)
-        etc.rename(etc.with_name("etc.kept"))
-        for number in range(3, 40):
-            etc.symlink_to(f"/proc/self/fd/{number}/local/share/{canary.name}")
-            done = sbx("start", sandbox)
-            assert done.returncode == 125 and "host name" in done.stderr
+        assert not etc.exists()
+        for target in (canary, f"/proc/self/root{canary}"):
+            etc.symlink_to(target)
+            sbx.ok("start", sandbox)
             assert os.listdir(canary) == []
+            sbx.ok("stop", sandbox)
             etc.unlink()
-        etc.with_name("etc.kept").rename(etc)
-        sbx.ok("start", sandbox)
+        assert sbx.ok("exec", sandbox, "cat", "/etc/hostname") == f"{sandbox}\n"
     finally:
         shutil.rmtree(canary)
 

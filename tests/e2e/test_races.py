@@ -3,6 +3,7 @@
 
 Where the order matters, a step of a kit waits for a file that the test makes in the workspace."""
 
+import fcntl
 import os
 import pathlib
 import select
@@ -178,7 +179,7 @@ def test_rm_during_create(sbx, begin, workspace, kit):
     assert sbx.ok("rm", "-f", "box") == "box\n"
     message = end(create, 1)[1]
     assert "the sandbox stopped while the command was running" in message
-    assert statuses(sbx) == {} and list((sbx.home / "state/sandboxes").iterdir()) == []
+    assert statuses(sbx) == {} and sbx.stored() == set()
     sbx.ok("create", "--name", "box", "shell", workspace)
 
 
@@ -255,7 +256,7 @@ def test_interrupted_create_leaves_nothing(sbx, begin, workspace, kit, signo):
     create.send_signal(signo)
     message = end(create, -signo)[1]
     assert "interrupted" in message and "kit 'slow'" in message
-    assert statuses(sbx) == {} and list((sbx.home / "state/sandboxes").iterdir()) == []
+    assert statuses(sbx) == {} and sbx.stored() == set()
 
 
 def test_interrupted_create_with_keep_can_be_looked_into(sbx, begin, workspace, kit):
@@ -310,12 +311,27 @@ def test_failed_startup_leaves_it_running_to_be_looked_into(sbx, workspace, kit)
     sbx.ok("exec", "box", "true")
 
 
-def test_half_removed_sandbox_is_gone_and_its_rest_goes_with_the_next(sbx, sandbox, workspace):
-    """As a killed `sbx rm` leaves it."""
+@pytest.mark.parametrize("command", ("create", "rm"))
+def test_half_removed_sandbox_is_gone_and_its_rest_goes_with_the_next(sbx, sandbox, workspace,
+                                                                      command):
+    """As a killed `sbx rm` leaves it, or a supervisor that was killed while it emptied it."""
+    sbx.ok("create", "--name", "other", "shell", workspace)
     sbx.ok("stop", sandbox)
     home = sbx.home / "state/sandboxes"
-    (home / sandbox).rename(home / f".removed.{sandbox}.1")
-    assert statuses(sbx) == {}
-    sbx.ok("create", "--name", sandbox, "shell", workspace)
+    rest = home / f".removed.{sandbox}.1"
+    (home / sandbox).rename(rest)
+    assert statuses(sbx) == {"other": "running"}
+    words = {"create": ("create", "--name", sandbox, "shell", workspace), "rm": ("rm", "-f", "other")}
+    with open(rest / "supervisor.lock", "rb") as lock:  # as while a supervisor empties it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        sbx.ok(*words[command])
+        assert (rest / "sandbox.json").exists()
+    sbx.ok("rm", "-f", sandbox) if command == "create" else sbx.ok(*words["create"])
+    assert sbx.stored() == ({"other"} if command == "create" else {sandbox})
+
+
+def test_rm_frees_the_storage(sbx, sandbox):
+    sbx.ok("exec", sandbox, "-u", "0", "--", "sh", "-c",
+           "mkdir -p /opt/a/b && for i in $(seq 500); do echo $i > /opt/a/b/$i; done; chmod 0 /opt/a")
     sbx.ok("rm", "-f", sandbox)
-    assert list(home.iterdir()) == []
+    assert statuses(sbx) == {} and sbx.stored() == set()

@@ -81,7 +81,7 @@ def test_rm_removes_what_other_ids_left(user):
         user.inside("mkdir -p /opt/x/y && touch /opt/x/y/z && chown -R 4321:4321 /opt/x &&"
                     " chmod 700 /opt/x && cp /bin/true /opt/suid && chmod 4755 /opt/suid", user="0")
     user.ok("rm", "--force", "box")
-    assert not list((user.home / "state" / "sandboxes").iterdir())
+    assert user.stored() == set()
     assert not list((user.home / "run").iterdir())
     user.ok("create", "--name", "box", "shell", user.work)
 
