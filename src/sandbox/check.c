@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -183,9 +184,9 @@ static bool enters(int cgroup_fd)
 static json_t *try_limits(struct sb_err **err)
 {
     static const struct limits limits = {.cpus = 1, .memory_bytes = 64 << 20, .pids = 64};
-    SB_CLEANUP(fd) int record = sb_memfd("sbx-cgroups", "", 0);
+    SB_CLEANUP(fd) int record = memfd_create("sbx-cgroups", MFD_CLOEXEC);
     if (record < 0) {
-        sb_fail_errno(err, -record, "note which control groups are tried");
+        sb_fail_errno(err, errno, "note which control groups are tried");
         return NULL;
     }
     struct cgroup *cgroup = cgroup_create("check", &limits, record);
