@@ -91,12 +91,12 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
     }
     r = r < 0 ? r : net_setup(listeners, err);
     r = r < 0 ? r : confine_core_dumps(err);
-    if (r == 0 && rootfs->map.mode == IDMAP_ROOT) {
-        r = rootfs_receive_trees(rootfs, channel, err);
+    if (rootfs->map.mode == IDMAP_ROOT) {
+        rootfs->provider = channel;
     } else if (r == 0) {
         confine_halve_limits();
         r = confine_halve_watches(err);
-        r = r < 0 ? r : rootfs_clone_trees(rootfs, -1, err);
+        r = r < 0 ? r : rootfs_clone_trees(rootfs, err);
     }
     r = r < 0 ? r : rootfs_enter(rootfs, spec->name, err);
     if (r == 0 && sethostname(spec->name, strlen(spec->name)) < 0) {
@@ -188,13 +188,13 @@ int ns_provide(const struct ns_spec *spec, const struct ns_sandbox *sandbox, str
         return 0;
     }
     SB_CLEANUP(fd) int userns = idmap_userns_of(sandbox->pid, err);
-    int r = userns < 0 ? userns : rootfs_clone_trees(spec->rootfs, userns, err);
-    if (r < 0) {
-        return r;
+    int r = userns < 0 ? userns : rootfs_provide_trees(spec->rootfs, userns, sandbox->channel, err);
+    if (r == -EPIPE || r == -ECONNRESET) {
+        /* It has ended, and said why. */
+        sb_err_free(err ? sb_steal(err) : NULL);
+        r = 0;
     }
-    r = rootfs_send_trees(spec->rootfs, sandbox->channel, NULL);
-    /* One that has ended has said why. */
-    return r == -EPIPE || r == -ECONNRESET ? 0 : r;
+    return r;
 }
 
 static void kill_and_reap(const struct ns_sandbox *sandbox)

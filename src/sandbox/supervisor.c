@@ -144,8 +144,6 @@ static int start_namespaces(struct supervisor *s, struct sb_err **err)
     struct ns_spec spec = {
         .name = s->name, .rootfs = &s->rootfs, .cgroup = s->cgroup, .init_fd = init_fd};
     r = ns_start(&spec, &s->ns, err);
-    /* The proxy loads its libraries while the first process makes the network. */
-    r = r < 0 ? r : exit_proxy_spawn(&s->proxy, err);
     r = r < 0 ? r : ns_provide(&spec, &s->ns, err);
     /* The sandbox has its mounts: ours would keep the host's file systems busy. */
     rootfs_done(&s->rootfs);
@@ -642,7 +640,9 @@ static int start(struct supervisor *s, struct sb_err **err)
                                       .config = &s->config,
                                       .stored = on_tokens,
                                       .arg = s};
-    int r = sandbox_dir(s->name, &s->directory, err);
+    /* First of all: it loads its libraries for as long as we need to make the namespaces. */
+    int r = exit_proxy_spawn(&s->proxy, err);
+    r = r < 0 ? r : sandbox_dir(s->name, &s->directory, err);
     r = r < 0 ? r : sandbox_runtime_dir(s->name, &s->runtime, err);
     r = r < 0 ? r : take_lock(s, err);
     r = r < 0 ? r : state_load(s->name, &s->config, err);
