@@ -626,7 +626,14 @@ static int refuse_creation_flags(const struct request *request, struct sb_err **
         !json_equal(request->mounts, json_object_get(existing, "mounts"))) {
         r = sb_fail(err, SB_EUSAGE, "other paths can only be given when creating a new sandbox");
     }
-    if (r == SB_EUSAGE) {
+    if (r == SB_EUSAGE && sandbox_is_claimed(request->name)) {
+        /* Perhaps with the same words: but a kit may have changed between the two. */
+        sb_hint(
+            err,
+            "another command is creating '%s' at this moment: 'sbx run %s' waits for it and goes "
+            "there, --name makes one beside it",
+            request->name, request->name);
+    } else if (r == SB_EUSAGE) {
         sb_hint(err, "remove the sandbox first, or give the new one a --name");
     }
     return r;

@@ -81,10 +81,6 @@ struct supervisor {
 
 static int take_lock(struct supervisor *s, struct sb_err **err)
 {
-    int r = sb_mkdir_p(AT_FDCWD, s->runtime, 0700);
-    if (r < 0) {
-        return sb_fail_errno(err, -r, "create '%s'", s->runtime);
-    }
     s->lock_fd = state_lock(s->name, err);
     if (s->lock_fd < 0) {
         return s->lock_fd;
@@ -172,12 +168,6 @@ static struct limits machine_limits(const struct limits *guest)
     };
 }
 
-static int spawn_proxy(void *arg, struct sb_err **err)
-{
-    struct supervisor *s = arg;
-    return exit_proxy_spawn(&s->proxy, err);
-}
-
 static int start_namespaces(struct supervisor *s, struct sb_err **err)
 {
     SB_CLEANUP(free) char *path = NULL;
@@ -202,15 +192,11 @@ static int start_namespaces(struct supervisor *s, struct sb_err **err)
     }
     s->rootfs.memory_bytes = limits.memory_bytes;
     s->cgroup = cgroup_create(s->name, &limits, s->lock_fd);
-    /* The proxy loads its libraries while the first process makes network and root. */
-    struct ns_spec spec = {.name = s->name,
-                           .rootfs = &s->rootfs,
-                           .cgroup = s->cgroup,
-                           .init_fd = init_fd,
-                            .vm = s->is_vm ? &vm : NULL,
-                           .meanwhile = spawn_proxy,
-                           .arg = s};
+    struct ns_spec spec = {
+        .name = s->name, .rootfs = &s->rootfs, .cgroup = s->cgroup, .init_fd = init_fd,
+        .vm = s->is_vm ? &vm : NULL};
     r = ns_start(&spec, &s->ns, err);
+    r = r < 0 ? r : ns_provide(&spec, &s->ns, err);
     /* The sandbox has its mounts: ours would keep the host's file systems busy. */
     rootfs_done(&s->rootfs);
     return r;
@@ -567,6 +553,10 @@ static void on_control(void *arg, uint32_t events)
 
 static int listen_control(struct supervisor *s, struct sb_err **err)
 {
+    int r = sb_mkdir_p(AT_FDCWD, s->runtime, 0700);
+    if (r < 0) {
+        return sb_fail_errno(err, -r, "create '%s'", s->runtime);
+    }
     SB_CLEANUP(fd) int dir = open(s->runtime, O_PATH | O_DIRECTORY | O_CLOEXEC);
     s->control_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -639,6 +629,7 @@ static void tear_down(struct supervisor *s)
         waitpid(s->ns.pid, NULL, 0);
     }
     exit_proxy_end(&s->proxy);
+    log_keeper_close(&s->log); /* the next of our name may be starting */
     cgroup_destroy(s->cgroup);
     if (s->lock_fd >= 0 && s->control_fd >= 0) {
         SB_CLEANUP(free) char *control = sb_xasprintf("%s/control", s->runtime);
@@ -726,21 +717,25 @@ static int start(struct supervisor *s, struct sb_err **err)
                                       .config = &s->config,
                                       .stored = on_tokens,
                                       .arg = s};
-    int r = sandbox_dir(s->name, &s->directory, err);
+    /* First of all: it loads its libraries for as long as we need to make the namespaces. */
+    int r = exit_proxy_spawn(&s->proxy, err);
+    r = r < 0 ? r : sandbox_dir(s->name, &s->directory, err);
     r = r < 0 ? r : sandbox_runtime_dir(s->name, &s->runtime, err);
     r = r < 0 ? r : take_lock(s, err);
     r = r < 0 ? r : state_load(s->name, &s->config, err);
     s->is_vm = r == 0 && state_is_vm(s->config);
+    r = r < 0 ? r : start_namespaces(s, err);
+    /* While the first process makes the root; who connects before all is ready, waits. */
     r = r < 0 ? r : log_keeper_open(&s->log, s->name, err);
     r = r < 0 ? r : token_keeper_renew(&s->tokens, err);
-    r = r < 0 ? r : start_namespaces(s, err);
-    r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, &s->log, &s->tokens, err);
-    r = r < 0 ? r : configure_and_await_init(s, err);
+    r = r < 0 ? r : listen_control(s, err);
     r = r < 0 ? r : sb_loop_new(&s->loop, err);
     r = r < 0 ? r : log_keeper_watch(&s->log, s->loop, err);
     r = r < 0 ? r : token_keeper_watch(&s->tokens, s->loop, err);
+    r = r < 0 ? r : ns_await_network(&s->ns, err);
+    r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, &s->log, &s->tokens, err);
+    r = r < 0 ? r : configure_and_await_init(s, err);
     r = r < 0 ? r : publish_ports(s, err);
-    r = r < 0 ? r : listen_control(s, err);
     if (r < 0) {
         return r;
     }
@@ -799,7 +794,8 @@ int main(int argc, char **argv)
                            .control_fd = -1,
                            .template_lock = -1,
                            .ns.mounts = -1,
-                           .proxy.pidfd = -1};
+                           .proxy.pidfd = -1,
+                           .log = LOG_KEEPER_CLOSED};
     struct sb_err *err = NULL;
     int r = start(&s, &err);
     if (r < 0) {
