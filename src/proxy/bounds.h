@@ -71,10 +71,11 @@ enum {
     LIMIT_CONNECTIONS = 1024,
     /* Connections to published ports. */
     LIMIT_INBOUND = 1024,
-    /* Names with a synthetic address, and names whose DNS denial was logged lately. */
+    /* Names with a synthetic address. */
     LIMIT_NAMES = 65536,
-    LIMIT_DNS_DENIALS = 1024,
-    LIMIT_DNS_LOG_MS = 10 * 1000,
+    /* What was logged lately and is not said again: denied names, destinations of datagrams. */
+    LIMIT_SELDOM = 1024,
+    LIMIT_SELDOM_MS = 10 * 1000,
     /* TCP connections to the DNS server. */
     LIMIT_DNS_TCP = 32,
     LIMIT_DNS_TCP_MS = 10 * 1000,

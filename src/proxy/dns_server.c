@@ -11,6 +11,7 @@
 #include "proxy/bounds.h"
 #include "proxy/dns_codec.h"
 #include "proxy/record.h"
+#include "proxy/seldom.h"
 
 enum { ANSWER_TTL = 60, UDP_TURN = 32, QUERY_MAX = 2048 };
 
@@ -23,32 +24,19 @@ struct dns_client {
     size_t len;
 };
 
-/* When the denial of a name was last logged; a name's slot is its hash, so the memory is fixed. */
-struct denial {
-    uint32_t hash;
-    uint64_t logged_ms;
-};
-
 struct dns_server {
     struct proxy *proxy;
     struct dns_client clients[LIMIT_DNS_TCP];
-    struct denial denials[LIMIT_DNS_DENIALS];
+    struct seldom denials;
 };
 
 static void log_denial(struct dns_server *server, const struct host *host,
                        const struct policy_decision *decision)
 {
-    uint32_t hash = 2166136261u;
-    for (const char *c = host->text; *c; c++) {
-        hash = (hash ^ (unsigned char)*c) * 16777619u;
-    }
-    struct denial *denial = &server->denials[hash % LIMIT_DNS_DENIALS];
-    uint64_t now_ms = sb_loop_now_ms(server->proxy->loop);
-    if (denial->hash == hash && denial->logged_ms &&
-        now_ms - denial->logged_ms < LIMIT_DNS_LOG_MS) {
+    if (!seldom_due(&server->denials, host->text, strlen(host->text),
+                    sb_loop_now_ms(server->proxy->loop))) {
         return;
     }
-    *denial = (struct denial){.hash = hash, .logged_ms = now_ms};
     struct record record = {0};
     record_set_decision(&record, host, 53, decision);
     record.path = "dns";

@@ -12,6 +12,7 @@
 #include "proxy/bounds.h"
 #include "proxy/conn.h"
 #include "proxy/dns_server.h"
+#include "proxy/refused.h"
 
 /* <linux/netfilter_ipv4.h> and ..._ipv6/ip6_tables.h clash with libc's headers. */
 enum { ORIGINAL_DST = 80, ACCEPT_RETRY_MS = 100, ACCEPT_TURN = 32 };
@@ -113,5 +114,6 @@ int server_start(struct proxy *proxy, struct sb_err **err)
             return sb_fail(err, SB_EFAIL, "cannot watch listener %d", kind);
         }
     }
-    return dns_server_start(proxy, &proxy->dns, err);
+    int r = dns_server_start(proxy, &proxy->dns, err);
+    return r < 0 ? r : refused_start(proxy, err);
 }
