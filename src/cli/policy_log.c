@@ -39,11 +39,12 @@ void log_show_time(const char *text, char ret[32])
     }
 }
 
-/* 53 is the resolver's port, not the name's. */
+/* 53 is the resolver's port, not the name's; what could not be read has none. */
 char *log_show_place(const struct log_row *row)
 {
-    return strcmp(row->path, "dns") == 0 ? sb_xstrdup(row->host)
-                                         : sb_xasprintf("%s:%lld", row->host, row->port);
+    return strcmp(row->path, "dns") == 0 || !row->port
+               ? sb_xstrdup(row->host)
+               : sb_xasprintf("%s:%lld", row->host, row->port);
 }
 
 /* As it is stored; a line that was edited by hand is written anew, so that it reaches no terminal

@@ -83,7 +83,10 @@ static int begin_tls(struct conn *conn)
         return STEP_WAIT;
     }
     struct host asked;
-    if (r < 0 || !sni_agrees(door, sni, has_name, &asked)) {
+    if (r < 0) {
+        return passage_refuse_tls(conn, "bad-hello");
+    }
+    if (!sni_agrees(door, sni, has_name, &asked)) {
         return passage_refuse_tls(conn, "sni-mismatch");
     }
     struct policy_decision decision;
@@ -157,6 +160,9 @@ void conn_first_silent(struct conn *conn)
 
 static int refuse_socks(struct conn *conn, enum socks_reply reply)
 {
+    passage_bad_request(conn, reply == SOCKS_BAD_COMMAND
+                                  ? "the only command of SOCKS is CONNECT"
+                                  : "the address in SOCKS is no valid name or address");
     socks_write_reply(&conn->wire.out, reply);
     return conn_linger(conn);
 }
@@ -175,12 +181,16 @@ int conn_step_socks(struct conn *conn)
         return n > 0 ? STEP_AGAIN : n == -EAGAIN ? STEP_WAIT : STEP_CLOSE;
     }
     if (used < 0) {
+        passage_bad_request(conn, "SOCKS of another version than 5");
         return STEP_CLOSE;
     }
     sb_buf_consume(in, (size_t)used);
     if (!conn->greeted) {
         conn->greeted = true;
         socks_write_method(&conn->wire.out, no_auth);
+        if (!no_auth) {
+            passage_bad_request(conn, "SOCKS with no method that needs no password");
+        }
         return no_auth ? STEP_AGAIN : conn_linger(conn);
     }
     if (reply != SOCKS_GRANTED) {

@@ -144,7 +144,7 @@ static void begin_request(struct h2 *h2, int32_t id, bool ends)
     }
     why = why ? why : check_request(&head);
     if (why) {
-        exchange_bad_request(x, why);
+        exchange_bad_request(x, &conn->door, why);
     } else {
         exchange_open(x, &conn->door, &head, true);
     }
@@ -180,7 +180,14 @@ static void on_closed(struct h2 *h2, struct exchange *x, uint32_t error)
     stream_free(stream_of(x), complete || x->broken ? NULL : "client-gone");
 }
 
-static const struct h2_events events = {.head = on_head, .data = on_data, .closed = on_closed};
+static void on_invalid(struct h2 *h2, const char *why)
+{
+    const struct conn *conn = h2->owner;
+    exchange_log_unread(conn->proxy, &conn->door, why);
+}
+
+static const struct h2_events events = {
+    .head = on_head, .data = on_data, .closed = on_closed, .invalid = on_invalid};
 
 /* ---- The connection ---- */
 

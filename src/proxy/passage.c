@@ -190,6 +190,13 @@ int passage_refuse_tls(struct conn *conn, const char *reason)
     return refuse(conn, allowed || passage->judgement.decision.needs_request ? reason : NULL);
 }
 
+void passage_bad_request(const struct conn *conn, const char *why)
+{
+    struct record record = {0};
+    record_bad_request(&record, way_of(conn, PASSAGE_SOCKS), why);
+    record_write(conn->proxy, &record);
+}
+
 int passage_step(struct conn *conn)
 {
     if (conn->wire.hung_up) {

@@ -15,6 +15,8 @@ int passage_begin(struct conn *conn, const struct host *host, uint16_t port,
                   enum passage_kind kind);
 /* Refuses TLS that was judged before: its name is not that of the connection, or the like. */
 int passage_refuse_tls(struct conn *conn, const char *reason);
+/* Logs that the client asked for a tunnel in a way that cannot be read; `why` is static text. */
+void passage_bad_request(const struct conn *conn, const char *why);
 /* The configuration has been replaced. */
 void passage_judge_again(struct conn *conn);
 /* A step of the connection while the tunnel is not open. */

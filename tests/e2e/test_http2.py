@@ -420,8 +420,10 @@ def test_authority_must_be_that_of_the_connection(world, client, authority):
     [("content-length", "0"), ("content-length", "0")], [(":path", "/again")],
     [("host", "evil.example")], [(":status", "200")], [(":unknown", "x")]])
 def test_requests_that_break_the_rules_are_refused(world, client, fields):
-    stream = client.request(client.head("/", "POST", more=fields))
-    status, _ = client.wait(stream)
+    with logs(world.proxy, decision="deny", scheme="https", host=NAME, port=client.port):
+        stream = client.request(client.head("/", "POST", more=fields))
+        status, _ = client.wait(stream)
+    assert world.proxy.records()[-1]["reason"].startswith("bad-request: ")
     assert status == "400" or stream in client.resets or client.gone is not None
     assert status != "200"
 
