@@ -330,6 +330,19 @@ int front1_begin(struct conn *conn)
     return STEP_AGAIN;
 }
 
+bool front1_works(const struct conn *conn)
+{
+    return conn->front1 && conn->front1->active;
+}
+
+void front1_cut_off(struct conn *conn, const char *reason)
+{
+    if (front1_works(conn)) {
+        conn->front1->x.broken = true;
+        conn->front1->x.judgement.record.reason = reason;
+    }
+}
+
 void front1_end(struct conn *conn)
 {
     struct front1 *front = sb_steal(&conn->front1);

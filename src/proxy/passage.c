@@ -226,6 +226,12 @@ void passage_judge_again(struct conn *conn)
     }
 }
 
+uint64_t passage_moved(const struct conn *conn)
+{
+    const struct passage *passage = conn->passage;
+    return passage ? passage->tunnel.up.bytes + passage->tunnel.down.bytes : 0;
+}
+
 void passage_set_reason(struct conn *conn, const char *reason)
 {
     if (conn->passage) {

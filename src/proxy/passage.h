@@ -21,6 +21,8 @@ void passage_bad_request(const struct conn *conn, const char *why);
 void passage_judge_again(struct conn *conn);
 /* A step of the connection while the tunnel is not open. */
 int passage_step(struct conn *conn);
+/* Bytes that the open tunnel has moved. */
+uint64_t passage_moved(const struct conn *conn);
 /* Why it is about to end, for the log; a connection without a passage is left alone. */
 void passage_set_reason(struct conn *conn, const char *reason);
 /* The connection ends. */

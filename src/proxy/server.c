@@ -71,26 +71,34 @@ static void on_accept_retry(void *arg)
     set_accepting(arg, true);
 }
 
+/* Meanwhile what comes waits in the listeners' backlog. */
+static void accept_later(struct proxy *proxy, uint64_t after_ms)
+{
+    set_accepting(proxy, false);
+    sb_loop_timer(proxy->loop, &proxy->accept_retry, after_ms, on_accept_retry, proxy);
+}
+
 static void on_accept(void *arg, uint32_t events)
 {
     (void)events;
     struct listener *listener = arg;
     struct proxy *proxy = listener->proxy;
-    for (int i = 0; i < ACCEPT_TURN && proxy->nconns < LIMIT_CONNECTIONS; i++) {
+    bool full = proxy->nconns >= LIMIT_CONNECTIONS;
+    if (full && !conn_make_room(proxy)) {
+        accept_later(proxy, LIMIT_PRESSED_RETRY_MS);
+        return;
+    }
+    int turn = full ? 1 : ACCEPT_TURN; /* room was made for the one that is known to be there */
+    for (int i = 0; i < turn && proxy->nconns < LIMIT_CONNECTIONS; i++) {
         int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             take_connection(listener, fd);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            set_accepting(proxy, false);
-            sb_loop_timer(proxy->loop, &proxy->accept_retry, ACCEPT_RETRY_MS, on_accept_retry,
-                          proxy);
+            accept_later(proxy, ACCEPT_RETRY_MS);
             return;
         } else if (errno == EAGAIN) {
             return;
         }
-    }
-    if (proxy->nconns >= LIMIT_CONNECTIONS) {
-        set_accepting(proxy, false);
     }
 }
 

@@ -82,7 +82,7 @@ class Proxy:
         self.log = log or folder / "log.jsonl"
         self.sock, child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock.settimeout(10)
-        self.http = socket.create_server(("127.0.0.1", 0))
+        self.http = socket.create_server(("127.0.0.1", 0), backlog=1024)  # as in a sandbox
         self.tcp4 = tcp4 or socket.create_server(("127.0.0.1", 0))
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.bind(("127.0.0.1", 0))
