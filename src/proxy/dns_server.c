@@ -171,29 +171,39 @@ static void on_client(void *arg, uint32_t events)
     }
 }
 
+/* When all are taken the oldest gives way: those that say nothing keep nobody out. */
+static struct dns_client *free_client(struct dns_server *server)
+{
+    struct dns_client *oldest = &server->clients[0];
+    for (size_t i = 0; i < LIMIT_DNS_TCP; i++) {
+        struct dns_client *client = &server->clients[i];
+        if (client->fd < 0) {
+            return client;
+        }
+        oldest = client->timer.due_ms < oldest->timer.due_ms ? client : oldest;
+    }
+    drop_client(oldest);
+    return oldest;
+}
+
 static void on_tcp(void *arg, uint32_t events)
 {
     (void)events;
     struct dns_server *server = arg;
     struct proxy *proxy = server->proxy;
     int fd = accept4(proxy->listeners[LISTEN_DNS_TCP].fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    for (size_t i = 0; fd >= 0 && i < LIMIT_DNS_TCP; i++) {
-        struct dns_client *client = &server->clients[i];
-        if (client->fd >= 0) {
-            continue;
-        }
-        client->watch = sb_loop_watch(proxy->loop, fd, EPOLLIN, on_client, client);
-        if (!client->watch) {
-            break;
-        }
-        client->fd = fd;
-        client->len = 0;
-        sb_loop_timer(proxy->loop, &client->timer, LIMIT_DNS_TCP_MS, on_client_timeout, client);
+    if (fd < 0) {
         return;
     }
-    if (fd >= 0) {
+    struct dns_client *client = free_client(server);
+    client->watch = sb_loop_watch(proxy->loop, fd, EPOLLIN, on_client, client);
+    if (!client->watch) {
         close(fd);
+        return;
     }
+    client->fd = fd;
+    client->len = 0;
+    sb_loop_timer(proxy->loop, &client->timer, LIMIT_DNS_TCP_MS, on_client_timeout, client);
 }
 
 int dns_server_start(struct proxy *proxy, struct dns_server **ret, struct sb_err **err)

@@ -27,10 +27,19 @@ class Origin(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
+    def read_body(self):
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
     def do_GET(self):
-        length = int(self.headers.get("Content-Length", 0))
         body = json.dumps({"path": self.path, "headers": dict(self.headers),
-                           "body": self.rfile.read(length).decode()}).encode()
+                           "body": self.read_body().decode()}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
