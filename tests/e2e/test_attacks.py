@@ -15,7 +15,7 @@ import pytest
 
 from test_policy_attacks import (Tls, client_hello, connect, in_small_records, send, status,
                                  with_everything)
-from test_proxy import (HELLO, Origin, Proxy, SECRET, dns_query, in_namespace, socks,
+from test_proxy import (HELLO, Origin, Proxy, SECRET, dns_query, in_namespace, logs, socks,
                         socks_request, start_origin)
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -242,8 +242,9 @@ def test_no_data_before_the_handshake_ends(tls, tmp_path):
     proxy = "%s:%d" % tls.proxy.http.getsockname()
     base = ["openssl", "s_client", "-proxy", proxy, "-connect", "api.example:443", "-servername",
             "api.example", "-CAfile", str(tls.ca_file), "-tls1_3", "-ign_eof"]
-    first = subprocess.run([*base, "-sess_out", str(session)], input=early.read_bytes(),
-                           capture_output=True, timeout=30, check=False)
+    with logs(tls.proxy, target="/zero"):
+        first = subprocess.run([*base, "-sess_out", str(session)], input=early.read_bytes(),
+                               capture_output=True, timeout=30, check=False)
     assert b"Verify return code: 0" in first.stdout and session.exists(), first
     before = len(tls.proxy.records(0))
     again = subprocess.run([*base, "-sess_in", str(session), "-early_data", str(early)],
