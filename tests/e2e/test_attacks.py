@@ -137,6 +137,46 @@ def test_a_relay_inside_gets_no_further(tmp_path):
         proxy.close()
 
 
+@pytest.mark.parametrize("opening", ["connect", "socks"])
+def test_what_a_tunnel_carries_must_be_for_its_host(tls, opening):
+    """Domain fronting through tunnels that no rule looks into: SNI, Host and target must agree."""
+    tls.configure("allow api.example")
+    explicit = tls.proxy.http.getsockname()
+
+    def tunnel():
+        s = socket.create_connection(explicit, 10)
+        if opening == "connect":
+            s.sendall(b"CONNECT api.example:443 HTTP/1.1\r\nHost: api.example:443\r\n\r\n")
+            assert b" 200 " in s.recv(1000)
+        else:
+            s.sendall(HELLO)
+            assert s.recv(2) == b"\5\0"
+            s.sendall(socks_request(b"api.example", 443))
+            assert s.recv(10)[:2] == b"\5\0"
+        return s
+
+    for name, opened in (("api.example", True), ("evil.example", False), (None, False)):
+        with tunnel() as s:
+            s.sendall(client_hello(name))
+            assert (s.recv(1000)[:1] == b"\x16") == opened, name
+    assert tls.proxy.records()[-1]["reason"] == "sni-mismatch"
+    for head in (b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+                 b"\r\nGET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+                 b"GET http://evil.example/ HTTP/1.1\r\nHost: api.example\r\n\r\n",
+                 b"GET / HTTP/1.1 \r\nHost: evil.example\r\n\r\n",
+                 b"G_T / http/1.1\r\nHost: evil.example\r\n\r\n",
+                 b"CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n"):
+        with tunnel() as s:
+            s.sendall(head)
+            assert status(s.recv(1000)) in (400, 403), head
+    with tunnel() as s:
+        s.sendall(h2_request(b"evil.example"))
+        data = b""
+        while len(data) < 80 and (part := s.recv(1000)):
+            data += part
+        assert b"host-mismatch" in data  # (the text of the answer; its status is 421)
+
+
 # ---- names ----
 
 def test_lookups_of_the_sandbox_never_leave_the_host(tmp_path):
