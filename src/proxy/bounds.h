@@ -67,14 +67,22 @@ enum {
     LIMIT_ORIGINS = 256,
     /* Flushing a last answer to a client that does not read. */
     LIMIT_LINGER_MS = 5 * 1000,
-    /* Connections of one sandbox; above it the listeners' backlog holds the rest. */
+    /* Connections of one sandbox.  For another one then the one ends that has waited longest for
+     * its client to say something (slowloris, forgotten keep-alives), or else the one that has
+     * moved least since it began, when that is less than this rate and it had the time to do
+     * better: a body or a tunnel may be as slow as it likes, but not while it keeps others out.  Is
+     * there none, the listeners' backlog holds the rest, and it is tried again. */
     LIMIT_CONNECTIONS = 1024,
+    LIMIT_PRESSED_BYTES_A_SECOND = 1024,
+    LIMIT_PRESSED_MS = 5 * 1000,
+    LIMIT_PRESSED_RETRY_MS = 500,
     /* Connections to published ports. */
     LIMIT_INBOUND = 1024,
-    /* Names with a synthetic address, and names whose DNS denial was logged lately. */
+    /* Names with a synthetic address. */
     LIMIT_NAMES = 65536,
-    LIMIT_DNS_DENIALS = 1024,
-    LIMIT_DNS_LOG_MS = 10 * 1000,
+    /* What was logged lately and is not said again: denied names, destinations of datagrams. */
+    LIMIT_SELDOM = 1024,
+    LIMIT_SELDOM_MS = 10 * 1000,
     /* TCP connections to the DNS server. */
     LIMIT_DNS_TCP = 32,
     LIMIT_DNS_TCP_MS = 10 * 1000,

@@ -32,7 +32,7 @@ static void settle(void *arg)
 
 static int store_fd(struct proxy *proxy, struct journal_files *files, const char *name, int fd)
 {
-    static const char *const names[] = {"http", "tcp4", "tcp6", "dns_udp", "dns_tcp"};
+    static const char *const names[] = {"http", "tcp4", "tcp6", "dns_udp", "dns_tcp", "refused"};
     for (int kind = 0; kind < LISTEN_N; kind++) {
         if (strcmp(name, names[kind]) == 0 && proxy->listeners[kind].fd < 0) {
             proxy->listeners[kind].fd = fd;

@@ -43,6 +43,9 @@ static void *wiping_realloc(void *ptr, size_t size, void *arg)
     return moved;
 }
 
+/* Which events to call: one set for each side of the proxy. */
+static const struct h2_events *events_of[2];
+
 /* ---- The header block ---- */
 
 enum { USUAL_BYTES = 1000 }; /* of a head; for one allocation instead of several */
@@ -92,8 +95,23 @@ static int on_invalid_header(nghttp2_session *session, const nghttp2_frame *fram
 {
     (void)session, (void)frame, (void)name, (void)name_len;
     (void)value, (void)value_len, (void)flags;
-    const struct h2 *h2 = arg;
-    return h2->server ? NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE : 0;
+    struct h2 *h2 = arg;
+    if (!h2->server) {
+        return 0;
+    }
+    events_of[true]->invalid(h2, "a field that HTTP/2 forbids");
+    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+}
+
+static int on_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame, int error,
+                            void *arg)
+{
+    (void)session;
+    struct h2 *h2 = arg;
+    if (h2->server && frame->hd.type == NGHTTP2_HEADERS) {
+        events_of[true]->invalid(h2, nghttp2_strerror(error));
+    }
+    return 0;
 }
 
 static void make_views(struct h2 *h2)
@@ -211,9 +229,6 @@ bool h2_trailers(const struct h2 *h2, struct sb_buf *out)
 }
 
 /* ---- Events ---- */
-
-/* Which events to call: one set for each side of the proxy. */
-static const struct h2_events *events_of[2];
 
 static struct exchange *exchange_of(struct h2 *h2, int32_t stream)
 {
@@ -504,6 +519,7 @@ static nghttp2_session_callbacks *make_callbacks(void)
     nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
     nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks, on_invalid_header);
+    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, on_invalid_frame);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data_chunk);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
