@@ -20,6 +20,7 @@
 #include "sandbox/rootfs.h"
 #include "sandbox/state.h"
 #include "secret/secret.h"
+#include "settings/upstream_choice.h"
 
 /* No sandbox's name begins so. */
 #define DEAD_PREFIX ".removed."
@@ -116,6 +117,7 @@ static _Noreturn void exec_supervisor(const char *path, const char *name, int st
     dup2(log >= 0 ? log : null, 1);
     dup2(log >= 0 ? log : null, 2);
     dup2(starter, SUPERVISOR_STARTER);
+    upstream_forget_environment();
     syscall(SYS_close_range, SUPERVISOR_STARTER + 1, ~0U, 0);
     /* Nothing of the caller's directory stays busy. */
     if (chdir("/") == 0) {
@@ -199,8 +201,14 @@ int sandbox_start(const char *name, bool *ret_started, struct sb_err **err)
     }
     SB_CLEANUP(fd) int starter = -1;
     SB_CLEANUP(msg) struct sb_msg reply = {0};
+    SB_CLEANUP(json)
+    json_t *message = json_pack("{s:s,s:o}", "op", "start", "environment", upstream_environment());
     int r = spawn_supervisor(name, &starter, err);
-    r = r < 0 ? r : read_reply(starter, &reply, err);
+    r = r < 0 ? r : sb_msg_send(starter, message, NULL, 0, err);
+    if (r == 0 || r == -EPIPE) { /* one that ended has left its reason */
+        sb_err_free(sb_steal(err));
+        r = read_reply(starter, &reply, err);
+    }
     if (r < 0) {
         sb_wrap(err, r, "cannot start sandbox '%s'", name);
         if (err && *err) {
