@@ -194,8 +194,10 @@ static int refuse_argument(const struct setting *setting, const char *word, stru
 static int store(const struct setting *setting, const char *word, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *value = NULL;
+    SB_CLEANUP(json) json_t *text = json_string(word);
     bool was_set;
-    int r = setting->read(word, &value, err);
+    int r = text ? setting->read(word, &value, err)
+                 : sb_fail(err, SB_EUSAGE, "the value is not UTF-8 text");
     r = r < 0 ? r : settings_change(setting->key, value, &was_set, err);
     if (r < 0) {
         return sb_wrap(err, r, "%s", setting->key);

@@ -47,6 +47,16 @@ def test_a_password_is_never_shown_nor_taken_as_an_argument(sbx):
     assert "s3cret-word" in (store / "settings.json").read_text()
 
 
+@pytest.mark.parametrize("data", (b"http://u:p\xff@h", b"http://h\0", b""))
+def test_what_is_no_text_changes_nothing(sbx, data):
+    sbx.ok("settings", "set", "proxy.upstream", "direct")
+    for key in ("proxy.upstream", "proxy.no-proxy"):
+        done = subprocess.run([sbx.binary, "settings", "set", key], input=data, env=sbx.env,
+                              capture_output=True, timeout=60, check=False)
+        assert done.returncode == (0 if data == b"" and key == "proxy.no-proxy" else 2)
+    assert sbx.ok("settings", "get", "proxy.upstream") == "direct\n"
+
+
 @pytest.mark.parametrize("name", ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy",
                                   "ALL_PROXY", "all_proxy", "SBX_PROXY"))
 def test_ls_shows_what_the_environment_says(sbx, name):
