@@ -57,6 +57,9 @@ enum {
     /* One address, then all of them. */
     LIMIT_CONNECT_MS = 3 * 1000,
     LIMIT_CONNECT_TOTAL_MS = 20 * 1000,
+    /* With an upstream proxy that resolves names itself: how long an own answer is waited for.  In
+     * networks whose servers know no names outside, and do not say so, each connection waits. */
+    LIMIT_LOCAL_NAME_MS = 2 * 1000,
     /* How many addresses of a name are looked at. */
     LIMIT_ADDRESSES = 16,
     /* Connections to origins that serve nobody: enough for what one agent talks to; servers close

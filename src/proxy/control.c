@@ -111,6 +111,7 @@ static json_t *replace_config(struct sb_msg *msg)
         tls_forget_ca(proxy->tls);
     }
     exchanges_rebind(proxy, config->inject);
+    tls_trust(proxy->tls, config->extra_ca);
     config_free(proxy->config);
     proxy->config = sb_steal(&config);
     if (!control.serving && journal_start(proxy->journal, proxy->config->sandbox, &err) < 0) {

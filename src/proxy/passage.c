@@ -14,7 +14,7 @@
 struct passage {
     enum passage_kind kind;
     struct judgement judgement;
-    struct upstream upstream;
+    struct upstream *upstream;    /* until it is open */
     struct stream client, server; /* once it is open; the server's also while it stands by */
     sb_watch server_first;        /* while it stands by */
     struct tunnel tunnel;
@@ -63,15 +63,15 @@ static int refuse(struct conn *conn, const char *reason)
     return STEP_CLOSE;
 }
 
-static int unreachable(struct conn *conn, const char *error)
+static int unreachable(struct conn *conn, const struct upstream_end *end)
 {
     struct passage *passage = conn->passage;
     struct judgement *judgement = &passage->judgement;
-    judgement->record.reason = "unreachable";
+    judgement->record.reason = end->reason;
     if (passage->kind == PASSAGE_CONNECT) {
         SB_CLEANUP(free)
         char *text = sb_xasprintf("sbx: cannot reach %s:%u: %s\n", judgement->host.text,
-                                  judgement->port, error ? error : "unknown error");
+                                  judgement->port, end->error);
         return answer_connect(conn, 502, "Bad Gateway", text);
     }
     if (passage->kind == PASSAGE_SOCKS) {
@@ -145,20 +145,21 @@ static void open_tunnel(struct conn *conn, int fd)
     wire_wake(&conn->wire);
 }
 
-static void on_upstream(void *arg, enum upstream_status status, int fd, const char *error)
+static void on_upstream(void *arg, const struct upstream_end *end)
 {
     struct conn *conn = arg;
     int r = STEP_AGAIN;
-    if (status == UPSTREAM_OK) {
-        open_tunnel(conn, fd);
-    } else if (status == UPSTREAM_REFUSED) {
-        r = refuse(conn, "address");
+    if (end->status == UPSTREAM_OK) {
+        free(sb_steal(&conn->passage->upstream)); /* an idle tunnel is to be small */
+        open_tunnel(conn, end->fd);
+    } else if (end->status == UPSTREAM_REFUSED) {
+        r = refuse(conn, end->reason);
     } else {
-        r = unreachable(conn, error);
+        r = unreachable(conn, end);
     }
     if (r == STEP_CLOSE) {
         conn_doom(conn);
-    } else if (status != UPSTREAM_OK) {
+    } else if (end->status != UPSTREAM_OK) {
         wire_wake(&conn->wire);
     }
 }
@@ -190,7 +191,7 @@ int passage_begin(struct conn *conn, const struct host *host, uint16_t port, enu
     passage->kind = kind;
     passage->judgement.host = *host;
     passage->judgement.port = port;
-    passage->client.fd = passage->server.fd = passage->upstream.fd = -1;
+    passage->client.fd = passage->server.fd = -1;
     conn->passage = passage;
     conn->state = CONN_PASSAGE;
     bool allowed = judge(conn->proxy, &passage->judgement, NULL, way_of(conn, kind));
@@ -207,8 +208,9 @@ int passage_begin(struct conn *conn, const struct host *host, uint16_t port, enu
     }
     note_missing(conn->proxy, &passage->judgement);
     wire_deadline(&conn->wire, LIMIT_CONNECT_TOTAL_MS + LIMIT_LINGER_MS);
-    upstream_connect(&passage->upstream, conn->proxy, host, port, &passage->judgement.decision,
-                     on_upstream, conn);
+    passage->upstream = sb_xcalloc(1, sizeof(*passage->upstream));
+    upstream_connect(passage->upstream, conn->proxy, host, port, &passage->judgement.decision,
+                     false, on_upstream, conn);
     return STEP_WAIT;
 }
 
@@ -227,7 +229,7 @@ int passage_refuse_tls(struct conn *conn, const char *reason)
     passage->kind = PASSAGE_TLS;
     passage->judgement.host = conn->door.host;
     passage->judgement.port = conn->door.port;
-    passage->client.fd = passage->server.fd = passage->upstream.fd = -1;
+    passage->client.fd = passage->server.fd = -1;
     conn->passage = passage;
     conn->state = CONN_PASSAGE;
     bool allowed = judge(conn->proxy, &passage->judgement, NULL, way_of(conn, PASSAGE_TLS));
@@ -293,7 +295,10 @@ void passage_end(struct conn *conn)
     passage->judgement.record.bytes_down = passage->tunnel.down.bytes;
     judge_done(conn->proxy, &passage->judgement);
     sb_loop_unwatch(conn->proxy->loop, passage->server_first);
-    upstream_cancel(&passage->upstream);
+    if (passage->upstream) {
+        upstream_cancel(passage->upstream);
+        free(passage->upstream);
+    }
     tunnel_done(&passage->tunnel);
     stream_close(&passage->client);
     stream_close(&passage->server);

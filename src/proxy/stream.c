@@ -204,6 +204,15 @@ const char *stream_handshake_error(const struct stream *stream)
     return reason ? reason : "the peer closed the connection";
 }
 
+bool stream_distrusts(const struct stream *stream)
+{
+    long verify = stream->ssl ? SSL_get_verify_result(stream->ssl) : X509_V_OK;
+    return verify == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY ||
+           verify == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN ||
+           verify == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT ||
+           verify == X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE;
+}
+
 void stream_resume(struct stream *stream, SSL_SESSION *session)
 {
     SSL_set_session(stream->ssl, session);

@@ -42,6 +42,8 @@ struct ssl_session_st *stream_session(const struct stream *stream);
 int stream_handshake(struct stream *stream);
 /* Why the last handshake failed, as text that holds no peer data beyond OpenSSL's own reasons. */
 const char *stream_handshake_error(const struct stream *stream);
+/* ... and was it that the peer's certificate is not trusted? */
+bool stream_distrusts(const struct stream *stream);
 /* Has TLS taken bytes from the socket that were not read yet?  The loop knows nothing of them. */
 bool stream_pending(const struct stream *stream);
 /* Was "h2" agreed on?  After the handshake. */

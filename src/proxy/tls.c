@@ -5,6 +5,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -14,7 +15,8 @@
 #include "proxy/config.h"
 
 struct tls {
-    int trust_fd; /* -1: none, or already read */
+    int trust_fd; /* -1: none */
+    char *extra;  /* PEM, or NULL */
     SSL_CTX *client_ctx;
     struct ca *ca;
 };
@@ -41,17 +43,20 @@ void tls_forget_ca(struct tls *tls)
     ca_free(sb_steal(&tls->ca));
 }
 
-static int load_trust(SSL_CTX *ctx, struct tls *tls, struct sb_err **err)
+void tls_trust(struct tls *tls, const char *pem)
 {
-    struct sb_buf pem;
-    sb_buf_init(&pem, LIMIT_TRUST_BYTES);
-    if (tls->trust_fd < 0 || sb_read_fd(tls->trust_fd, &pem) < 0) {
-        sb_buf_done(&pem);
-        return sb_fail(err, SB_EFAIL,
-                       "the host's CA bundle cannot be read (set SSL_CERT_FILE to one)");
+    if (pem && tls->extra ? strcmp(pem, tls->extra) == 0 : pem == tls->extra) {
+        return;
     }
+    free(tls->extra);
+    tls->extra = pem ? sb_xstrdup(pem) : NULL;
+    SSL_CTX_free(sb_steal(&tls->client_ctx)); /* made anew by the next connection */
+}
+
+static size_t add_trust(SSL_CTX *ctx, const char *pem, size_t len)
+{
     X509_STORE *store = SSL_CTX_get_cert_store(ctx);
-    BIO *in = BIO_new_mem_buf(pem.data ? pem.data : "", (int)pem.len);
+    BIO *in = BIO_new_mem_buf(pem, (int)len);
     X509 *cert;
     size_t n = 0;
     while (in && (cert = PEM_read_bio_X509(in, NULL, NULL, NULL))) {
@@ -60,7 +65,22 @@ static int load_trust(SSL_CTX *ctx, struct tls *tls, struct sb_err **err)
     }
     BIO_free(in);
     ERR_clear_error();
+    return n;
+}
+
+static int load_trust(SSL_CTX *ctx, const struct tls *tls, struct sb_err **err)
+{
+    struct sb_buf pem;
+    sb_buf_init(&pem, LIMIT_TRUST_BYTES);
+    if (tls->trust_fd < 0 || lseek(tls->trust_fd, 0, SEEK_SET) != 0 ||
+        sb_read_fd(tls->trust_fd, &pem) < 0) {
+        sb_buf_done(&pem);
+        return sb_fail(err, SB_EFAIL,
+                       "the host's CA bundle cannot be read (set SSL_CERT_FILE to one)");
+    }
+    size_t n = add_trust(ctx, pem.data ? pem.data : "", pem.len);
     sb_buf_done(&pem);
+    n += tls->extra ? add_trust(ctx, tls->extra, strlen(tls->extra)) : 0;
     return n ? 0 : sb_fail(err, SB_EFAIL, "the host's CA bundle holds no certificate");
 }
 
@@ -79,8 +99,6 @@ static int client_ctx(struct tls *tls, struct sb_err **err)
         SSL_CTX_free(ctx);
         return r;
     }
-    close(tls->trust_fd);
-    tls->trust_fd = -1;
     tls->client_ctx = ctx;
     return 0;
 }

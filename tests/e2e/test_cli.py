@@ -11,7 +11,7 @@ from conftest import ROOT
 
 COMMANDS = """run create exec ls start stop rm completion version help
 policy/init policy/set-default policy/ls policy/allow policy/deny policy/rm policy/check policy/host policy/log
-secret/set secret/set-custom secret/ls secret/rm kit/validate kit/inspect kit/log""".split()
+secret/set secret/set-custom secret/ls secret/rm settings/ls settings/get settings/set settings/rm kit/validate kit/inspect kit/log""".split()
 EXAMPLES = sorted(p.parent for p in (ROOT / "examples").glob("*/spec.y*ml"))
 
 
