@@ -2,6 +2,8 @@
 #include "proxy/stream.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
@@ -87,17 +89,43 @@ ssize_t stream_read(struct stream *stream, void *data, size_t len)
     return n < 0 ? -errno : n;
 }
 
+/* One record. */
+static ssize_t tls_write(struct stream *stream, const char *data, size_t len)
+{
+    size_t put = 0;
+    ERR_clear_error();
+    int result = SSL_write_ex(stream->ssl, data, len, &put);
+    if (result == 1) {
+        return (ssize_t)put;
+    }
+    ssize_t r = tls_result(stream, result);
+    return r == 0 ? -EPIPE : r;
+}
+
+static void cork(struct stream *stream, int on)
+{
+    setsockopt(stream->fd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
+}
+
+/* TCP sends what several records make in as few segments as it can, and the far end wakes once. */
+static ssize_t tls_write_records(struct stream *stream, const char *data, size_t len)
+{
+    size_t sent = 0;
+    ssize_t n = 1;
+    cork(stream, 1);
+    while (n > 0 && sent < len) {
+        n = tls_write(stream, data + sent, len - sent);
+        sent += n > 0 ? (size_t)n : 0;
+    }
+    cork(stream, 0);
+    return sent ? (ssize_t)sent : n;
+}
+
 ssize_t stream_write(struct stream *stream, const void *data, size_t len)
 {
     if (stream->ssl) {
-        size_t put = 0;
-        ERR_clear_error();
-        int result = SSL_write_ex(stream->ssl, data, len, &put);
-        if (result == 1) {
-            return (ssize_t)put;
-        }
-        ssize_t r = tls_result(stream, result);
-        return r == 0 ? -EPIPE : r;
+        return len > LIMIT_READ_BYTES ? tls_write_records(stream, data, len)
+                                      : tls_write(stream, data, len);
     }
     ssize_t n;
     do {
@@ -134,10 +162,11 @@ static SSL *ssl_for(int fd, SSL_CTX *ctx)
     return ssl;
 }
 
-int stream_start_server(struct stream *stream, SSL_CTX *ctx, const void *seen, size_t seen_len)
+int stream_start_server(struct stream *stream, SSL_CTX *ctx, X509 *cert, const void *seen,
+                        size_t seen_len)
 {
     SSL *ssl = ssl_for(stream->fd, ctx);
-    BIO *mem = ssl ? BIO_new(BIO_s_mem()) : NULL;
+    BIO *mem = ssl && SSL_use_certificate(ssl, cert) == 1 ? BIO_new(BIO_s_mem()) : NULL;
     if (!mem) {
         SSL_free(ssl);
         return -ENOMEM;
