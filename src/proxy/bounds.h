@@ -7,10 +7,10 @@ enum {
      * while data is pending. */
     LIMIT_BUFFER_BYTES = 64 * 1024,
     /* HTTP/2: what a stream's far end may send unasked (the protocol's own start), what that may
-     * grow to for a reader that keeps up (64 KiB a round trip would be slow far away), all growth
+     * grow to for a reader that keeps up (at 50 ms a round trip that is 80 MB/s), all growth
      * together, and a connection's window, which opens at once and so limits nobody. */
     LIMIT_STREAM_WINDOW = 65535,
-    LIMIT_STREAM_WINDOW_MAX = 1024 * 1024,
+    LIMIT_STREAM_WINDOW_MAX = 4 * 1024 * 1024,
     LIMIT_WINDOWS = 32 * 1024 * 1024,
     LIMIT_SESSION_WINDOW = 16 * 1024 * 1024,
     LIMIT_FLOW_BYTES = LIMIT_STREAM_WINDOW_MAX + LIMIT_BUFFER_BYTES,
