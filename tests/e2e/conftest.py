@@ -24,12 +24,13 @@ import fake_openai  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = (ROOT / os.environ.get("SBX_BUILD", "build")).resolve()
+PROGRAMS = ("sbx", "sbx-supervisor", "sbx-proxy", "sbx-init", "sbx-check", "sbx-probe-init")
 SKIPPED = []
 
 
 def copy_programs(directory):
     directory.chmod(0o755)
-    for name in ("sbx", "sbx-supervisor", "sbx-proxy", "sbx-init"):
+    for name in PROGRAMS:
         for built in BUILD.rglob(name):
             if built.is_file() and os.access(built, os.X_OK):
                 shutil.copy2(built, directory / name)
