@@ -17,7 +17,8 @@
 
 #include "link/link_internal.h"
 
-_Static_assert((int)SB_MSG_FDS == (int)FRAME_DESCRIPTORS_MAX, "a message's descriptors fit into a frame");
+_Static_assert((int)SB_MSG_FDS == (int)FRAME_DESCRIPTORS_MAX,
+               "a message's descriptors fit into a frame");
 
 static void on_channel(void *arg, uint32_t events);
 

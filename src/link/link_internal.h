@@ -26,16 +26,16 @@
 /* The bounds of one link.  At worst its buffers hold LINK_SLOTS * 2 windows of LINK_WINDOW and
  * LINK_WINDOWS_EXTRA, LINK_LETTERS_MAX and one message on its way in, and one on its way out. */
 enum {
-    LINK_SLOTS = 2048,                        /* open descriptors that one side has sent */
-    LINK_WINDOW = 16 * 1024,                  /* bytes that a new stream's sender may be ahead */
-    LINK_WINDOW_MAX = 256 * 1024,             /* what that grows to for a reader that keeps up */
-    LINK_WINDOWS_EXTRA = 32 * 1024 * 1024,    /* all growth together */
-    LINK_LETTERS_MAX = 16 * 1024 * 1024,      /* messages that wait for their reader */
-    LINK_CHANNEL_LETTERS_MAX = 256 * 1024,    /* those of one channel; `orders` may fill all */
-    LINK_LETTER_COST = 1024,                  /* that each counts besides its text */
-    LINK_CONTROLS_MAX = 64,                   /* own control messages that wait for the wire */
-    LINK_OUT_SOFT = 64 * 1024,                /* no more is read for the wire when so much waits */
-    LINK_BUFFER = 256 * 1024,                 /* each way, at the wire */
+    LINK_SLOTS = 2048,                     /* open descriptors that one side has sent */
+    LINK_WINDOW = 16 * 1024,               /* bytes that a new stream's sender may be ahead */
+    LINK_WINDOW_MAX = 256 * 1024,          /* what that grows to for a reader that keeps up */
+    LINK_WINDOWS_EXTRA = 32 * 1024 * 1024, /* all growth together */
+    LINK_LETTERS_MAX = 16 * 1024 * 1024,   /* messages that wait for their reader */
+    LINK_CHANNEL_LETTERS_MAX = 256 * 1024, /* those of one channel; `orders` may fill all */
+    LINK_LETTER_COST = 1024,               /* that each counts besides its text */
+    LINK_CONTROLS_MAX = 64,                /* own control messages that wait for the wire */
+    LINK_OUT_SOFT = 64 * 1024,             /* no more is read for the wire when so much waits */
+    LINK_BUFFER = 256 * 1024,              /* each way, at the wire */
 };
 
 /* ---- wire.c ---- */
@@ -132,8 +132,8 @@ TAILQ_HEAD(letters, letter);
 
 struct channel {
     struct link *link;
-    uint32_t id; /* 0: `orders` */
-    int fd;      /* -1: closed here */
+    uint32_t id;    /* 0: `orders` */
+    int fd;         /* -1: closed here */
     bool is_origin; /* its far end was sent away from here */
     sb_watch watch;
     uint32_t watched;

@@ -375,8 +375,9 @@ void stream_tend(struct stream *s)
     if (s->in.credit_due && !in_over(s)) {
         char bytes[4];
         frame_write_credit(bytes, (uint32_t)s->in.owed);
-        wire_put(link, &(struct frame){
-                           .type = FRAME_CREDIT, .id = s->id, .bytes = bytes, .len = sizeof(bytes)});
+        wire_put(link,
+                 &(struct frame){
+                     .type = FRAME_CREDIT, .id = s->id, .bytes = bytes, .len = sizeof(bytes)});
         s->in.allowed += s->in.owed;
         s->in.owed = 0;
     }

@@ -303,8 +303,8 @@ static void test_messages(void **state)
     assert_string_equal(sb_json_str(msg.json, "event"), "ready");
     sb_msg_done(&msg);
     for (int i = 0; i < 100; i++) {
-        send_json(pair->supervisor, json_pack("{s:s,s:i,s:s#}", "op", "x", "i", i, "nul", "a\0b", 3),
-                  NULL, 0);
+        send_json(pair->supervisor,
+                  json_pack("{s:s,s:i,s:s#}", "op", "x", "i", i, "nul", "a\0b", 3), NULL, 0);
     }
     for (int i = 0; i < 100; i++) {
         receive(pair->init, &msg, 0);
@@ -508,7 +508,8 @@ static void test_connection_dropped(void **state)
         fill(ends[0]);
         fill(ends[1]);
         close(ends[inner]);
-        /* Even with all buffers full it is told: there is room to write, and then nobody to read. */
+        /* Even with all buffers full it is told: there is room to write, and then nobody to read.
+         */
         while (write(ends[!inner], "x", 1) == 1 || errno == EAGAIN) {
             await(ends[!inner], POLLOUT);
         }
@@ -794,7 +795,8 @@ static void end_alone(struct alone *alone)
     close(alone->orders);
 }
 
-/* Returns the size of the frame that was put at `to`.  A payload that is missing is only announced. */
+/* Returns the size of the frame that was put at `to`.  A payload that is missing is only announced.
+ */
 static size_t put_frame(char *to, const struct frame *frame)
 {
     frame_write_header(to, frame);
@@ -904,20 +906,23 @@ static void test_hostile_frames(void **state)
         {"bytes for a channel", {{.type = FRAME_DATA, .id = CHANNEL, TEXT("x")}}},
         {"bytes for a channel", {{.type = FRAME_STOP, .id = CHANNEL}}},
         {"ends twice", {{.type = FRAME_EOF, .id = CHANNEL}, {.type = FRAME_EOF, .id = CHANNEL}}},
-        {"not open", {{.type = FRAME_EOF, .id = CHANNEL},
-                      {.type = FRAME_MESSAGE, .id = CHANNEL, TEXT("{}")}}},
-        {"within a message", {{.type = FRAME_MESSAGE, .id = CHANNEL, .more = true, TEXT("{")},
-                              {.type = FRAME_EOF, .id = CHANNEL}}},
-        {"between the pieces", {{.type = FRAME_MESSAGE, .id = CHANNEL, .more = true, TEXT("{")},
-                                {.type = FRAME_MESSAGE, .id = 0, TEXT("}")}}},
+        {"not open",
+         {{.type = FRAME_EOF, .id = CHANNEL}, {.type = FRAME_MESSAGE, .id = CHANNEL, TEXT("{}")}}},
+        {"within a message",
+         {{.type = FRAME_MESSAGE, .id = CHANNEL, .more = true, TEXT("{")},
+          {.type = FRAME_EOF, .id = CHANNEL}}},
+        {"between the pieces",
+         {{.type = FRAME_MESSAGE, .id = CHANNEL, .more = true, TEXT("{")},
+          {.type = FRAME_MESSAGE, .id = 0, TEXT("}")}}},
         {"not a JSON object", {{.type = FRAME_MESSAGE, .id = 0, TEXT("[]")}}},
         {"not a JSON object", {{.type = FRAME_MESSAGE, .id = 0, TEXT("{\"a\":1,\"a\":2}")}}},
         {"no guest has to send", {bring(rooms[0], 0, FRAME_BOTH, theirs)}},
         {"no guest has to send", {bring(rooms[1], CHANNEL, FRAME_CHANNEL, theirs)}},
         {"no guest has to send", {bring(rooms[2], CHANNEL, FRAME_SINK, theirs)}},
         {"not the sender's", {bring(rooms[3], CHANNEL, FRAME_BOTH, 7)}},
-        {"in use", {bring(rooms[4], CHANNEL, FRAME_BOTH, theirs | 1),
-                    bring(rooms[5], CHANNEL, FRAME_BOTH, theirs | 1)}},
+        {"in use",
+         {bring(rooms[4], CHANNEL, FRAME_BOTH, theirs | 1),
+          bring(rooms[5], CHANNEL, FRAME_BOTH, theirs | 1)}},
         {"nobody understands", {{.type = FRAME_CONTROL, TEXT("[]")}}},
         {"what does that mean", {{.type = FRAME_CONTROL, TEXT("{}")}}},
         {"unknown type 99", {{.type = (enum frame_type)99}}},
@@ -1005,8 +1010,8 @@ static void test_flood_of_messages(void **state)
         memset(piece, ' ', sizeof(piece));
         piece[0] = '{';
         piece[sizeof(piece) - 1] = '}';
-        write_frame(alone.wire, (struct frame){
-                                    .type = FRAME_MESSAGE, .bytes = piece, .len = sizeof(piece)});
+        write_frame(alone.wire,
+                    (struct frame){.type = FRAME_MESSAGE, .bytes = piece, .len = sizeof(piece)});
         sent += sizeof(piece);
         size_t now = resident_bytes(alone.relay.pid);
         most = now > most ? now : most;
