@@ -584,8 +584,21 @@ static void test_terminal(void **state)
     put(stand_in, "typed\n");
     expect(slave, "typed\n");
     expect(stand_in, "typed\r\n");
-    put(slave, "shown");
+    pid_t pid = fork();
+    if (pid == 0) {
+        setsid();
+        ioctl(slave, TIOCSCTTY, 0);
+        signal(SIGINT, SIG_DFL);
+        put(slave, "shown");
+        for (;;) {
+            pause();
+        }
+    }
     expect(stand_in, "shown");
+    send_json(cli.channel, json_pack("{s:s,s:i}", "op", "terminal", "signo", SIGINT), NULL, 0);
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(WTERMSIG(status), SIGINT);
     close(slave);
     expect_end(stand_in);
     close(stand_in);
