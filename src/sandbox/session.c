@@ -169,9 +169,15 @@ static int failed_status(const json_t *event, struct sb_err **err)
 static void copy_window_size(const struct session *s)
 {
     struct winsize size;
-    if (s->exec->tty && s->out >= 0 && window_size(&size)) {
-        ioctl(s->out, TIOCSWINSZ, &size);
+    if (!s->exec->tty || s->out < 0 || !window_size(&size) ||
+        ioctl(s->out, TIOCSWINSZ, &size) == 0) {
+        return;
     }
+    /* The master is in a virtual machine; ours is a socket (link/terminal.c). */
+    SB_CLEANUP(json)
+    json_t *message = json_pack("{s:s,s:i,s:i}", "op", "terminal", "rows", (int)size.ws_row, "cols",
+                                (int)size.ws_col);
+    sb_msg_send(s->channel, message, NULL, 0, NULL);
 }
 
 /* Returns 1 when the session has ended. `err` is set when the command could not be run. */
@@ -279,6 +285,7 @@ static void forward_signal(struct session *s)
     int signo = (int)info.ssi_signo;
     bool interrupt = signo == SIGINT || signo == SIGQUIT;
     bool end = signo == SIGTERM || signo == SIGHUP;
+    bool foreground = s->exec->tty && interrupt && s->out >= 0;
     if (signo == SIGWINCH) {
         copy_window_size(s);
     } else if (s->exec->output && (interrupt || end)) {
@@ -286,8 +293,9 @@ static void forward_signal(struct session *s)
         hang_up(s, signo);
     } else if (s->exec->tty && end) {
         hang_up(s, signo);
-    } else if (!interrupt || s->out < 0 || ioctl(s->out, TIOCSIG, signo) < 0) {
-        SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:i}", "op", "signal", "signo", signo);
+    } else if (!foreground || ioctl(s->out, TIOCSIG, signo) < 0) {
+        const char *op = foreground ? "terminal" : "signal";
+        SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:i}", "op", op, "signo", signo);
         sb_msg_send(s->channel, message, NULL, 0, NULL);
     }
 }
