@@ -69,6 +69,8 @@ static void end_speaking(struct channel *c)
 static void unload(struct channel *c)
 {
     letter_done(&c->letter);
+    c->link->nfree += c->reserved;
+    c->reserved = 0;
     c->loaded = c->held = false;
     c->sent = 0;
 }
@@ -143,6 +145,9 @@ static int load(struct channel *c)
     for (size_t i = 0; i < msg.nfds; i++) {
         c->letter.fds[i] = sb_msg_steal_fd(&msg, i);
     }
+    /* It may wait, and others may send descriptors meanwhile. */
+    c->reserved = msg.nfds;
+    c->link->nfree -= c->reserved;
     c->loaded = true;
     return 1;
 }
@@ -175,6 +180,7 @@ static void announce(struct channel *c, char *list)
 {
     struct link *link = c->link;
     struct channel *group = c->id ? c : NULL;
+    c->reserved = 0;
     for (size_t i = 0; i < c->letter.nfds; i++) {
         struct slot *slot = link_take_slot(link);
         struct frame_descriptor descriptor = {.kind = c->kinds[i], .id = slot->id};

@@ -52,7 +52,6 @@ struct slot *link_take_slot(struct link *link)
     slot->id =
         (uint32_t)link->side << (SLOT_BITS + GENERATION_BITS) | slot->generation << SLOT_BITS | i;
     link->next_slot = (i + 1) % LINK_SLOTS;
-    link->nfree--;
     return slot;
 }
 

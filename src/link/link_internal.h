@@ -145,6 +145,7 @@ struct channel {
     struct letter letter;
     enum frame_kind kinds[SB_MSG_FDS];
     size_t sent;
+    size_t reserved; /* ids for its descriptors */
     bool eof_due, eof_sent;
     /* From the wire. */
     bool eof;
@@ -210,7 +211,7 @@ struct link {
     struct link_events events;
     struct wire wire;
     struct slot slots[2][LINK_SLOTS]; /* by who sent the descriptor */
-    size_t nfree;                     /* of our own */
+    size_t nfree;                     /* of our own, not reserved */
     uint32_t next_slot;
     size_t extra; /* of LINK_WINDOWS_EXTRA, not given out */
     struct streams waiting;
@@ -239,7 +240,7 @@ void link_wake(struct link *link);
 void link_orders_ended(struct channel *orders);
 /* The slot that an id names, or NULL. */
 struct slot *link_find(struct link *link, uint32_t id);
-/* A free slot of ours, its id set; only when link->nfree. */
+/* A free slot of ours, its id set, for which link->nfree has been lowered. */
 struct slot *link_take_slot(struct link *link);
 /* The slot for an id that the other side has given out, or NULL when it cannot. */
 struct slot *link_their_slot(struct link *link, uint32_t id);

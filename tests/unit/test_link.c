@@ -409,6 +409,24 @@ static size_t unread(int fd)
     return (size_t)bytes;
 }
 
+/* Reads little by little until a message is there; how much that was. */
+static size_t read_until_message(int from, int channel)
+{
+    size_t taken = 0;
+    for (;;) {
+        char data[1000];
+        struct pollfd polled[] = {{.fd = channel, .events = POLLIN},
+                                  {.fd = from, .events = POLLIN}};
+        assert_true(poll(polled, 2, PATIENCE_MS) > 0);
+        if (polled[0].revents) {
+            return taken;
+        }
+        ssize_t n = read(from, data, sizeof(data));
+        assert_true(n > 0);
+        taken += (size_t)n;
+    }
+}
+
 /* The end of a command does not overtake its output, however slowly that is read, while a child of
  * it still has the pipe. */
 static void test_order(void **state)
@@ -421,18 +439,7 @@ static void test_order(void **state)
     assert_true(written > CHUNK + LINK_WINDOW);
     send_json(init.channel, json_pack("{s:s}", "event", "exit"), NULL, 0);
     close(sb_steal_fd(&init.channel));
-    size_t taken = 0;
-    for (;;) {
-        struct pollfd polled = {.fd = cli.channel, .events = POLLIN};
-        if (poll(&polled, 1, 0) == 1) {
-            break;
-        }
-        char data[1000];
-        await(cli.out, POLLIN);
-        ssize_t n = read(cli.out, data, sizeof(data));
-        assert_true(n > 0);
-        taken += (size_t)n;
-    }
+    size_t taken = read_until_message(cli.out, cli.channel);
     assert_true(taken > CHUNK / 2);
     receive(cli.channel, &msg, 0);
     assert_string_equal(sb_json_str(msg.json, "event"), "exit");
@@ -753,6 +760,55 @@ static void test_ids_run_out(void **state)
     close_session(&init[0]);
     free(cli);
     free(init);
+}
+
+/* A message that waits for its turn keeps the ids for its descriptors, whoever else wants some. */
+static void test_ids_reserved(void **state)
+{
+    struct session cli;
+    struct session init;
+    struct session other_cli;
+    struct session other_init;
+    struct sb_msg msg;
+    int held[2];
+    int *ends = sb_xcalloc((size_t)2 * LINK_SLOTS, sizeof(int));
+    size_t n = 0;
+    open_session(*state, &cli, &init);
+    open_session(*state, &other_cli, &other_init);
+    fill(init.out);
+    socket_pair(SOCK_STREAM, held);
+    send_json(init.channel, json_object(), &held[1], 1);
+    close(held[1]);
+    for (int r = 1; r == 1;) {
+        int pair[2];
+        socket_pair(SOCK_STREAM, pair);
+        send_json(other_init.channel, json_object(), &pair[1], 1);
+        close(pair[1]);
+        struct pollfd polled[] = {{.fd = other_cli.channel, .events = POLLIN},
+                                  {.fd = pair[0], .events = POLLIN}};
+        assert_true(poll(polled, 2, PATIENCE_MS) > 0);
+        ends[n++] = pair[0];
+        r = polled[0].revents ? sb_msg_recv(other_cli.channel, &msg, NULL) : 0;
+        if (r == 1) {
+            ends[n++] = sb_msg_steal_fd(&msg, 0);
+            sb_msg_done(&msg);
+        }
+    }
+    assert_int_equal(n, 2 * (LINK_SLOTS - 1) + 1);
+    read_until_message(cli.out, cli.channel);
+    receive(cli.channel, &msg, 1);
+    put(held[0], "here");
+    expect(msg.fds[0], "here");
+    sb_msg_done(&msg);
+    close(held[0]);
+    while (n > 0) {
+        close(ends[--n]);
+    }
+    free(ends);
+    close_session(&cli);
+    close_session(&init);
+    close_session(&other_cli);
+    close_session(&other_init);
 }
 
 /* A command line that does not read its channel loses it, and nobody else anything. */
@@ -1150,6 +1206,7 @@ int main(void)
         WITH_PAIR(test_blocked_beside_busy),
         WITH_PAIR(test_many_sessions),
         WITH_PAIR(test_ids_run_out),
+        WITH_PAIR(test_ids_reserved),
         WITH_PAIR(test_channel_not_read),
         cmocka_unit_test(test_hostile_frames),
         cmocka_unit_test(test_not_a_link),
