@@ -52,7 +52,6 @@ struct slot *link_take_slot(struct link *link)
     slot->id =
         (uint32_t)link->side << (SLOT_BITS + GENERATION_BITS) | slot->generation << SLOT_BITS | i;
     link->next_slot = (i + 1) % LINK_SLOTS;
-    link->nfree--;
     return slot;
 }
 
@@ -89,7 +88,7 @@ static void drop_control(struct link *link)
 /* Every descriptor is closed: who waits on one sees it. */
 static void tear_down(struct link *link)
 {
-    for (size_t i = 0; i < 2 * LINK_SLOTS; i++) {
+    for (size_t i = 0; i < (size_t)2 * LINK_SLOTS; i++) {
         struct slot *slot = &link->slots[i / LINK_SLOTS][i % LINK_SLOTS];
         if (slot->stream) {
             stream_free(slot->stream);
@@ -175,8 +174,8 @@ void link_orders_ended(struct channel *orders)
 static void send_control(struct link *link)
 {
     const struct control *control = TAILQ_FIRST(&link->controls);
-    wire_put(link, &(struct frame){
-                       .type = FRAME_CONTROL, .bytes = control->text, .len = control->len});
+    wire_put(link,
+             &(struct frame){.type = FRAME_CONTROL, .bytes = control->text, .len = control->len});
     drop_control(link);
 }
 
