@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "link/link_internal.h"
@@ -362,4 +363,21 @@ int link_control(struct link *link, const json_t *message, struct sb_err **err)
     link->ncontrols++;
     link_wake(link);
     return 0;
+}
+
+void link_raise_limits(void)
+{
+    enum { OTHERS = 128 };
+    const rlim_t wanted = 2 * LINK_SLOTS + OTHERS;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted) {
+        return;
+    }
+    /* The hard limit is root's to raise. */
+    struct rlimit raised = {.rlim_cur = wanted,
+                            .rlim_max = limit.rlim_max > wanted ? limit.rlim_max : wanted};
+    if (setrlimit(RLIMIT_NOFILE, &raised) < 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
 }

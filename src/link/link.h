@@ -42,6 +42,8 @@ struct link_events {
 int link_new(struct sb_loop *loop, enum link_side side, int wire, int orders,
              const struct link_events *events, struct link **ret, struct sb_err **err);
 void link_free(struct link *link);
+/* Lets this process have as many descriptors as a link may need at once, as far as it is allowed. */
+void link_raise_limits(void);
 /* A message for the owner of the other link, who gets it in `control`: what has no place in the
  * protocol that is relayed.  At most 64 KiB of text; SB_ELIMIT when too many wait to be sent. */
 int link_control(struct link *link, const json_t *message, struct sb_err **err);

@@ -374,6 +374,7 @@ int main(void)
         return 1;
     }
     prctl(PR_SET_DUMPABLE, 0);
+    link_raise_limits();
     static struct monitor monitor = {.word = MONITOR_CHANNEL, .console_fd = -1};
     SB_CLEANUP(err) struct sb_err *err = NULL;
     if (run(&monitor, &err) < 0) {
