@@ -16,6 +16,7 @@
 #include "settings/proxy_url.h"
 #include "settings/store.h"
 #include "settings/upstream_choice.h"
+#include "vm/isolation.h"
 
 struct setting {
     const char *key;
@@ -52,6 +53,15 @@ static int read_no_proxy(const char *word, json_t **ret, struct sb_err **err)
     return *ret ? 0 : SB_EUSAGE;
 }
 
+static int read_isolation(const char *word, json_t **ret, struct sb_err **err)
+{
+    if (!isolation_word(word)) {
+        return sb_fail(err, SB_EUSAGE, "'%s': expected auto, vm or ns", word);
+    }
+    *ret = json_string(word);
+    return 0;
+}
+
 static char *show_text(const json_t *stored)
 {
     return sb_xstrdup(json_string_value(stored));
@@ -64,6 +74,8 @@ static const struct setting settings[] = {
      show_text},
     {SETTING_EXTRA_CA, "FILE", "certificates that are trusted as well", false, settings_read_ca,
      settings_show_ca},
+    {SETTING_ISOLATION, "KIND", "auto, vm or ns: what new sandboxes are", false, read_isolation,
+     show_text},
 };
 
 static int find(const char *key, const struct setting **ret, struct sb_err **err)

@@ -14,7 +14,7 @@ SECRET_URL = "http://user:s3cret-word@proxy.example:3128"
 
 
 def test_from_nothing_to_nothing(sbx):
-    assert [row["value"] for row in sbx.json("settings", "ls")] == [None, None, None]
+    assert [row["value"] for row in sbx.json("settings", "ls")] == [None] * 4
     assert sbx("settings", "get", "proxy.upstream", code=1).stdout == ""
     assert sbx.ok("settings", "set", "proxy.upstream", "socks5://proxy.example") == (
         "proxy.upstream: socks5://proxy.example\n")
@@ -25,7 +25,8 @@ def test_from_nothing_to_nothing(sbx):
         "KEY             VALUE                     FROM",
         "proxy.upstream  socks5://proxy.example    setting",
         "proxy.no-proxy  corp.example, 10.0.0.0/8  setting",
-        "tls.extra-ca    -                         default"]
+        "tls.extra-ca    -                         default",
+        "isolation       -                         default"]
     sbx.ok("settings", "rm", "proxy.upstream")
     assert sbx("settings", "get", "proxy.upstream", code=1).stdout == ""
     assert "is not set" in sbx("settings", "rm", "proxy.upstream", code=1).stderr
@@ -87,7 +88,7 @@ def test_the_example_of_the_document(sbx):
 def test_bad_words_are_refused_with_their_place(sbx, words, says):
     done = sbx("settings", *words, code=2)
     assert says in done.stderr
-    assert [row["value"] for row in sbx.json("settings", "ls")] == [None, None, None]
+    assert [row["value"] for row in sbx.json("settings", "ls")] == [None] * 4
 
 
 def test_certificates(sbx, tmp_path):
@@ -134,3 +135,15 @@ def test_a_damaged_store_is_not_passed_over(sbx):
         assert "settings.json' is damaged" in done.stderr and "s3cret" not in done.stderr
     os.unlink(path)
     sbx.ok("settings", "ls")
+
+
+def test_isolation(sbx, tmp_path):
+    sbx("settings", "set", "isolation", "kvm", code=2)
+    assert sbx.ok("settings", "set", "isolation", "ns") == "isolation: ns\n"
+    plain = {"SBX_ISOLATION": ""}
+    sbx.ok("create", "--name", "box", "shell", tmp_path, env=plain)
+    assert sbx.json("ls")[0]["isolation"] == "ns"
+    # The setting is asked last.
+    sbx.ok("settings", "set", "isolation", "vm")
+    sbx.ok("create", "--name", "two", "shell", tmp_path, env={"SBX_ISOLATION": "ns"})
+    assert "--isolation 'x'" in sbx("create", "--isolation", "x", "shell", tmp_path, code=2).stderr
