@@ -308,7 +308,7 @@ int sandbox_stop(const char *name, struct sb_err **err)
 /* The supervisor, which has ended its sandbox, empties what is left of it after us. */
 static bool hand_over(int sock, const char *trash)
 {
-    SB_CLEANUP(json) json_t *request = json_pack("{s:s,s:s}", "op", "empty", "directory", trash);
+    SB_CLEANUP(json) json_t *request = json_pack("{s:s,s:s}", "op", "empty", "name", trash);
     return sock >= 0 && sb_msg_send(sock, request, NULL, 0, NULL) == 0;
 }
 
@@ -348,7 +348,7 @@ int sandbox_discard(const char *name, struct sb_err **err)
     }
     /* From here on the name is free, and another's. */
     if (trash && !hand_over(sock, trash)) {
-        r = trash_remove(trash, err);
+        r = trash_remove(dir, trash, err);
     }
     SB_CLEANUP(free) char *base = sb_xstrndup(dir, strlen(dir) - strlen(name) - 1);
     int swept = trash_sweep(base, r < 0 ? NULL : err);

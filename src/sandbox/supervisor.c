@@ -678,9 +678,9 @@ static void tear_down(struct supervisor *s)
     }
 }
 
-/* {"op":"empty","directory":"…"} from one who removes the sandbox: the name is free, and nothing of
+/* {"op":"empty","name":"…"} from one who removes the sandbox: the name is free, and nothing of
  * it is left but storage.  Without the word, it stays. */
-static void empty_storage(int fd)
+static void empty_storage(const struct supervisor *s, int fd)
 {
     SB_CLEANUP(msg) struct sb_msg request = {0};
     SB_CLEANUP(err) struct sb_err *err = NULL;
@@ -690,8 +690,8 @@ static void empty_storage(int fd)
     if (sb_msg_recv(fd, &request, NULL) <= 0) {
         return;
     }
-    const char *directory = sb_json_str(request.json, "directory");
-    if (directory && trash_remove(directory, &err) < 0) {
+    const char *name = sb_json_str(request.json, "name");
+    if (name && trash_remove(s->directory, name, &err) < 0) {
         sb_err_print(err);
     }
 }
@@ -700,9 +700,10 @@ static void empty_storage(int fd)
 static void clear_away(struct supervisor *s)
 {
     sb_cleanup_fd(&s->ns.mounts);
+    sb_cleanup_fd(&s->template_lock);
     for (struct client *client = s->clients; client; client = client->next) {
         if (client->removes) {
-            empty_storage(client->fd);
+            empty_storage(s, client->fd);
         }
     }
 }

@@ -20,7 +20,8 @@ DEADLINE = 60
 TIMES = 20
 MOMENTS = 12
 HEAD = 'schemaVersion: "1"\nkind: mixin\nname: {}\ncommands:\n'
-AWAIT = "echo waiting; while ! [ -e {}/go ]; do sleep 0.02; done"
+# Its heading, which comes before it runs, does not say "waiting".
+AWAIT = 'echo wait""ing; while ! [ -e {}/go ]; do sleep 0.02; done'
 
 
 @pytest.fixture(autouse=True)
