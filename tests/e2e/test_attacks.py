@@ -535,3 +535,78 @@ def test_other_spellings_of_a_placeholder_are_not_it(bound):
             seen = answers(s, 1)[0]
             assert SECRET not in json.dumps(seen), text
             assert seen["body"] == text
+
+
+# ---- logins that hold for a connection ----
+
+class Ntlm(Origin):
+    """What a connection has signed in as stays for its later requests, as such servers do."""
+
+    def do_GET(self):
+        self.read_body()
+        said = self.headers.get("Authorization", "")
+        message = base64.b64decode(said[5:]) if said.startswith("NTLM ") else b""
+        kind = message[8:12] if message.startswith(b"NTLMSSP\0") else b""
+        challenge = ""
+        if kind == b"\1\0\0\0":
+            # Type 2: no target, the flags of the client's own kind, a fixed challenge.
+            challenge = " " + base64.b64encode(
+                b"NTLMSSP\0" + struct.pack("<IHHIIQQHHI", 2, 0, 0, 56, 0x00008205,
+                                           0x0123456789abcdef, 0, 0, 0, 56) + bytes(8)).decode()
+        elif kind == b"\3\0\0\0":
+            length, _, offset = struct.unpack_from("<HHI", message, 36)
+            self.user = message[offset:offset + length].replace(b"\0", b"").decode()
+        user = getattr(self, "user", None)
+        self.send_response(200 if user else 401)
+        if not user:
+            self.send_header("WWW-Authenticate", "NTLM" + challenge)
+        body = f"{user} on {id(self)}\n".encode()
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_login_of_a_connection_serves_no_other(tmp_path, kept):
+    """A real client signs in by NTLM; its connection to the origin is used by nobody else."""
+    server = start_origin(handler=Ntlm)
+    proxy = Proxy(tmp_path)
+    url = "http://corp.example/"
+    try:
+        proxy.configure(["allow corp.example"],
+                        pins={"corp.example": f"127.0.0.1:{server.server_address[1]}"})
+        assert proxy.curl("-w", "%{http_code}", url).stdout.endswith("401")
+        config = tmp_path / "curl"
+        # Three requests on one connection of the client: they share one of the origin's.
+        config.write_text("\n".join(f"url = {url}{i}" for i in range(3)))
+        signed = proxy.curl("--ntlm", "-u", "alice:pass", "-K", str(config))
+        said = signed.stdout.split("\n")[:-1]
+        assert len(set(said)) == 1 and said[0].startswith("alice on "), signed
+        if kept:  # while the client that signed in is still there
+            with socket.create_connection(proxy.http.getsockname(), 10) as s:
+                ask = (b"GET http://corp.example/ HTTP/1.1\r\nHost: corp.example\r\n"
+                       b"Authorization: NTLM %s\r\n\r\n")
+                user = "bob".encode("utf-16-le")
+                third = (b"NTLMSSP\0" + struct.pack("<I", 3) + struct.pack("<HHI", 0, 0, 64) * 3
+                         + struct.pack("<HHI", len(user), len(user), 64)
+                         + struct.pack("<HHI", 0, 0, 64) * 2 + struct.pack("<I", 0) + user)
+                s.sendall(ask % base64.b64encode(third))
+                mine = s.recv(65536)
+                while b"\n" not in mine.partition(b"\r\n\r\n")[2]:
+                    mine += s.recv(65536)
+                assert b"bob on " in mine
+                for method in ("GET", "POST"):
+                    other = proxy.curl("-X", method, "-w", "%{http_code}", url).stdout
+                    assert other.endswith("401"), other
+                s.sendall(b"GET http://corp.example/ HTTP/1.1\r\nHost: corp.example\r\n\r\n")
+                again = s.recv(65536)
+                while b"\n" not in again.partition(b"\r\n\r\n")[2]:
+                    again += s.recv(65536)
+                assert again.partition(b"\r\n\r\n")[2] == mine.partition(b"\r\n\r\n")[2]
+        for _ in range(5):
+            assert proxy.curl("-w", "%{http_code}", url).stdout.endswith("401")
+    finally:
+        proxy.close()
+        server.shutdown()
