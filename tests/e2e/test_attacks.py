@@ -405,7 +405,8 @@ def test_odd_request_lines_reach_nobody(plain, smuggled, line):
 @pytest.mark.parametrize("body", [
     "5\r\nhello0\r\n\r\n", "5\nhello\n0\n\n", "5\r\nhelloX\r\n0\r\n\r\n", "-5\r\nhello\r\n0\r\n\r\n",
     "0x5\r\nhello\r\n0\r\n\r\n", " 5\r\nhello\r\n0\r\n\r\n", "5 \r\nhello\r\n0\r\n\r\n", "\r\n",
-    "5;a\rb\r\nhello\r\n0\r\n\r\n", "5;a\nb\r\nhello\r\n0\r\n\r\n", "g\r\n", "5\r\rhello",
+    "5;GET / HTTP/1.1\r\nhello\r\n0\r\n\r\n", "5;\r\nhello\r\n0\r\n\r\n",
+    "5;a=\"\r\nhello\r\n0\r\n\r\n", "5;a=b=c\r\nhello\r\n0\r\n\r\n", "5;a\rb\r\nhello\r\n0\r\n\r\n", "5;a\nb\r\nhello\r\n0\r\n\r\n", "g\r\n", "5\r\rhello",
     "0\r\nAuthorization: Bearer mine\r\n\r\n", "0\r\nContent-Length: 5\r\n\r\n",
     "0\r\nTransfer-Encoding: chunked\r\n\r\n", "0\r\nHost: evil.example\r\n\r\n",
     "0\r\nX-Api-Key: mine\r\n\r\n", "0\r\n A: b\r\n\r\n", "0\r\nA : b\r\n\r\n", "0\r\nA\r\n\r\n",
@@ -425,6 +426,7 @@ def test_extensions_of_chunks_and_a_body_of_get_go_no_further(plain):
 
     def serve():
         with listener.accept()[0] as peer:
+            peer.settimeout(30)
             data = b""
             while not data.endswith(b"0\r\n\r\n"):
                 data += peer.recv(65536)
@@ -438,7 +440,7 @@ def test_extensions_of_chunks_and_a_body_of_get_go_no_further(plain):
         plain.configure(["allow raw.example"], pins={"raw.example": f"127.0.0.1:{port}"})
         answer = send(plain, b"GET http://raw.example/ HTTP/1.1\r\nHost: raw.example\r\n"
                              b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
-                             b"5;a=\"b\";GET / HTTP/1.1\r\nhello\r\n0;x\r\n\r\n")
+                             b"5;a=\"GET / HTTP/1.1\";b=c;d\r\nhello\r\n0;x\r\n\r\n")
         assert status(answer) == 200
     finally:
         thread.join()
