@@ -42,11 +42,18 @@ struct monitor {
     struct qmp *qmp;
     struct console console;
     int console_fd, signals, clock;
-    int word; /* a second descriptor of the channel, for our own last word */
     pid_t share, machine;
     bool booted;
-    char *why; /* of the end */
+    struct sb_timer beat;
+    unsigned missed; /* beats since a question that has no answer yet; 0: none is open */
+    char *why;       /* of the end */
 };
+
+static void tell(const char *event, const char *error)
+{
+    SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:s*}", "event", event, "error", error);
+    sb_msg_send(MONITOR_WORD, message, NULL, 0, NULL);
+}
 
 /* ---- the end ---- */
 
@@ -78,9 +85,7 @@ static void tell_end(struct monitor *m)
     char *text = panic  ? sb_xasprintf("the guest's kernel stopped: %s", panic)
                  : last ? sb_xasprintf("%s (the guest's last words: %s)", m->why, last)
                         : sb_xstrdup(m->why ? m->why : "the machine ended");
-    SB_CLEANUP(json)
-    json_t *message = json_pack("{s:s,s:s}", "event", m->booted ? "ended" : "failed", "error", text);
-    sb_msg_send(m->word, message, NULL, 0, NULL);
+    tell("ended", text);
 }
 
 static void on_signal(void *arg, uint32_t events)
@@ -122,6 +127,52 @@ static void on_link_closed(void *arg, const struct sb_err *why)
     end(m, sb_xasprintf("the link to the guest ended: %s", why ? why->message : "closed"));
 }
 
+/* ---- does it live? ----
+ *
+ * While commands run, the guest is asked once a second.  An idle one is left alone: nobody waits for
+ * it, and whoever comes makes it busy.  A slow guest is told of, and never ended: it may be stopped,
+ * in a debugger, or on a host that has no time for it. */
+
+enum { BEAT_MS = 1000, BEATS_MISSED = 5 };
+
+/* Beats are counted instead of seconds: after each the loop has looked for an answer, also when we
+ * were the ones who did not run. */
+static void on_beat(void *arg)
+{
+    struct monitor *m = arg;
+    if (m->missed == 0 && link_is_busy(m->link)) {
+        SB_CLEANUP(json) json_t *question = json_pack("{s:s}", "op", "ping");
+        link_control(m->link, question, NULL);
+        m->missed = 1;
+    } else if (m->missed > 0 && ++m->missed > BEATS_MISSED) {
+        tell("silent", NULL);
+    }
+    if (m->missed > 0 && m->missed <= BEATS_MISSED) {
+        sb_loop_timer(m->loop, &m->beat, BEAT_MS, on_beat, m);
+    }
+}
+
+static void on_answer(struct monitor *m)
+{
+    if (m->missed > BEATS_MISSED) {
+        tell("answers", NULL);
+    }
+    m->missed = 0;
+    if (link_is_busy(m->link)) {
+        sb_loop_timer(m->loop, &m->beat, BEAT_MS, on_beat, m);
+    } else {
+        sb_loop_timer_stop(m->loop, &m->beat);
+    }
+}
+
+static void on_link_busy(void *arg)
+{
+    struct monitor *m = arg;
+    if (m->missed == 0) {
+        sb_loop_timer(m->loop, &m->beat, BEAT_MS, on_beat, m);
+    }
+}
+
 static int on_link_control(void *arg, const json_t *message, struct sb_err **err)
 {
     (void)err;
@@ -129,6 +180,8 @@ static int on_link_control(void *arg, const json_t *message, struct sb_err **err
     const char *event = sb_json_str(message, "event");
     if (event && strcmp(event, "booted") == 0) {
         m->booted = true;
+    } else if (event && strcmp(event, "pong") == 0) {
+        on_answer(m);
     } else if (event && strcmp(event, "failed") == 0 && !m->booted) {
         const char *text = sb_json_str(message, "error");
         end(m, sb_xasprintf("the guest could not start: %.200s", text ? text : "?"));
@@ -325,7 +378,9 @@ static void on_qmp_event(void *arg, const char *event, const json_t *data)
         end(m, sb_xstrdup("the guest's kernel panicked"));
     } else if (strcmp(event, "SHUTDOWN") == 0) {
         const char *reason = sb_json_str(data, "reason");
-        end(m, sb_xasprintf("the machine was shut down (%s)", reason ? reason : "unknown"));
+        bool by_guest = reason && strncmp(reason, "guest-", strlen("guest-")) == 0;
+        end(m, by_guest ? sb_xstrdup("the guest ended itself")
+                        : sb_xasprintf("the machine was ended (%s)", reason ? reason : "unknown"));
     }
 }
 
@@ -349,7 +404,6 @@ static int run(struct monitor *m, struct sb_err **err)
         !(m->config = json_loadb(text.data, text.len, 0, NULL))) {
         return sb_fail(err, SB_ESTART, "sbx-vm has no description of its machine");
     }
-    m->word = fcntl(MONITOR_CHANNEL, F_DUPFD_CLOEXEC, MONITOR_FDS_END);
     SB_CLEANUP(fd) int share = -1;
     int wire = -1;
     int qmp = -1;
@@ -362,8 +416,10 @@ static int run(struct monitor *m, struct sb_err **err)
     if (r < 0) {
         return r;
     }
-    const struct link_events events = {
-        .closed = on_link_closed, .control = on_link_control, .arg = m};
+    const struct link_events events = {.closed = on_link_closed,
+                                       .control = on_link_control,
+                                       .busy = on_link_busy,
+                                       .arg = m};
     r = link_new(m->loop, LINK_HOST, wire, MONITOR_CHANNEL, &events, &m->link, err);
     r = r < 0 ? r : send_boot(m, err);
     return r < 0 ? r : sb_loop_run(m->loop, err);
@@ -376,7 +432,7 @@ int main(void)
         return 1;
     }
     prctl(PR_SET_DUMPABLE, 0);
-    static struct monitor monitor = {.word = MONITOR_CHANNEL, .console_fd = -1};
+    static struct monitor monitor = {.console_fd = -1};
     SB_CLEANUP(err) struct sb_err *err = NULL;
     if (run(&monitor, &err) < 0) {
         monitor.why = sb_xstrdup(err->message);
