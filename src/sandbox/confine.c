@@ -10,6 +10,7 @@
 
 #include "base/fs.h"
 #include "filter/load.h"
+#include "filter/machine_calls.inc"
 #include "filter/sandbox_calls.inc"
 #include "filter/sandbox_requests.inc"
 
@@ -83,9 +84,12 @@ int confine_core_dumps(struct sb_err **err)
     return setrlimit(RLIMIT_CORE, &none) < 0 ? sb_fail_errno(err, errno, "limit core dumps") : 0;
 }
 
-int confine_calls(struct sb_err **err)
+int confine_calls(bool for_machine, struct sb_err **err)
 {
     int r = filter_load(filter_sandbox_requests, SB_ARRAY_LEN(filter_sandbox_requests));
-    r = r < 0 ? r : filter_load(filter_sandbox_calls, SB_ARRAY_LEN(filter_sandbox_calls));
+    if (r == 0) {
+        r = for_machine ? filter_load(filter_machine_calls, SB_ARRAY_LEN(filter_machine_calls))
+                        : filter_load(filter_sandbox_calls, SB_ARRAY_LEN(filter_sandbox_calls));
+    }
     return r < 0 ? sb_fail_errno(err, -r, "load the system call filter") : 0;
 }

@@ -158,11 +158,10 @@ static int become_init(const struct ns_spec *spec, int channel, int word, struct
     fds[count++] = mounts;
     SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:O}", "event", "listeners", "which", names);
     r = sb_msg_send(channel, message, fds, count, err);
+    r = r < 0 ? r : confine_calls(spec->vm != NULL, err);
     if (r == 0 && spec->vm) {
-        /* QEMU and virtiofsd filter their own calls, and the guest's processes are not ours. */
         return exec_monitor(spec->vm, channel, word, err);
     }
-    r = r < 0 ? r : confine_calls(err);
     r = r < 0 ? r : cgroup_limit_process(spec->cgroup, err);
     return r < 0 ? r : exec_init(spec, channel, err);
 }

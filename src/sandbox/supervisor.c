@@ -76,6 +76,7 @@ struct supervisor {
     int lock_fd, control_fd, template_lock;
     bool is_vm;    /* the sandbox has a kernel of its own */
     bool silent;   /* ... which does not answer */
+    bool ended;    /* ... which has said why it ended */
     bool stopping; /* somebody asked for its end */
     struct sb_timer stop_timer;
     struct client *clients;
@@ -600,8 +601,9 @@ static int listen_control(struct supervisor *s, struct sb_err **err)
 
 /* ---- the end ---- */
 
-static void take_end(const struct supervisor *s, const char *why)
+static void take_end(struct supervisor *s, const char *why)
 {
+    s->ended = true;
     SB_CLEANUP(free) char *shown = sb_printable(why, "");
     if (!s->stopping) {
         fprintf(stderr, "sandbox '%s': %s\n", s->name, shown);
@@ -631,6 +633,15 @@ static void on_init_end(void *arg, uint32_t events)
     struct supervisor *s = arg;
     (void)events;
     while (s->is_vm && take_word(s)) {
+    }
+    siginfo_t info = {0};
+    if (s->is_vm && !s->ended &&
+        waitid(P_PID, (id_t)s->ns.pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0) {
+        SB_CLEANUP(free)
+        char *why = info.si_code == CLD_EXITED
+                        ? sb_xasprintf("sbx-vm ended with status %d", info.si_status)
+                        : sb_xasprintf("sbx-vm was killed by signal %d", info.si_status);
+        take_end(s, why);
     }
     sb_loop_stop(s->loop);
 }
