@@ -8,6 +8,9 @@
 
 /* Drops every capability that a container does not need from the bounding set. */
 int confine_capabilities(struct sb_err **err);
+/* With a single id, which is not root's, the next program would lose all capabilities, and may not
+ * change its groups.  What runs a machine drops both by itself, and ends when it cannot. */
+int confine_single_machine(struct sb_err **err);
 /* The kernel counts queued signals, message queues and file watches by user, and a sandbox of an
  * ordinary user is that user.  The first is for the process that makes the user namespace, whose
  * limits are those of all in it together, and then for the first process in it, for each user id:

@@ -159,6 +159,9 @@ static int become_init(const struct ns_spec *spec, int channel, int word, struct
     SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:O}", "event", "listeners", "which", names);
     r = sb_msg_send(channel, message, fds, count, err);
     r = r < 0 ? r : confine_calls(spec->vm != NULL, err);
+    if (r == 0 && spec->vm && rootfs->map.mode == IDMAP_SINGLE) {
+        r = confine_single_machine(err);
+    }
     if (r == 0 && spec->vm) {
         return exec_monitor(spec->vm, channel, word, err);
     }

@@ -163,6 +163,7 @@ static int prepare_vm(struct supervisor *s, const char *init_path, const struct 
         .cpus = limits->cpus,
         .memory_bytes = limits->memory_bytes,
         .pids = limits->pids,
+        .read_only_system = s->rootfs.map.mode != IDMAP_ROOT,
     };
     return r < 0 ? r : vm_prepare(&wish, ret, err);
 }

@@ -63,7 +63,8 @@ static void add_kernel(struct args *args, const struct machine *m)
     add(args, "-kernel", "/proc/self/fd/%d", m->kernel_fd);
     add(args, "-initrd", "/proc/self/fd/%d", m->initrd_fd);
     /* Without a known TSC frequency one emulated boot in ten hangs calibrating it. */
-    add(args, "-append", "console=hvc0 quiet loglevel=4 reboot=t panic=-1 oops=panic tsc_early_khz=%u",
+    add(args, "-append", "console=hvc0 quiet loglevel=4 reboot=t panic=-1 oops=panic "
+        MACHINE_MARK " tsc_early_khz=%u",
         m->tsc_khz);
 }
 

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -42,11 +43,14 @@ struct monitor {
     struct qmp *qmp;
     struct console console;
     int console_fd, signals, clock;
+    sb_watch console_watch;
     pid_t share, machine;
     bool booted;
     struct sb_timer beat;
     unsigned missed; /* beats since a question that has no answer yet; 0: none is open */
-    char *why;       /* of the end */
+    struct sb_timer ending;
+    char *sign; /* of an end that is near */
+    char *why;  /* of the end */
 };
 
 static void tell(const char *event, const char *error)
@@ -68,6 +72,26 @@ static void end(struct monitor *m, char *why)
     sb_loop_stop(m->loop);
 }
 
+/* Something has closed, which tells less than how QEMU ends; and a guest that ends in order still has
+ * a disk to close.  So the end is waited for. */
+enum { ENDING_MS = 5000 };
+
+static void on_ending(void *arg)
+{
+    struct monitor *m = arg;
+    end(m, sb_steal(&m->sign));
+}
+
+static void end_soon(struct monitor *m, char *sign)
+{
+    if (m->sign) {
+        free(sign);
+        return;
+    }
+    m->sign = sign;
+    sb_loop_timer(m->loop, &m->ending, ENDING_MS, on_ending, m);
+}
+
 static void drain_console(struct monitor *m)
 {
     char data[4096];
@@ -83,7 +107,7 @@ static void tell_end(struct monitor *m)
     SB_CLEANUP(free) char *last = panic ? NULL : console_last_line(&m->console);
     SB_CLEANUP(free)
     char *text = panic  ? sb_xasprintf("the guest's kernel stopped: %s", panic)
-                 : last ? sb_xasprintf("%s (the guest's last words: %s)", m->why, last)
+                 : last ? sb_xasprintf("%s (last words: %s)", m->why, last)
                         : sb_xstrdup(m->why ? m->why : "the machine ended");
     tell("ended", text);
 }
@@ -100,6 +124,8 @@ static void on_signal(void *arg, uint32_t events)
         const char *who = pid == m->machine ? "QEMU" : pid == m->share ? "virtiofsd" : NULL;
         if (who && WIFSIGNALED(status)) {
             end(m, sb_xasprintf("%s was killed by signal %d", who, WTERMSIG(status)));
+        } else if (who && status == 0 && m->sign) {
+            end(m, sb_steal(&m->sign));
         } else if (who) {
             end(m, sb_xasprintf("%s ended with status %d", who, WEXITSTATUS(status)));
         }
@@ -117,14 +143,20 @@ static void on_console(void *arg, uint32_t events)
     if (n > 0) {
         console_add(&m->console, data, (size_t)n);
     } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-        end(m, sb_xstrdup("QEMU closed the guest's console"));
+        sb_loop_unwatch(m->loop, m->console_watch);
+        end_soon(m, sb_xstrdup("QEMU closed the guest's console"));
     }
 }
 
 static void on_link_closed(void *arg, const struct sb_err *why)
 {
     struct monitor *m = arg;
-    end(m, sb_xasprintf("the link to the guest ended: %s", why ? why->message : "closed"));
+    char *text = sb_xasprintf("the link to the guest ended: %s", why ? why->message : "closed");
+    if (why && why->code == SB_EPROTO) {
+        end(m, text);
+    } else {
+        end_soon(m, text);
+    }
 }
 
 /* ---- does it live? ----
@@ -246,11 +278,18 @@ static void reset_signals(void)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
 }
 
-/* Leaves an id that owns nothing; groups stay, since one of them may open /dev/kvm. */
+/* Leaves an id that owns nothing; groups stay, since one of them may open /dev/kvm.  Where there is
+ * no such id, at least nothing remains of root's powers. */
 static int drop_privileges(void)
 {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    const struct __user_cap_data_struct none[2] = {0};
     if (geteuid() == 0 && (setresgid(MONITOR_NOBODY, MONITOR_NOBODY, MONITOR_NOBODY) < 0 ||
                            setresuid(MONITOR_NOBODY, MONITOR_NOBODY, MONITOR_NOBODY) < 0)) {
+        return -errno;
+    }
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 ||
+        syscall(SYS_capset, &header, none) < 0) {
         return -errno;
     }
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
@@ -264,7 +303,20 @@ static int lock_in(struct sb_err **err)
     return r < 0 ? sb_fail_errno(err, -r, "lock the monitor in") : 0;
 }
 
-static int start_share(struct monitor *m, int *ret_socket, struct sb_err **err)
+static int make_pair(int *ret_near, int *ret_far, struct sb_err **err)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+        return sb_fail_errno(err, errno, "socketpair");
+    }
+    /* QEMU's end stays blocking, as it wants it. */
+    fcntl(pair[0], F_SETFL, O_NONBLOCK);
+    *ret_near = pair[0];
+    *ret_far = pair[1];
+    return 0;
+}
+
+static int start_share(struct monitor *m, int console, int *ret_socket, struct sb_err **err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/share.sock"};
     SB_CLEANUP(fd) int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -281,6 +333,7 @@ static int start_share(struct monitor *m, int *ret_socket, struct sb_err **err)
     m->share = fork();
     if (m->share == 0) {
         reset_signals();
+        dup2(console, STDERR_FILENO);
         keep(&listener, 1);
         execv(program, argv);
         _exit(127);
@@ -290,19 +343,6 @@ static int start_share(struct monitor *m, int *ret_socket, struct sb_err **err)
         return sb_fail_errno(err, errno, "start virtiofsd");
     }
     *ret_socket = sb_steal_fd(&near);
-    return 0;
-}
-
-static int make_pair(int *ret_near, int *ret_far, struct sb_err **err)
-{
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
-        return sb_fail_errno(err, errno, "socketpair");
-    }
-    /* QEMU's end stays blocking, as it wants it. */
-    fcntl(pair[0], F_SETFL, O_NONBLOCK);
-    *ret_near = pair[0];
-    *ret_far = pair[1];
     return 0;
 }
 
@@ -316,12 +356,14 @@ static _Noreturn void exec_machine(const struct machine *machine)
     if (chroot(MONITOR_MACHINE) < 0 || chdir("/") < 0 || drop_privileges() < 0) {
         _exit(126);
     }
+    /* What it complains of stands with the guest's last words. */
+    dup2(machine->console_fd, STDERR_FILENO);
     keep(kept, SB_ARRAY_LEN(kept));
     execv(machine->program, argv);
     _exit(127);
 }
 
-static int start_machine(struct monitor *m, int share, int *ret_link, int *ret_qmp,
+static int start_machine(struct monitor *m, int share, int console, int *ret_link, int *ret_qmp,
                          struct sb_err **err)
 {
     struct machine machine = {
@@ -335,19 +377,17 @@ static int start_machine(struct monitor *m, int share, int *ret_link, int *ret_q
         .initrd_fd = MONITOR_INITRD,
         .disk_fd = MONITOR_DISK,
         .share_fd = share,
+        .console_fd = console,
     };
     SB_CLEANUP(fd) int link_far = -1;
     SB_CLEANUP(fd) int qmp_far = -1;
-    SB_CLEANUP(fd) int console_far = -1;
     int r = make_pair(ret_link, &link_far, err);
     r = r < 0 ? r : make_pair(ret_qmp, &qmp_far, err);
-    r = r < 0 ? r : make_pair(&m->console_fd, &console_far, err);
     if (r < 0) {
         return r;
     }
     machine.link_fd = link_far;
     machine.qmp_fd = qmp_far;
-    machine.console_fd = console_far;
     m->machine = fork();
     if (m->machine == 0) {
         exec_machine(&machine);
@@ -389,7 +429,7 @@ static int watch_all(struct monitor *m, int qmp, struct sb_err **err)
     m->clock = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
     arm_clock(m);
     if (!sb_loop_watch(m->loop, m->signals, EPOLLIN, on_signal, m) ||
-        !sb_loop_watch(m->loop, m->console_fd, EPOLLIN, on_console, m) ||
+        !(m->console_watch = sb_loop_watch(m->loop, m->console_fd, EPOLLIN, on_console, m)) ||
         !sb_loop_watch(m->loop, m->clock, EPOLLIN, on_clock, m)) {
         return sb_fail_errno(err, errno, "watch the machine");
     }
@@ -405,11 +445,14 @@ static int run(struct monitor *m, struct sb_err **err)
         return sb_fail(err, SB_ESTART, "sbx-vm has no description of its machine");
     }
     SB_CLEANUP(fd) int share = -1;
+    int console = -1;
     int wire = -1;
     int qmp = -1;
     int r = watch_signals(m, err);
-    r = r < 0 ? r : start_share(m, &share, err);
-    r = r < 0 ? r : start_machine(m, share, &wire, &qmp, err);
+    r = r < 0 ? r : make_pair(&m->console_fd, &console, err);
+    r = r < 0 ? r : start_share(m, console, &share, err);
+    r = r < 0 ? r : start_machine(m, share, console, &wire, &qmp, err);
+    sb_cleanup_fd(&console);
     r = r < 0 ? r : sb_loop_new(&m->loop, err);
     r = r < 0 ? r : watch_all(m, qmp, err);
     r = r < 0 ? r : lock_in(err);

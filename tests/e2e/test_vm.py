@@ -55,7 +55,7 @@ def box():
 def test_its_own_kernel(box):
     boot_id = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text("utf-8")
     assert inside(box, "cat /proc/sys/kernel/random/boot_id") != boot_id
-    assert inside(box, "uname -n") == "box\n"
+    assert inside(box, "uname -n; sudo -n id -u") == "box\n0\n"
     # Root there has all of it: its kernel is nobody else's.
     assert "CapEff:\t000001ffffffffff" in inside(box, "cat /proc/self/status", user="0")
     assert inside(box, "mount -t tmpfs t /mnt && findmnt -no FSTYPE /mnt; umount /mnt",

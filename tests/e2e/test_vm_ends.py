@@ -75,7 +75,7 @@ def kill_of(name):
     ("echo c > /proc/sysrq-trigger", "the guest's kernel stopped: Kernel panic - not syncing: sysrq"),
     ("sync; echo b > /proc/sysrq-trigger", "the guest ended itself"),
     ("echo i > /proc/sysrq-trigger", "sbx-init was killed by signal 9"),
-    ("sysctl -qw vm.panic_on_oom=2; python3 -c 'b = b\"x\" * (1 << 30)'",
+    ("sysctl -qw vm.panic_on_oom=2; python3 -c 'b = []\nwhile True: b.append(b\"x\" * (4 << 20))'",
      "the guest's kernel stopped: Kernel panic - not syncing: Out of memory"),
 ])
 def test_ends_by_the_guest(one, script, reason):
