@@ -22,6 +22,7 @@
 #include "policy/store.h"
 #include "sandbox/client.h"
 #include "sandbox/rootfs.h"
+#include "sandbox/state.h"
 #include "sandbox/steps.h"
 #include "spec/builtin.h"
 #include "vm/isolation.h"
