@@ -106,7 +106,10 @@ static int mount_read_only_system(void)
         SB_CLEANUP(free) char *inside = sb_xasprintf("%s/.", trees[i][0]);
         SB_CLEANUP(fd) int dir = open(trees[i][1], O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (access(inside, F_OK) == 0) {
-            r = dir < 0 ? -errno : attach_tree(inside, dir, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV);
+            /* Set-id programs there would become nobody. */
+            r = dir < 0 ? -errno
+                        : attach_tree(inside, dir, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV |
+                                                       MOUNT_ATTR_NOSUID);
         }
     }
     for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(dirs); i++) {

@@ -74,6 +74,7 @@ struct supervisor {
     struct log_keeper log;
     struct token_keeper tokens;
     int lock_fd, control_fd, template_lock;
+    bool is_up;    /* process 1 has said that it is ready */
     bool is_vm;    /* the sandbox has a kernel of its own */
     bool silent;   /* ... which does not answer */
     bool ended;    /* ... which has said why it ended */
@@ -241,6 +242,12 @@ static bool wants_ca(const json_t *proxy_config)
     return false;
 }
 
+/* Process 1 lives with what it guards: its silence must not become ours. */
+static int patience(const struct supervisor *s)
+{
+    return s->is_vm && !s->is_up ? MACHINE_WAIT_S : INIT_WAIT_S;
+}
+
 /* Asks sbx-init to write a file and waits for its word. */
 static int write_inside(struct supervisor *s, const char *path, const void *data, size_t len,
                         struct sb_err **err)
@@ -250,7 +257,7 @@ static int write_inside(struct supervisor *s, const char *path, const void *data
         return sb_fail_errno(err, errno, "socketpair");
     }
     SB_CLEANUP(fd) int near = channel[0];
-    sb_msg_limit_wait(near, INIT_WAIT_S);
+    sb_msg_limit_wait(near, patience(s));
     SB_CLEANUP(fd) int content = sb_memfd("sbx-file", data, len);
     SB_CLEANUP(json)
     json_t *message = json_pack("{s:s,s:s,s:i,s:i,s:i,s:b}", "op", "write", "path", path, "mode",
@@ -263,7 +270,7 @@ static int write_inside(struct supervisor *s, const char *path, const void *data
     if (r > 0 && json_is_true(json_object_get(reply.json, "ok"))) {
         return 0;
     }
-    return r < 0 ? r : sb_fail(err, SB_ESTART, "sbx-init could not write '%s'", path);
+    return r < 0 && r != -EAGAIN ? r : sb_fail(err, SB_ESTART, "sbx-init did not write '%s'", path);
 }
 
 /* The host's bundle and our CA: as one file, as one of its own for tools that take a single CA, and
@@ -728,17 +735,16 @@ static void clear_away(struct supervisor *s)
 static int await_init(struct supervisor *s, struct sb_err **err)
 {
     SB_CLEANUP(msg) struct sb_msg msg = {0};
-    /* Process 1 lives with what it guards: its silence must not become ours. */
-    const int patience = s->is_vm ? MACHINE_WAIT_S : INIT_WAIT_S;
-    sb_msg_limit_wait(s->ns.channel, patience);
+    sb_msg_limit_wait(s->ns.channel, patience(s));
     int r = sb_msg_recv(s->ns.channel, &msg, err);
-    sb_msg_limit_wait(s->ns.channel, INIT_WAIT_S);
     const char *event = r > 0 ? sb_json_str(msg.json, "event") : NULL;
     if (event && strcmp(event, "ready") == 0) {
+        s->is_up = true;
+        sb_msg_limit_wait(s->ns.channel, patience(s));
         return 0;
     }
     if (r == -EAGAIN) {
-        return sb_fail(err, SB_ESTART, "sbx-init did not start within %d seconds", patience);
+        return sb_fail(err, SB_ESTART, "sbx-init did not start within %d seconds", patience(s));
     }
     if (r < 0 && r != -ECONNRESET) {
         return r;
