@@ -41,8 +41,17 @@ struct slot *link_find(struct link *link, uint32_t id)
     return slot->id == id && (slot->stream || slot->channel) ? slot : NULL;
 }
 
+/* `orders` has a slot of the host's. */
+bool link_is_busy(const struct link *link)
+{
+    return link->nfree < (size_t)LINK_SLOTS - (link->side == LINK_HOST);
+}
+
 struct slot *link_take_slot(struct link *link)
 {
+    if (!link_is_busy(link) && link->events.busy) {
+        link->events.busy(link->events.arg);
+    }
     struct slot *slots = link->slots[link->side];
     uint32_t i = link->next_slot;
     while (slots[i].stream || slots[i].channel) {

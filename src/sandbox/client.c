@@ -289,6 +289,21 @@ static int end_processes(const char *name, enum ending ending, int *ret_sock, st
     return 0;
 }
 
+char *sandbox_end_reason(const char *name)
+{
+    char *why = state_end(name);
+    if (why) {
+        return why;
+    }
+    /* The supervisor may be about to tell. */
+    SB_CLEANUP(fd) int sock = sandbox_connect(name, NULL);
+    SB_CLEANUP(msg) struct sb_msg end = {0};
+    if (sock >= 0) {
+        sb_msg_recv(sock, &end, NULL);
+    }
+    return state_end(name);
+}
+
 static void await_supervisor_end(int sock)
 {
     SB_CLEANUP(msg) struct sb_msg end = {0};
@@ -433,8 +448,12 @@ static int list_one(const char *name, void *arg, struct sb_err **err)
         config = json_object();
     }
     SB_CLEANUP(json) json_t *status = ask_status(name);
-    const char *word = state_is_ready(config) ? (status ? "running" : "stopped")
-                                              : (sandbox_is_claimed(name) ? "creating" : "broken");
+    bool silent = json_is_true(json_object_get(status, "silent"));
+    const char *lives = silent ? "not responding" : status ? "running" : "stopped";
+    const char *word = state_is_ready(config)     ? lives
+                       : sandbox_is_claimed(name) ? "creating"
+                                                  : "broken";
+    SB_CLEANUP(free) char *ended = status ? NULL : state_end(name);
     const char *agent = sb_json_str(config, "agent");
     const char *workspace = sb_json_str(config, "workspace");
     const char *created = sb_json_str(config, "created");
@@ -442,10 +461,11 @@ static int list_one(const char *name, void *arg, struct sb_err **err)
     json_t *ports = json_object_get(status, "ports");
     json_array_append_new(
         arg,
-        json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:s,s:s*}", "name", name, "agent", agent ? agent : "?",
+        json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:s,s:s*,s:s*}", "name", name, "agent", agent ? agent : "?",
                   "status", word, "isolation", isolation ? isolation : "ns", "workspace",
                   workspace ? workspace : "", "ports", ports ? json_incref(ports) : json_array(),
-                  "created", created ? created : "", "limits", sb_json_str(status, "limits")));
+                  "created", created ? created : "", "limits", sb_json_str(status, "limits"), "ended",
+                  ended));
     return 0;
 }
 

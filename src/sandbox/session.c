@@ -32,6 +32,7 @@ enum {
 };
 
 struct session {
+    const char *name; /* of the sandbox */
     int channel;   /* to sbx-init */
     int in;        /* what we write to: pty master or pipe; -1 closed */
     int out, errs; /* what we read from */
@@ -194,7 +195,9 @@ static int on_channel(struct session *s, struct sb_err **err)
     int r = sb_msg_recv(s->channel, &msg, NULL);
     const char *event = r > 0 ? sb_json_str(msg.json, "event") : NULL;
     if (!event) {
-        sb_fail(err, SB_EFAIL, "the sandbox stopped while the command was running");
+        SB_CLEANUP(free) char *why = sandbox_end_reason(s->name);
+        sb_fail(err, SB_EFAIL, "the sandbox stopped while the command was running%s%s",
+                why ? ": " : "", why ? why : "");
         s->status = EXIT_SIGNAL + SIGKILL;
         s->ended = true;
     } else if (strcmp(event, "started") == 0 && s->exec->tty) {
@@ -419,7 +422,7 @@ int sandbox_run(const char *name, const struct sandbox_exec *exec, int *ret_stat
                 struct sb_err **err)
 {
     struct session s = {
-        .channel = -1, .in = -1, .out = -1, .errs = -1, .signals = -1, .exec = exec};
+        .name = name, .channel = -1, .in = -1, .out = -1, .errs = -1, .signals = -1, .exec = exec};
     struct sb_err *why = NULL;
     int r = exec->tty || exec->detach ? request_session(name, &s, NULL, 0, err)
                                       : open_with_pipes(name, &s, err);

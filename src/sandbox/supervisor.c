@@ -46,6 +46,8 @@ enum { STARTER = 3, CLIENTS_MAX = 256, GRACE_MS = 5000, INIT_WAIT_S = 10, REMOVE
 /* A machine without hardware virtualization boots for seconds, on a busy host for more. */
 enum { MACHINE_WAIT_S = 120 };
 enum { EXTRA_CA_MAX = 4 << 20 };
+/* Beyond its grace a sandbox that is told to stop gets this long: process 1 may not run any more. */
+enum { STOP_LATE_MS = 5000 };
 
 struct client {
     struct supervisor *supervisor;
@@ -76,7 +78,12 @@ struct supervisor {
     struct log_keeper log;
     struct token_keeper tokens;
     int lock_fd, control_fd, template_lock;
-    bool is_vm; /* the sandbox has a kernel of its own */
+    bool is_up;    /* process 1 has said that it is ready */
+    bool is_vm;    /* the sandbox has a kernel of its own */
+    bool silent;   /* ... which does not answer */
+    bool ended;    /* ... which has said why it ended */
+    bool stopping; /* somebody asked for its end */
+    struct sb_timer stop_timer;
     struct client *clients;
     size_t nclients;
 };
@@ -157,6 +164,7 @@ static int prepare_vm(struct supervisor *s, const char *init_path, const struct 
         .cpus = limits->cpus,
         .memory_bytes = limits->memory_bytes,
         .pids = limits->pids,
+        .read_only_system = s->rootfs.map.mode != IDMAP_ROOT,
     };
     return r < 0 ? r : vm_prepare(&wish, ret, err);
 }
@@ -224,6 +232,12 @@ static bool wants_ca(const json_t *proxy_config)
     return false;
 }
 
+/* Process 1 lives with what it guards: its silence must not become ours. */
+static int patience(const struct supervisor *s)
+{
+    return s->is_vm && !s->is_up ? MACHINE_WAIT_S : INIT_WAIT_S;
+}
+
 /* Asks sbx-init to write a file and waits for its word. */
 static int write_inside(struct supervisor *s, const char *path, const void *data, size_t len,
                         struct sb_err **err)
@@ -233,7 +247,7 @@ static int write_inside(struct supervisor *s, const char *path, const void *data
         return sb_fail_errno(err, errno, "socketpair");
     }
     SB_CLEANUP(fd) int near = channel[0];
-    sb_msg_limit_wait(near, INIT_WAIT_S);
+    sb_msg_limit_wait(near, patience(s));
     SB_CLEANUP(fd) int content = sb_memfd("sbx-file", data, len);
     SB_CLEANUP(json)
     json_t *message = json_pack("{s:s,s:s,s:i,s:i,s:i,s:b}", "op", "write", "path", path, "mode",
@@ -246,7 +260,7 @@ static int write_inside(struct supervisor *s, const char *path, const void *data
     if (r > 0 && json_is_true(json_object_get(reply.json, "ok"))) {
         return 0;
     }
-    return r < 0 ? r : sb_fail(err, SB_ESTART, "sbx-init could not write '%s'", path);
+    return r < 0 && r != -EAGAIN ? r : sb_fail(err, SB_ESTART, "sbx-init did not write '%s'", path);
 }
 
 /* Which extra certificates (PEM) the sandbox's bundle was last made with; "" without. */
@@ -495,9 +509,10 @@ static int op_status(struct supervisor *s, struct client *client, struct sb_msg 
     (void)err;
     SB_CLEANUP(json)
     json_t *reply =
-        json_pack("{s:b,s:i,s:i,s:i,s:s,s:s,s:o}", "ok", 1, "pid", getpid(), "init_pid", s->ns.pid,
-                  "proxy_pid", s->proxy.pid, "limits", cgroup_kind(s->cgroup), "ids",
-                  idmap_mode_name(s->rootfs.map.mode), "ports", publish_list(s->publish));
+        json_pack("{s:b,s:i,s:i,s:i,s:b,s:s,s:s,s:o}", "ok", 1, "pid", getpid(), "init_pid",
+                  s->ns.pid, "proxy_pid", s->proxy.pid, "silent", s->silent, "limits",
+                  cgroup_kind(s->cgroup), "ids", idmap_mode_name(s->rootfs.map.mode), "ports",
+                  publish_list(s->publish));
     return sb_msg_send(client->fd, reply, NULL, 0, NULL);
 }
 
@@ -512,6 +527,14 @@ static int op_reload(struct supervisor *s, struct client *client, struct sb_msg 
     return r;
 }
 
+/* Process 1 gives the grace; who runs it, a guest's kernel, may not run any more. */
+static void on_stop_late(void *arg)
+{
+    struct supervisor *s = arg;
+    fprintf(stderr, "sandbox '%s': did not stop when it was told to, and was killed\n", s->name);
+    kill(s->ns.pid, SIGKILL);
+}
+
 /* {"op":"stop","grace_ms":n,"removal":bool}: 0 kills at once. */
 static int op_stop(struct supervisor *s, struct client *client, struct sb_msg *request,
                    struct sb_err **err)
@@ -519,11 +542,15 @@ static int op_stop(struct supervisor *s, struct client *client, struct sb_msg *r
     json_int_t grace = sb_json_int(request->json, "grace_ms", GRACE_MS);
     client->awaits_end = true;
     client->removes = json_is_true(json_object_get(request->json, "removal"));
+    s->stopping = true;
     if (grace <= 0) {
         kill(s->ns.pid, SIGKILL);
         return 0;
     }
     SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:I}", "op", "stop", "grace_ms", grace);
+    if (!s->stop_timer.armed) {
+        sb_loop_timer(s->loop, &s->stop_timer, (uint64_t)grace + STOP_LATE_MS, on_stop_late, s);
+    }
     return sb_msg_send(s->ns.channel, message, NULL, 0, err);
 }
 
@@ -608,27 +635,47 @@ static int listen_control(struct supervisor *s, struct sb_err **err)
 
 /* ---- the end ---- */
 
-/* A machine's last word is why it ended.  Only the first counts: it comes from where a guest may
- * have taken over. */
-static void take_word(struct supervisor *s)
+static void take_end(struct supervisor *s, const char *why)
+{
+    s->ended = true;
+    SB_CLEANUP(free) char *shown = sb_printable(why, "");
+    if (!s->stopping) {
+        fprintf(stderr, "sandbox '%s': %s\n", s->name, shown);
+        state_put_end(s->name, shown);
+    }
+}
+
+/* What sbx-vm says (vm/monitor.h); false when there is no more. */
+static bool take_word(struct supervisor *s)
 {
     SB_CLEANUP(msg) struct sb_msg msg = {0};
-    int r = sb_msg_recv(s->ns.channel, &msg, NULL);
-    const char *text = r > 0 ? sb_json_str(msg.json, "error") : NULL;
-    SB_CLEANUP(free) char *shown = text ? sb_printable(text, "") : NULL;
-    if (shown) {
-        fprintf(stderr, "sandbox '%s': %s\n", s->name, shown);
+    int r = sb_msg_recv(s->ns.word, &msg, NULL);
+    const char *event = r > 0 ? sb_json_str(msg.json, "event") : NULL;
+    const char *error = r > 0 ? sb_json_str(msg.json, "error") : NULL;
+    if (event && strcmp(event, "ended") == 0 && error) {
+        take_end(s, error);
+    } else if (event) {
+        s->silent = strcmp(event, "silent") == 0;
+        fprintf(stderr, "sandbox '%s': the guest %s\n", s->name,
+                s->silent ? "does not answer" : "answers again");
     }
-    sb_loop_unwatch(s->loop, s->word_watch);
-    s->word_watch = 0;
+    return r > 0;
 }
 
 static void on_init_end(void *arg, uint32_t events)
 {
     struct supervisor *s = arg;
     (void)events;
-    if (s->word_watch) {
-        take_word(s);
+    while (s->is_vm && take_word(s)) {
+    }
+    siginfo_t info = {0};
+    if (s->is_vm && !s->ended &&
+        waitid(P_PID, (id_t)s->ns.pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0) {
+        SB_CLEANUP(free)
+        char *why = info.si_code == CLD_EXITED
+                        ? sb_xasprintf("sbx-vm ended with status %d", info.si_status)
+                        : sb_xasprintf("sbx-vm was killed by signal %d", info.si_status);
+        take_end(s, why);
     }
     sb_loop_stop(s->loop);
 }
@@ -636,7 +683,10 @@ static void on_init_end(void *arg, uint32_t events)
 static void on_word(void *arg, uint32_t events)
 {
     (void)events;
-    take_word(arg);
+    struct supervisor *s = arg;
+    if (!take_word(s)) {
+        sb_loop_unwatch(s->loop, s->word_watch);
+    }
 }
 
 /* The command that is making or starting this sandbox: its word {"op":"ready"} that all steps have
@@ -713,18 +763,28 @@ static void clear_away(struct supervisor *s)
 static int await_init(struct supervisor *s, struct sb_err **err)
 {
     SB_CLEANUP(msg) struct sb_msg msg = {0};
-    /* Process 1 lives with what it guards: its silence must not become ours. */
-    sb_msg_limit_wait(s->ns.channel, s->is_vm ? MACHINE_WAIT_S : INIT_WAIT_S);
+    sb_msg_limit_wait(s->ns.channel, patience(s));
     int r = sb_msg_recv(s->ns.channel, &msg, err);
-    if (r < 0) {
+    const char *event = r > 0 ? sb_json_str(msg.json, "event") : NULL;
+    if (event && strcmp(event, "ready") == 0) {
+        s->is_up = true;
+        sb_msg_limit_wait(s->ns.channel, patience(s));
+        return 0;
+    }
+    if (r == -EAGAIN) {
+        return sb_fail(err, SB_ESTART, "sbx-init did not start within %d seconds", patience(s));
+    }
+    if (r < 0 && r != -ECONNRESET) {
         return r;
     }
-    const char *event = r ? sb_json_str(msg.json, "event") : NULL;
-    if (!event || strcmp(event, "ready") != 0) {
-        const char *text = r ? sb_json_str(msg.json, "error") : NULL;
-        return sb_fail(err, SB_ESTART, "%s", text ? text : "sbx-init did not start");
-    }
-    return 0;
+    /* Who runs a machine says why there is none. */
+    SB_CLEANUP(msg) struct sb_msg word = {0};
+    const char *text = s->is_vm && sb_msg_recv(s->ns.word, &word, NULL) > 0
+                           ? sb_json_str(word.json, "error")
+                           : NULL;
+    SB_CLEANUP(free) char *shown = text ? sb_printable(text, "") : NULL;
+    sb_err_free(err ? sb_steal(err) : NULL);
+    return sb_fail(err, SB_ESTART, "%s", shown ? shown : "sbx-init did not start");
 }
 
 /* The proxy learns its rules while process 1 starts; of two failures that of process 1 is the one
@@ -761,6 +821,9 @@ static int start(struct supervisor *s, struct sb_err **err)
     r = r < 0 ? r : take_lock(s, err);
     r = r < 0 ? r : state_load(s->name, &s->config, err);
     s->is_vm = r == 0 && state_is_vm(s->config);
+    if (r == 0) {
+        state_put_end(s->name, NULL);
+    }
     r = r < 0 ? r : start_namespaces(s, err);
     /* While the first process makes the root; who connects before all is ready, waits. */
     r = r < 0 ? r : log_keeper_open(&s->log, s->name, err);
@@ -779,7 +842,8 @@ static int start(struct supervisor *s, struct sb_err **err)
     sb_loop_watch(s->loop, s->control_fd, EPOLLIN, on_control, s);
     sb_loop_watch(s->loop, s->ns.pidfd, EPOLLIN, on_init_end, s);
     if (s->is_vm) {
-        s->word_watch = sb_loop_watch(s->loop, s->ns.channel, EPOLLIN, on_word, s);
+        fcntl(s->ns.word, F_SETFL, O_NONBLOCK);
+        s->word_watch = sb_loop_watch(s->loop, s->ns.word, EPOLLIN, on_word, s);
     }
     s->starter_watch = sb_loop_watch(s->loop, STARTER, EPOLLIN | EPOLLHUP, on_starter, s);
     return watch_proxy(s);

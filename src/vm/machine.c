@@ -7,7 +7,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
-enum { ARGS_MAX = 96, QUEUE_SIZE = 1024 };
+/* Translated code, which QEMU would let grow to a gigabyte.  A guest's working set is below this. */
+enum { ARGS_MAX = 96, QUEUE_SIZE = 1024, TRANSLATED_MB = 64 };
 
 struct args {
     char *words[ARGS_MAX];
@@ -40,9 +41,14 @@ static void add_base(struct args *args, const struct machine *m)
     add(args, "-name", "sbx");
     add(args, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     add(args, "-machine",
-        "microvm,accel=%s,memory-backend=mem,isa-serial=off,pit=off,pic=off,rtc=off,acpi=%s,"
+        "microvm,memory-backend=mem,isa-serial=off,pit=off,pic=off,rtc=off,acpi=%s,"
         "auto-kernel-cmdline=%s",
-        m->accelerator, m->acpi ? "on" : "off", m->acpi ? "off" : "on");
+        m->acpi ? "on" : "off", m->acpi ? "off" : "on");
+    if (kvm) {
+        add(args, "-accel", "kvm");
+    } else {
+        add(args, "-accel", "tcg,tb-size=%d", TRANSLATED_MB);
+    }
     /* QEMU asks for an MSR of the host's that not every hypervisor gives its guests. */
     add(args, "-cpu", kvm ? "host,-arch-capabilities" : "max");
     add(args, "-smp", "%u", m->cpus);
@@ -57,7 +63,8 @@ static void add_kernel(struct args *args, const struct machine *m)
     add(args, "-kernel", "/proc/self/fd/%d", m->kernel_fd);
     add(args, "-initrd", "/proc/self/fd/%d", m->initrd_fd);
     /* Without a known TSC frequency one emulated boot in ten hangs calibrating it. */
-    add(args, "-append", "console=hvc0 quiet loglevel=4 reboot=t panic=-1 oops=panic tsc_early_khz=%u",
+    add(args, "-append", "console=hvc0 quiet loglevel=4 reboot=t panic=-1 oops=panic "
+        MACHINE_MARK " tsc_early_khz=%u",
         m->tsc_khz);
 }
 

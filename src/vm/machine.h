@@ -20,6 +20,7 @@
 #define MACHINE_DNS        "198.18.0.1" /* an address of the namespace itself (names.h) */
 #define MACHINE_PORT       "sbx.link"
 #define MACHINE_SHARE_TAG  "sbx"
+#define MACHINE_MARK       "sbx.guest" /* on the kernel's command line */
 
 
 enum { MACHINE_PREFIX_V6 = 64 };

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "base/err.h"
 
@@ -21,6 +22,7 @@ struct vm_wish {
     double cpus;                                       /* 0: those of the host */
     unsigned long long memory_bytes;                   /* 0: what is usual */
     unsigned long long pids;                           /* 0: no limit */
+    bool read_only_system; /* the host's /usr cannot be shown as the sandbox's own */
 };
 
 void vm_init(struct vm *vm);
