@@ -67,7 +67,7 @@ lint: build-clang/build.ninja ## clang's warnings, clang-tidy, and shellcheck
 	ninja -C build-clang
 	run-clang-tidy -quiet -p build-clang $(if $(ANALYZE),,-checks='-clang-analyzer-*') \
 		"$(CURDIR)/src/.*" >build-clang/tidy.log 2>&1 || { grep -A4 'error:' build-clang/tidy.log; false; }
-	shellcheck tools/setup tools/demo tools/fuzz .ci/run bench/run
+	shellcheck tools/setup tools/demo tools/fuzz tools/vm-kernel .ci/run bench/run
 
 format: ## format the sources in place
 	clang-format -i $(SOURCES)

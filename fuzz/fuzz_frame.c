@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Any bytes as the frames of a link: each that is taken is whole, bounded and written back the same.
+ * Any bytes as the frames of a link: each that is taken is whole, bounded and written back the
+ * same.
  */
 #include <assert.h>
 #include <string.h>

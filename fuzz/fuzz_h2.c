@@ -80,6 +80,11 @@ static void on_data(struct h2 *h2, struct exchange *x)
     sb_buf_clear(&x->up.data);
 }
 
+static void on_invalid(struct h2 *h2, const char *why)
+{
+    assert(h2->server && why);
+}
+
 static void on_closed(struct h2 *h2, struct exchange *x, uint32_t error)
 {
     (void)h2, (void)x, (void)error;
@@ -92,7 +97,8 @@ static void nothing(void *arg)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const struct h2_events events = {.head = on_head, .data = on_data, .closed = on_closed};
+    static const struct h2_events events = {
+        .head = on_head, .data = on_data, .closed = on_closed, .invalid = on_invalid};
     static struct sb_loop *loop;
     if (!loop && sb_loop_new(&loop, NULL) < 0) {
         return 0;

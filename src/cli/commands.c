@@ -5,6 +5,7 @@
 #include "cli/policy.h"
 #include "cli/run.h"
 #include "cli/secret.h"
+#include "cli/settings.h"
 #include "cli/vm.h"
 
 #define ANY ((size_t)-1)
@@ -12,6 +13,7 @@
 const struct cli_group cli_groups[] = {
     {"policy", "Say what sandboxes may reach, and see what they reached"},
     {"secret", "Keep secrets that sandboxes use and never see"},
+    {"settings", "Say once what holds for every sandbox: the network's proxy, own authorities"},
     {"kit", "Check kits and look into them"},
     {"vm", "Prepare virtual machines"},
     {0},
@@ -285,6 +287,53 @@ const struct cli_command cli_commands[] = {
         .flags = cli_flags_secret_rm,
         .max_words = 2,
         .run = cmd_secret_rm,
+    },
+    {
+        .path = "settings ls",
+        .usage = "[flags]",
+        .summary = "List the settings, and where their values are from",
+        .examples = "sbx settings ls\nsbx settings ls --json",
+        .flags = cli_flags_json,
+        .run = cmd_settings_ls,
+    },
+    {
+        .path = "settings get",
+        .usage = "KEY",
+        .summary = "Show what a setting was set to",
+        .details = "Passwords are shown as ***. Exit status 1 when it is not set.\n",
+        .examples = "sbx settings get proxy.upstream",
+        .min_words = 1,
+        .max_words = 1,
+        .run = cmd_settings_get,
+    },
+    {
+        .path = "settings set",
+        .usage = "KEY [VALUE]",
+        .summary = "Set what holds for every sandbox",
+        .details =
+            "proxy.upstream URL   what all connections go through: http://HOST:PORT, https, "
+            "socks5\n"
+            "                     or socks5h, or direct; USER:PASSWORD@ before HOST\n"
+            "proxy.no-proxy LIST  hosts that are reached without it, with commas between them\n"
+            "tls.extra-ca FILE    certificates (PEM) to trust besides the system's, out here and\n"
+            "                     inside; they are copied\n"
+            "Without VALUE it is read from standard input, or asked for at a terminal without\n"
+            "showing it: the way for a URL with a password. Running sandboxes obey at once.\n",
+        .examples = "sbx settings set proxy.upstream http://proxy.corp.example:3128\n"
+                    "sbx settings set proxy.no-proxy corp.example,10.0.0.0/8\n"
+                    "sbx settings set tls.extra-ca corp-root.pem",
+        .min_words = 1,
+        .max_words = 2,
+        .run = cmd_settings_set,
+    },
+    {
+        .path = "settings rm",
+        .usage = "KEY",
+        .summary = "Forget a setting",
+        .examples = "sbx settings rm proxy.upstream",
+        .min_words = 1,
+        .max_words = 1,
+        .run = cmd_settings_rm,
     },
     {
         .path = "kit validate",

@@ -39,11 +39,12 @@ void log_show_time(const char *text, char ret[32])
     }
 }
 
-/* 53 is the resolver's port, not the name's. */
+/* 53 is the resolver's port, not the name's; what could not be read has none. */
 char *log_show_place(const struct log_row *row)
 {
-    return strcmp(row->path, "dns") == 0 ? sb_xstrdup(row->host)
-                                         : sb_xasprintf("%s:%lld", row->host, row->port);
+    return strcmp(row->path, "dns") == 0 || !row->port
+               ? sb_xstrdup(row->host)
+               : sb_xasprintf("%s:%lld", row->host, row->port);
 }
 
 /* As it is stored; a line that was edited by hand is written anew, so that it reaches no terminal
@@ -225,7 +226,8 @@ static void print_place(const struct log_row *row)
 }
 
 /* What to do about the latest refusal of each kind that the user can do something about. */
-static void print_advice(const struct log_row *denied, const struct log_row *address)
+static void print_advice(const struct log_row *denied, const struct log_row *address,
+                         const struct log_row *udp)
 {
     if (denied) {
         SB_CLEANUP(free) char *rule = log_show_place(denied);
@@ -237,6 +239,11 @@ static void print_advice(const struct log_row *denied, const struct log_row *add
                "exactly that host,\nmade by you, opens a private network; services of this host "
                "are allowed as localhost:PORT.\n",
                address->host);
+    }
+    if (udp) {
+        printf("REASON udp: datagrams, such as QUIC to %s, never leave a sandbox and no rule allows "
+               "them;\nprograms fall back to TCP.\n",
+               udp->host);
     }
 }
 
@@ -266,8 +273,9 @@ static void print_table(const struct log_summary *summary, bool allow,
 {
     static const char *const headers[] = {"SANDBOX", "TYPE",      "HOST",  "PROXY", "RULE",
                                           "REASON",  "LAST SEEN", "COUNT", NULL};
-    /* The latest that a rule could allow, whose address was refused, that lacked a secret. */
-    const struct log_row *denied = NULL, *address = NULL, *missing = NULL;
+    /* The latest that a rule could allow, whose address was refused, that was a datagram, that
+     * lacked a secret. */
+    const struct log_row *denied = NULL, *address = NULL, *udp = NULL, *missing = NULL;
     struct cli_table *table = NULL;
     size_t shown = 0;
     for (size_t i = 0; i < summary->count; i++) {
@@ -290,6 +298,8 @@ static void print_table(const struct log_summary *summary, bool allow,
             denied = row;
         } else if (!address && strcmp(row->reason, "address") == 0) {
             address = row;
+        } else if (!udp && strcmp(row->reason, "udp") == 0) {
+            udp = row;
         }
     }
     if (table) {
@@ -298,7 +308,7 @@ static void print_table(const struct log_summary *summary, bool allow,
         printf("%s requests: none\n", allow ? "Allowed" : "Blocked");
     }
     if (!allow && !options->quiet) {
-        print_advice(denied, address);
+        print_advice(denied, address, udp);
     }
     if (missing) {
         print_missing(missing);

@@ -24,6 +24,7 @@
 #include "sandbox/rootfs.h"
 #include "sandbox/steps.h"
 #include "spec/builtin.h"
+#include "settings/store.h"
 #include "vm/isolation.h"
 
 enum { DEFAULT_PIDS = 4096, KITS_MAX = 32 };
@@ -313,20 +314,37 @@ static int set_limits(const struct cli_args *args, json_t *config, struct sb_err
 
 /* ---- isolation ---- */
 
-/* What the words, or else the environment, ask for. */
-static const char *wanted_isolation(const struct cli_args *args, const char **ret_origin)
+struct wish {
+    const char *text, *origin;
+};
+
+/* What the words, else the environment, else the setting ask for; `settings` must outlive it. */
+static int wanted_isolation(const struct cli_args *args, json_t **settings, struct wish *ret,
+                            struct sb_err **err)
 {
     const char *given = cli_string(args, "isolation");
-    *ret_origin = given ? "--isolation" : "SBX_ISOLATION";
-    return given ? given : isolation_default();
+    const char *variable = secure_getenv("SBX_ISOLATION");
+    if (given) {
+        *ret = (struct wish){given, "--isolation"};
+        return 0;
+    }
+    if (variable && *variable) {
+        *ret = (struct wish){variable, "SBX_ISOLATION"};
+        return 0;
+    }
+    int r = settings_load(settings, err);
+    const char *set = sb_json_str(*settings, SETTING_ISOLATION);
+    *ret = (struct wish){set ? set : "auto", "the setting isolation"};
+    return r;
 }
 
 static int set_isolation(const struct cli_args *args, json_t *config, struct sb_err **err)
 {
-    const char *origin;
-    const char *wanted = wanted_isolation(args, &origin);
+    SB_CLEANUP(json) json_t *settings = NULL;
+    struct wish wish;
     struct isolation isolation = {0};
-    int r = isolation_choose(wanted, origin, &isolation, err);
+    int r = wanted_isolation(args, &settings, &wish, err);
+    r = r < 0 ? r : isolation_choose(wish.text, wish.origin, &isolation, err);
     if (r < 0) {
         return r;
     }
@@ -626,7 +644,14 @@ static int refuse_creation_flags(const struct request *request, struct sb_err **
         !json_equal(request->mounts, json_object_get(existing, "mounts"))) {
         r = sb_fail(err, SB_EUSAGE, "other paths can only be given when creating a new sandbox");
     }
-    if (r == SB_EUSAGE) {
+    if (r == SB_EUSAGE && sandbox_is_claimed(request->name)) {
+        /* Perhaps with the same words: but a kit may have changed between the two. */
+        sb_hint(
+            err,
+            "another command is creating '%s' at this moment: 'sbx run %s' waits for it and goes "
+            "there, --name makes one beside it",
+            request->name, request->name);
+    } else if (r == SB_EUSAGE) {
         sb_hint(err, "remove the sandbox first, or give the new one a --name");
     }
     return r;

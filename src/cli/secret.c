@@ -6,18 +6,14 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "base/buf.h"
-#include "base/fs.h"
 #include "base/msg.h"
 #include "base/wipe.h"
+#include "cli/read_value.h"
 #include "sandbox/client.h"
 #include "secret/secret.h"
-
-enum { VALUE_MAX = 64 * 1024 };
 
 const struct cli_flag cli_flags_secret_set[] = {
     {"global", 'g', CLI_BOOL, NULL, "For every sandbox"},
@@ -61,18 +57,6 @@ const struct cli_flag cli_flags_secret_rm[] = {
     {0},
 };
 
-static inline void sb_cleanup_wipe(struct sb_buf *buf)
-{
-    sb_buf_wipe(buf);
-}
-
-/* What is read here is in no core file, and in no freed memory. */
-static void guard_memory(void)
-{
-    prctl(PR_SET_DUMPABLE, 0);
-    sb_json_wipe_freed();
-}
-
 /* The scope that -g or the first word names.  *ret_used is how many words that took. */
 static int take_scope(const struct cli_args *args, size_t most_words, const char **ret_sandbox,
                       size_t *ret_used, struct sb_err **err)
@@ -100,57 +84,6 @@ static void take_argument(const char *argument, struct sb_buf *value)
 {
     sb_buf_puts(value, argument);
     explicit_bzero((char *)(uintptr_t)argument, strlen(argument));
-}
-
-/* Reads one line from the terminal, unseen. */
-static int read_hidden(const char *what, struct sb_buf *value, struct sb_err **err)
-{
-    struct termios shown;
-    if (tcgetattr(STDIN_FILENO, &shown) < 0) {
-        return sb_fail_errno(err, errno, "read the terminal's settings");
-    }
-    /* The interrupt key ends the line instead of killing us, so that echo always comes back. */
-    struct termios hidden = shown;
-    char interrupt = (char)shown.c_cc[VINTR];
-    hidden.c_lflag &= ~(tcflag_t)(ECHO | ISIG);
-    hidden.c_cc[VEOL] = shown.c_cc[VINTR];
-    /* In this order: what answers the prompt at once must not be flushed, nor shown. */
-    tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
-    fprintf(stderr, "Value of %s (not shown): ", what);
-    char c = 0;
-    ssize_t n;
-    while ((n = read(STDIN_FILENO, &c, 1)) > 0 && c != '\n' && c != interrupt) {
-        sb_buf_append(value, &c, 1);
-    }
-    int saved = errno;
-    tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
-    fputc('\n', stderr);
-    if (n > 0 && c == interrupt) {
-        return sb_fail(err, SB_EFAIL, "cancelled: nothing was stored");
-    }
-    return n < 0 ? sb_fail_errno(err, saved, "read the value of %s", what) : 0;
-}
-
-static int read_value(const char *what, struct sb_buf *value, struct sb_err **err)
-{
-    if (isatty(STDIN_FILENO)) {
-        return read_hidden(what, value, err);
-    }
-    int r = sb_read_fd(STDIN_FILENO, value);
-    if (r == -EFBIG) {
-        return sb_fail(err, SB_ELIMIT, "the value of %s is longer than 64 KiB", what);
-    }
-    if (r < 0) {
-        return sb_fail_errno(err, -r, "read the value of %s from standard input", what);
-    }
-    /* `echo` and most password managers end the text with a line break. */
-    if (value->len && value->data[value->len - 1] == '\n') {
-        value->data[--value->len] = '\0';
-    }
-    if (value->len && value->data[value->len - 1] == '\r') {
-        value->data[--value->len] = '\0';
-    }
-    return 0;
 }
 
 /* The secret is stored already: a sandbox that cannot be told gets it when it next starts. */
@@ -195,9 +128,9 @@ static int refuse_overwrite(const char *sandbox, const char *service, struct sb_
 
 int cmd_secret_set(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
-    guard_memory();
+    cli_guard_memory();
     SB_CLEANUP(wipe) struct sb_buf value;
-    sb_buf_init(&value, VALUE_MAX + 2);
+    sb_buf_init(&value, CLI_VALUE_MAX + 2);
     const char *token = cli_string(args, "token");
     if (token) {
         take_argument(token, &value);
@@ -218,7 +151,7 @@ int cmd_secret_set(const struct cli_args *args, int *ret_status, struct sb_err *
         r = refuse_overwrite(sandbox, service, err);
     }
     if (r == 0 && !token) {
-        r = read_value(service, &value, err);
+        r = cli_read_value(service, &value, err);
     }
     if (r == 0) {
         r = secret_set(sandbox, service, value.data ? value.data : "", value.len,
@@ -285,7 +218,7 @@ static int store_custom(const struct cli_args *args, const char *sandbox,
                   "processes; --value-stdin does not\n",
                   stderr);
         }
-        r = cli_string(args, "value") ? 0 : read_value(custom->env, value, err);
+        r = cli_string(args, "value") ? 0 : cli_read_value(custom->env, value, err);
         r = r < 0 ? r
                   : secret_set_custom(sandbox, custom, value->data ? value->data : "", value->len,
                                       &placeholder, err);
@@ -300,9 +233,9 @@ static int store_custom(const struct cli_args *args, const char *sandbox,
 
 int cmd_secret_set_custom(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
-    guard_memory();
+    cli_guard_memory();
     SB_CLEANUP(wipe) struct sb_buf value;
-    sb_buf_init(&value, VALUE_MAX + 2);
+    sb_buf_init(&value, CLI_VALUE_MAX + 2);
     const char *given = cli_string(args, "value");
     if (given) {
         take_argument(given, &value);
@@ -359,7 +292,7 @@ static void print_list(const json_t *list)
 
 int cmd_secret_ls(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
-    guard_memory();
+    cli_guard_memory();
     const char *sandbox = args->nwords ? args->words[0] : NULL;
     if (sandbox && cli_bool(args, "global")) {
         return sb_fail(err, SB_EUSAGE, "-g and the sandbox '%s' exclude each other", sandbox);
@@ -404,7 +337,7 @@ static int confirm_all(const char *sandbox, struct sb_err **err)
 
 int cmd_secret_rm(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
-    guard_memory();
+    cli_guard_memory();
     const char *sandbox = NULL;
     size_t used = 0;
     int r = take_scope(args, 1, &sandbox, &used, err);

@@ -89,7 +89,10 @@ static int allow_memory(scmp_filter_ctx filter)
 static int allow_sockets(scmp_filter_ctx filter)
 {
     const scmp_datum_t families[] = {2, 10}; /* AF_INET, AF_INET6 */
-    int r = 0;
+    /* Two ends that both are ours, for TLS to an upstream proxy (proxy/relay.h). */
+    const scmp_datum_t local = 1; /* AF_UNIX */
+    int r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1,
+                             SCMP_A0(SCMP_CMP_EQ, local, 0));
     for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(families); i++) {
         r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
                              SCMP_A0(SCMP_CMP_EQ, families[i], 0));

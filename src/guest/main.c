@@ -66,6 +66,9 @@ static _Noreturn void become_init(int channel, int init_fd)
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
+    /* As a system's first process leaves them to its users: the kernel's own are meagre. */
+    const struct rlimit files = {.rlim_cur = 1024, .rlim_max = 524288};
+    setrlimit(RLIMIT_NOFILE, &files);
     dup2(channel, INIT_CHANNEL);
     syscall(SYS_close_range, INIT_CHANNEL + 1, ~0U, CLOSE_RANGE_CLOEXEC);
     char *argv[] = {(char[]){"sbx-init"}, NULL};
@@ -233,6 +236,7 @@ int main(int argc, char **argv)
         fputs("sbx-guest: runs only as process 1 of a virtual machine of sbx\n", stderr);
         return 1;
     }
+    link_raise_limits();
     static struct guest guest;
     SB_CLEANUP(err) struct sb_err *err = NULL;
     if (serve(&guest, &err) < 0) {

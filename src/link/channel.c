@@ -17,7 +17,8 @@
 
 #include "link/link_internal.h"
 
-_Static_assert((int)SB_MSG_FDS == (int)FRAME_DESCRIPTORS_MAX, "a message's descriptors fit into a frame");
+_Static_assert((int)SB_MSG_FDS == (int)FRAME_DESCRIPTORS_MAX,
+               "a message's descriptors fit into a frame");
 
 static void on_channel(void *arg, uint32_t events);
 
@@ -68,6 +69,8 @@ static void end_speaking(struct channel *c)
 static void unload(struct channel *c)
 {
     letter_done(&c->letter);
+    c->link->nfree += c->reserved;
+    c->reserved = 0;
     c->loaded = c->held = false;
     c->sent = 0;
 }
@@ -142,6 +145,9 @@ static int load(struct channel *c)
     for (size_t i = 0; i < msg.nfds; i++) {
         c->letter.fds[i] = sb_msg_steal_fd(&msg, i);
     }
+    /* It may wait, and others may send descriptors meanwhile. */
+    c->reserved = msg.nfds;
+    c->link->nfree -= c->reserved;
     c->loaded = true;
     return 1;
 }
@@ -174,6 +180,7 @@ static void announce(struct channel *c, char *list)
 {
     struct link *link = c->link;
     struct channel *group = c->id ? c : NULL;
+    c->reserved = 0;
     for (size_t i = 0; i < c->letter.nfds; i++) {
         struct slot *slot = link_take_slot(link);
         struct frame_descriptor descriptor = {.kind = c->kinds[i], .id = slot->id};
@@ -184,9 +191,6 @@ static void announce(struct channel *c, char *list)
             continue;
         }
         slot->stream = stream_new(link, slot->id, fd, descriptor.kind, group);
-        if (group && slot->stream->is_terminal) {
-            group->terminal = slot->stream;
-        }
     }
 }
 

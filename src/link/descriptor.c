@@ -2,7 +2,6 @@
  * What a descriptor is, and what stands in for it on the other side. */
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -36,12 +35,6 @@ int descriptor_kind(int fd)
         return FRAME_SOURCE; /* a file has one position: nobody reads and writes it as a stream */
     }
     return mode == O_WRONLY ? FRAME_SINK : FRAME_BOTH;
-}
-
-bool descriptor_is_terminal(int fd)
-{
-    unsigned number;
-    return ioctl(fd, TIOCGPTN, &number) == 0;
 }
 
 int descriptor_unblock(int fd)

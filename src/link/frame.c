@@ -17,8 +17,8 @@ static const struct shape {
 } shapes[] = {
     [FRAME_HELLO] = {"HELLO", FRAME_GREETING, FRAME_GREETING, true, false},
     [FRAME_CONTROL] = {"CONTROL", 2, FRAME_CONTROL_MAX, false, false},
-    [FRAME_MESSAGE] = {"MESSAGE", 1,
-                       FRAME_PIECE_MAX + FRAME_DESCRIPTORS_MAX * FRAME_DESCRIPTOR, true, true},
+    [FRAME_MESSAGE] = {"MESSAGE", 1, FRAME_PIECE_MAX + FRAME_DESCRIPTORS_MAX *FRAME_DESCRIPTOR,
+                       true, true},
     [FRAME_DATA] = {"DATA", 1, FRAME_DATA_MAX, true, false},
     [FRAME_CREDIT] = {"CREDIT", 4, 4, true, false},
     [FRAME_EOF] = {"EOF", 0, 0, true, false},

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "link/link_internal.h"
@@ -52,7 +53,6 @@ struct slot *link_take_slot(struct link *link)
     slot->id =
         (uint32_t)link->side << (SLOT_BITS + GENERATION_BITS) | slot->generation << SLOT_BITS | i;
     link->next_slot = (i + 1) % LINK_SLOTS;
-    link->nfree--;
     return slot;
 }
 
@@ -89,7 +89,7 @@ static void drop_control(struct link *link)
 /* Every descriptor is closed: who waits on one sees it. */
 static void tear_down(struct link *link)
 {
-    for (size_t i = 0; i < 2 * LINK_SLOTS; i++) {
+    for (size_t i = 0; i < (size_t)2 * LINK_SLOTS; i++) {
         struct slot *slot = &link->slots[i / LINK_SLOTS][i % LINK_SLOTS];
         if (slot->stream) {
             stream_free(slot->stream);
@@ -175,8 +175,8 @@ void link_orders_ended(struct channel *orders)
 static void send_control(struct link *link)
 {
     const struct control *control = TAILQ_FIRST(&link->controls);
-    wire_put(link, &(struct frame){
-                       .type = FRAME_CONTROL, .bytes = control->text, .len = control->len});
+    wire_put(link,
+             &(struct frame){.type = FRAME_CONTROL, .bytes = control->text, .len = control->len});
     drop_control(link);
 }
 
@@ -363,4 +363,21 @@ int link_control(struct link *link, const json_t *message, struct sb_err **err)
     link->ncontrols++;
     link_wake(link);
     return 0;
+}
+
+void link_raise_limits(void)
+{
+    enum { OTHERS = 128 };
+    const rlim_t wanted = 2 * LINK_SLOTS + OTHERS;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted) {
+        return;
+    }
+    /* The hard limit is root's to raise. */
+    struct rlimit raised = {.rlim_cur = wanted,
+                            .rlim_max = limit.rlim_max > wanted ? limit.rlim_max : wanted};
+    if (setrlimit(RLIMIT_NOFILE, &raised) < 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
 }

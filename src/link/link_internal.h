@@ -7,7 +7,6 @@
  *   channel.c     messages from a socket to the wire
  *   letter.c      messages from the wire to a socket
  *   descriptor.c  what a descriptor is, and stand-ins
- *   terminal.c    what a terminal needs besides bytes
  *   link.c        ids, turns, the end
  *
  * Nothing is entered from within: an event changes its own object and wakes the link, whose turn
@@ -26,16 +25,16 @@
 /* The bounds of one link.  At worst its buffers hold LINK_SLOTS * 2 windows of LINK_WINDOW and
  * LINK_WINDOWS_EXTRA, LINK_LETTERS_MAX and one message on its way in, and one on its way out. */
 enum {
-    LINK_SLOTS = 2048,                        /* open descriptors that one side has sent */
-    LINK_WINDOW = 16 * 1024,                  /* bytes that a new stream's sender may be ahead */
-    LINK_WINDOW_MAX = 256 * 1024,             /* what that grows to for a reader that keeps up */
-    LINK_WINDOWS_EXTRA = 32 * 1024 * 1024,    /* all growth together */
-    LINK_LETTERS_MAX = 16 * 1024 * 1024,      /* messages that wait for their reader */
-    LINK_CHANNEL_LETTERS_MAX = 256 * 1024,    /* those of one channel; `orders` may fill all */
-    LINK_LETTER_COST = 1024,                  /* that each counts besides its text */
-    LINK_CONTROLS_MAX = 64,                   /* own control messages that wait for the wire */
-    LINK_OUT_SOFT = 64 * 1024,                /* no more is read for the wire when so much waits */
-    LINK_BUFFER = 256 * 1024,                 /* each way, at the wire */
+    LINK_SLOTS = 2048,                     /* open descriptors that one side has sent */
+    LINK_WINDOW = 16 * 1024,               /* bytes that a new stream's sender may be ahead */
+    LINK_WINDOW_MAX = 256 * 1024,          /* what that grows to for a reader that keeps up */
+    LINK_WINDOWS_EXTRA = 32 * 1024 * 1024, /* all growth together */
+    LINK_LETTERS_MAX = 16 * 1024 * 1024,   /* messages that wait for their reader */
+    LINK_CHANNEL_LETTERS_MAX = 256 * 1024, /* those of one channel; `orders` may fill all */
+    LINK_LETTER_COST = 1024,               /* that each counts besides its text */
+    LINK_CONTROLS_MAX = 64,                /* own control messages that wait for the wire */
+    LINK_OUT_SOFT = 64 * 1024,             /* no more is read for the wire when so much waits */
+    LINK_BUFFER = 256 * 1024,              /* each way, at the wire */
 };
 
 /* ---- wire.c ---- */
@@ -72,7 +71,7 @@ struct stream {
     struct link *link;
     uint32_t id;
     int fd; /* -1: closed here */
-    bool pollable, is_socket, is_terminal;
+    bool pollable, is_socket;
     sb_watch watch;
     uint32_t watched;
     /* From the descriptor to the wire. */
@@ -132,8 +131,8 @@ TAILQ_HEAD(letters, letter);
 
 struct channel {
     struct link *link;
-    uint32_t id; /* 0: `orders` */
-    int fd;      /* -1: closed here */
+    uint32_t id;    /* 0: `orders` */
+    int fd;         /* -1: closed here */
     bool is_origin; /* its far end was sent away from here */
     sb_watch watch;
     uint32_t watched;
@@ -145,13 +144,13 @@ struct channel {
     struct letter letter;
     enum frame_kind kinds[SB_MSG_FDS];
     size_t sent;
+    size_t reserved; /* ids for its descriptors */
     bool eof_due, eof_sent;
     /* From the wire. */
     bool eof;
     struct letters letters;
     size_t letters_cost;
     struct streams members; /* that came or went with it, and on it */
-    struct stream *terminal;
     bool due;
     TAILQ_ENTRY(channel) in_speaking, in_due;
 };
@@ -182,15 +181,9 @@ void letter_done(struct letter *letter);
 
 /* The kind of a descriptor, or a negative code for one that cannot be relayed. */
 int descriptor_kind(int fd);
-bool descriptor_is_terminal(int fd);
 /* A pair for what is `kind` on the other side: our end, non-blocking, and the end to hand out. */
 int descriptor_stand_in(enum frame_kind kind, int *ret_ours, int *ret_theirs);
 int descriptor_unblock(int fd);
-
-/* ---- terminal.c ---- */
-
-/* Carries out a message that is meant for the terminal of a channel.  False: it is another's. */
-bool terminal_message(struct channel *channel, const json_t *message);
 
 /* ---- link.c ---- */
 
@@ -210,7 +203,7 @@ struct link {
     struct link_events events;
     struct wire wire;
     struct slot slots[2][LINK_SLOTS]; /* by who sent the descriptor */
-    size_t nfree;                     /* of our own */
+    size_t nfree;                     /* of our own, not reserved */
     uint32_t next_slot;
     size_t extra; /* of LINK_WINDOWS_EXTRA, not given out */
     struct streams waiting;
@@ -239,7 +232,7 @@ void link_wake(struct link *link);
 void link_orders_ended(struct channel *orders);
 /* The slot that an id names, or NULL. */
 struct slot *link_find(struct link *link, uint32_t id);
-/* A free slot of ours, its id set; only when link->nfree. */
+/* A free slot of ours, its id set, for which link->nfree has been lowered. */
 struct slot *link_take_slot(struct link *link);
 /* The slot for an id that the other side has given out, or NULL when it cannot. */
 struct slot *link_their_slot(struct link *link, uint32_t id);

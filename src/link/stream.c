@@ -375,8 +375,9 @@ void stream_tend(struct stream *s)
     if (s->in.credit_due && !in_over(s)) {
         char bytes[4];
         frame_write_credit(bytes, (uint32_t)s->in.owed);
-        wire_put(link, &(struct frame){
-                           .type = FRAME_CREDIT, .id = s->id, .bytes = bytes, .len = sizeof(bytes)});
+        wire_put(link,
+                 &(struct frame){
+                     .type = FRAME_CREDIT, .id = s->id, .bytes = bytes, .len = sizeof(bytes)});
         s->in.allowed += s->in.owed;
         s->in.owed = 0;
     }
@@ -406,8 +407,7 @@ static void look_at(struct stream *s)
         return;
     }
     s->is_socket = S_ISSOCK(st.st_mode);
-    s->is_terminal = descriptor_is_terminal(s->fd);
-    s->pollable = s->is_socket || s->is_terminal || S_ISFIFO(st.st_mode) || isatty(s->fd);
+    s->pollable = s->is_socket || S_ISFIFO(st.st_mode) || isatty(s->fd);
     descriptor_unblock(s->fd);
 }
 
@@ -448,9 +448,6 @@ void stream_free(struct stream *s)
     }
     if (s->group) {
         TAILQ_REMOVE(&s->group->members, s, in_group);
-        if (s->group->terminal == s) {
-            s->group->terminal = NULL;
-        }
     }
     sb_loop_unwatch(link->loop, s->watch);
     sb_cleanup_fd(&s->fd);

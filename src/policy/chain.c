@@ -34,13 +34,6 @@ void log_sha256(const void *data, size_t len, char ret[LOG_HASH_MAX])
     finish(&context, ret);
 }
 
-void log_chain_init(struct log_chain *chain)
-{
-    chain->seq = 0;
-    memset(chain->value, '0', HEX);
-    chain->value[HEX] = '\0';
-}
-
 void log_chain_next(const char before[LOG_HASH_MAX], const char *body, size_t len,
                     char ret[LOG_HASH_MAX])
 {

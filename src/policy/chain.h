@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/buf.h"
 
@@ -24,7 +25,11 @@ struct log_chain {
 
 void log_sha256(const void *data, size_t len, char ret[LOG_HASH_MAX]);
 /* The chain of a log without a line: seq 0 and 64 zeros. */
-void log_chain_init(struct log_chain *chain);
+static inline void log_chain_init(struct log_chain *chain)
+{
+    *chain = (struct log_chain){0};
+    memset(chain->value, '0', LOG_HASH_MAX - 1);
+}
 /* Ends the line that begins at out->data + start and has no `}` yet, newline included, and moves
  * the chain on to it. */
 void log_chain_seal(struct log_chain *chain, struct sb_buf *out, size_t start);

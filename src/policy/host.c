@@ -242,6 +242,31 @@ int host_parse_authority(const char *text, size_t n, uint16_t default_port, stru
     return 0;
 }
 
+/* Is it that name, or below it? */
+static bool is_within(const struct host *host, const char *domain)
+{
+    size_t n = strlen(host->text), m = strlen(domain);
+    return !host->is_address && n >= m && strcmp(host->text + n - m, domain) == 0 &&
+           (n == m || host->text[n - m - 1] == '.');
+}
+
+bool host_is_near(const struct host *host)
+{
+    return is_within(host, "localhost") || is_within(host, "metadata.google.internal") ||
+           is_within(host, "metadata.goog");
+}
+
+bool host_is_private_name(const struct host *host)
+{
+    static const char *const domains[] = {"corp", "home",    "home.arpa", "internal",   "intranet",
+                                          "lan",  "private", "local",     "localdomain"};
+    bool found = !host->is_address && !strchr(host->text, '.');
+    for (size_t i = 0; !found && i < SB_ARRAY_LEN(domains); i++) {
+        found = is_within(host, domains[i]);
+    }
+    return found;
+}
+
 void host_map_alias(struct host *host)
 {
     static const char *const aliases[] = {"host.docker.internal", "host.sbx.internal"};

@@ -33,6 +33,13 @@ int host_parse_authority(const char *text, size_t n, uint16_t default_port, stru
  * in requests and in rules alike. */
 void host_map_alias(struct host *host);
 
+/* A name that means this machine or what is attached to it, wherever it is asked for: below
+ * "localhost" (RFC 6761), or a metadata service's. */
+bool host_is_near(const struct host *host);
+/* A name that only private networks have: one label, or below a top level domain that is kept free
+ * for them (RFC 6762 appendix G, RFC 8375, ".internal"). */
+bool host_is_private_name(const struct host *host);
+
 /* The canonical host of an address. */
 void host_from_address(const struct in6_addr *address, struct host *ret);
 

@@ -10,7 +10,7 @@
  * below LOG_LINE_MAX. */
 enum { TARGET_MAX = 1024, TEXT_MAX = 320, WORD_MAX = 64 };
 
-_Static_assert(6 * (TARGET_MAX + 3 * TEXT_MAX + 9 * WORD_MAX) + 768 < LOG_LINE_MAX,
+_Static_assert(6 * (TARGET_MAX + 3 * TEXT_MAX + 8 * WORD_MAX + LOG_REASON_MAX) + 768 < LOG_LINE_MAX,
                "a record fits into a line");
 
 static void put_string(struct sb_buf *out, const char *s, size_t n)
@@ -105,7 +105,7 @@ void log_format(struct sb_buf *out, struct log_chain *chain, const struct log_re
     put_text(out, ",\"rule\":", record->rule, TEXT_MAX);
     put_text(out, ",\"rule_id\":", record->rule_id, WORD_MAX);
     put_text(out, ",\"origin\":", record->origin, TEXT_MAX);
-    put_text(out, ",\"reason\":", record->reason, WORD_MAX);
+    put_text(out, ",\"reason\":", record->reason, LOG_REASON_MAX);
     put_text(out, ",\"path\":", record->path, WORD_MAX);
     put_text(out, ",\"scheme\":", record->scheme, WORD_MAX);
     put_text(out, ",\"host\":", record->host, TEXT_MAX);

@@ -14,7 +14,10 @@
 #include "base/err.h"
 #include "policy/chain.h"
 
-enum { LOG_LINE_MAX = 16 * 1024 }; /* no line that is written here is longer */
+enum {
+    LOG_LINE_MAX = 16 * 1024, /* no line that is written here is longer */
+    LOG_REASON_MAX = 96       /* a reason with its detail and end; what is longer is cut */
+};
 
 struct log_record {
     uint64_t time_ms; /* since the epoch */
@@ -22,7 +25,7 @@ struct log_record {
     bool allow;
     const char *rule, *rule_id, *origin; /* NULL: no rule decided */
     const char *reason, *path, *scheme;
-    const char *host;
+    const char *host; /* NULL: it could not be read */
     uint16_t port;
     const char *method, *target; /* NULL when there are none; a query in `target` is left out */
     int status;                  /* 0: no answer */

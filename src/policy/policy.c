@@ -693,6 +693,12 @@ bool policy_allows_address(const struct policy *policy, const struct policy_deci
     return named && allow->kind == PATTERN_EXACT;
 }
 
+bool policy_allows_unresolved(const struct policy_decision *by_name, const struct host *host)
+{
+    return by_name->allow &&
+           (!host_is_private_name(host) || (by_name->exact && node_of(by_name->rule)->from_user));
+}
+
 const struct policy_rule *policy_denies_address(const struct policy *policy,
                                                 const struct in6_addr *address, uint16_t port)
 {

@@ -93,6 +93,10 @@ bool policy_allows_address(const struct policy *policy, const struct policy_deci
 /* Same, for an address that the user pinned the name to: it counts as named; a deny rule wins. */
 bool policy_allows_pinned(const struct policy *policy, const struct policy_decision *by_name,
                           const struct in6_addr *address, uint16_t port);
+/* May a name that was allowed by `by_name`, and that nobody here can resolve, be given to an
+ * upstream proxy, which perhaps can?  Names that only private networks have: as private addresses,
+ * only when the user allowed that exact host. */
+bool policy_allows_unresolved(const struct policy_decision *by_name, const struct host *host);
 /* The deny rule that covers this address, whatever name led there, or NULL. */
 const struct policy_rule *policy_denies_address(const struct policy *policy,
                                                 const struct in6_addr *address, uint16_t port);

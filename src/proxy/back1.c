@@ -6,7 +6,10 @@
 
 #include "proxy/bounds.h"
 #include "proxy/link.h"
+#include "proxy/via_codec.h"
 #include "proxy/websocket.h"
+
+enum { HTTP_PORT = 80, AUTHORITY_MORE = 16 /* brackets and a port */ };
 
 static void wake(struct exchange *x)
 {
@@ -39,6 +42,18 @@ static void write_websocket(struct link *link, const struct http_head *head)
     http1_write_request(&link->wire.out, &upgrade);
 }
 
+static void write_request(struct link *link, const struct http_head *head)
+{
+    if (!link->taker) {
+        http1_write_request(&link->wire.out, head);
+        return;
+    }
+    SB_CLEANUP(buf) struct sb_buf authority;
+    sb_buf_init(&authority, HOST_MAX + AUTHORITY_MORE);
+    via_write_authority(&authority, &link->origin->host, link->origin->port, HTTP_PORT);
+    http1_write_proxy_request(&link->wire.out, head, authority.data, link->taker->authorization);
+}
+
 void back1_serve(struct link *link, struct exchange *x)
 {
     const struct http_head *head = &x->request.head;
@@ -49,7 +64,7 @@ void back1_serve(struct link *link, struct exchange *x)
         write_websocket(link, head);
         link->h1.request_done = true;
     } else {
-        http1_write_request(&link->wire.out, head);
+        write_request(link, head);
         link->h1.request_done = head->body == HTTP_BODY_NONE;
     }
     wire_wake(&link->wire);
@@ -179,6 +194,10 @@ static int take_head(struct link *link, struct exchange *x)
     }
     if (why) {
         return bad_answer(link, why);
+    }
+    if (link->taker && head.http.status == 407) {
+        link_fail_password(link);
+        return 0;
     }
     h1->answer_seen = head.http.status >= 200 || head.http.status == 101;
     h1->body = head.http.status == 101 ? HTTP1_BODY_UNTIL_CLOSE : head.body;

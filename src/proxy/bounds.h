@@ -7,10 +7,10 @@ enum {
      * while data is pending. */
     LIMIT_BUFFER_BYTES = 64 * 1024,
     /* HTTP/2: what a stream's far end may send unasked (the protocol's own start), what that may
-     * grow to for a reader that keeps up (64 KiB a round trip would be slow far away), all growth
+     * grow to for a reader that keeps up (at 50 ms a round trip that is 80 MB/s), all growth
      * together, and a connection's window, which opens at once and so limits nobody. */
     LIMIT_STREAM_WINDOW = 65535,
-    LIMIT_STREAM_WINDOW_MAX = 1024 * 1024,
+    LIMIT_STREAM_WINDOW_MAX = 4 * 1024 * 1024,
     LIMIT_WINDOWS = 32 * 1024 * 1024,
     LIMIT_SESSION_WINDOW = 16 * 1024 * 1024,
     LIMIT_FLOW_BYTES = LIMIT_STREAM_WINDOW_MAX + LIMIT_BUFFER_BYTES,
@@ -57,6 +57,9 @@ enum {
     /* One address, then all of them. */
     LIMIT_CONNECT_MS = 3 * 1000,
     LIMIT_CONNECT_TOTAL_MS = 20 * 1000,
+    /* With an upstream proxy that resolves names itself: how long an own answer is waited for.  In
+     * networks whose servers know no names outside, and do not say so, each connection waits. */
+    LIMIT_LOCAL_NAME_MS = 2 * 1000,
     /* How many addresses of a name are looked at. */
     LIMIT_ADDRESSES = 16,
     /* Connections to origins that serve nobody: enough for what one agent talks to; servers close
@@ -67,14 +70,22 @@ enum {
     LIMIT_ORIGINS = 256,
     /* Flushing a last answer to a client that does not read. */
     LIMIT_LINGER_MS = 5 * 1000,
-    /* Connections of one sandbox; above it the listeners' backlog holds the rest. */
+    /* Connections of one sandbox.  For another one then the one ends that has waited longest for
+     * its client to say something (slowloris, forgotten keep-alives), or else the one that has
+     * moved least since it began, when that is less than this rate and it had the time to do
+     * better: a body or a tunnel may be as slow as it likes, but not while it keeps others out.  Is
+     * there none, the listeners' backlog holds the rest, and it is tried again. */
     LIMIT_CONNECTIONS = 1024,
+    LIMIT_PRESSED_BYTES_A_SECOND = 1024,
+    LIMIT_PRESSED_MS = 5 * 1000,
+    LIMIT_PRESSED_RETRY_MS = 500,
     /* Connections to published ports. */
     LIMIT_INBOUND = 1024,
-    /* Names with a synthetic address, and names whose DNS denial was logged lately. */
+    /* Names with a synthetic address. */
     LIMIT_NAMES = 65536,
-    LIMIT_DNS_DENIALS = 1024,
-    LIMIT_DNS_LOG_MS = 10 * 1000,
+    /* What was logged lately and is not said again: denied names, destinations of datagrams. */
+    LIMIT_SELDOM = 1024,
+    LIMIT_SELDOM_MS = 10 * 1000,
     /* TCP connections to the DNS server. */
     LIMIT_DNS_TCP = 32,
     LIMIT_DNS_TCP_MS = 10 * 1000,

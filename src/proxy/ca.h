@@ -5,11 +5,11 @@
  * leaves this process. A CA signs leaves only (pathlen 0). */
 #pragma once
 
-#include <openssl/ssl.h>
+#include <openssl/types.h>
 
 #include "base/err.h"
 
-enum { CA_CACHE_MAX = 256 }; /* leaf contexts kept, least recently used goes first */
+enum { CA_CACHE_MAX = 256 }; /* leaves kept, least recently used goes first */
 
 struct ca;
 
@@ -20,6 +20,8 @@ int ca_new(const char *cert_pem, const char *key_pem, struct ca **ret, struct sb
 void ca_free(struct ca *ca);
 SB_DEFINE_CLEANUP(ca, struct ca *, ca_free)
 
-/* A server context with a leaf for `host`, a canonical name or address (see policy/host.h).  The
- * caller owns one reference: SSL_CTX_free(). */
-int ca_leaf(struct ca *ca, const char *host, SSL_CTX **ret, struct sb_err **err);
+/* The certificate of `host`, a canonical name or address (see policy/host.h).  The caller owns one
+ * reference: X509_free(). */
+int ca_leaf(struct ca *ca, const char *host, X509 **ret, struct sb_err **err);
+/* The key of every leaf; borrowed. */
+EVP_PKEY *ca_leaf_key(const struct ca *ca);

@@ -60,6 +60,13 @@ void capture_unref(struct capture *capture)
     free(capture);
 }
 
+/* A token is a text.  What stands in its place and is none may hold one that is not seen. */
+static bool is_readable(const json_t *answer, const char *field)
+{
+    const json_t *token = json_object_get(answer, field);
+    return !token || json_is_string(token) || json_is_null(token);
+}
+
 /* Moves one token from the answer into the message. */
 static void move_token(json_t *answer, const char *field, const char *sentinel, json_t *tokens,
                        const char *name)
@@ -71,11 +78,16 @@ static void move_token(json_t *answer, const char *field, const char *sentinel, 
     }
 }
 
-/* Servers repeat a token under other names as well. */
+/* Servers repeat a token under other names as well; in JSON it may need escapes. */
 static bool holds(const struct sb_buf *body, const json_t *token)
 {
-    size_t n = json_string_length(token);
-    return n && body->len && memmem(body->data, body->len, json_string_value(token), n);
+    if (!json_string_length(token) || !body->len) {
+        return false;
+    }
+    char *text = json_dumps(token, JSON_ENCODE_ANY); /* in quotes */
+    bool found = !text || memmem(body->data, body->len, text + 1, strlen(text) - 2);
+    sb_free_wiped(text);
+    return found;
 }
 
 static int put_answer(const json_t *answer, const json_t *tokens, struct sb_buf *body)
@@ -97,7 +109,8 @@ static int put_answer(const json_t *answer, const json_t *tokens, struct sb_buf 
 int capture_answer(const struct capture *capture, struct sb_buf *body, json_t **ret_tokens)
 {
     SB_CLEANUP(json) json_t *answer = json_loadb(body->len ? body->data : "", body->len, 0, NULL);
-    if (!json_is_object(answer)) {
+    if (!json_is_object(answer) || !is_readable(answer, capture->access_field) ||
+        !is_readable(answer, capture->refresh_field)) {
         return -1;
     }
     SB_CLEANUP(json)

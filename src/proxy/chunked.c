@@ -9,7 +9,10 @@ enum {
 enum chunk_state {
     CHUNK_START, /* the first digit of a size */
     CHUNK_SIZE,
-    CHUNK_EXTENSION,
+    CHUNK_EXTENSION, /* its name */
+    CHUNK_EXTENSION_VALUE,
+    CHUNK_EXTENSION_QUOTED,
+    CHUNK_EXTENSION_END, /* behind the quotes */
     CHUNK_SIZE_LF,
     CHUNK_DATA,
     CHUNK_DATA_CR,
@@ -33,13 +36,41 @@ static int hex_value(char c)
     return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
+/* A byte of `;name`, `;name=token` or `;name="text"`.  Nobody wants them, but a reader behind us
+ * that is strict about them must not find another end of the line. */
+static int chunk_extension_byte(struct chunked *scan, char c)
+{
+    bool first = scan->name_len++ == 0;
+    if (scan->state == CHUNK_EXTENSION_QUOTED) {
+        scan->state = c == '"' ? CHUNK_EXTENSION_END : CHUNK_EXTENSION_QUOTED;
+        return c != '\\' && http_is_value(&c, 1) ? 0 : -1;
+    }
+    if (scan->state == CHUNK_EXTENSION_VALUE && first && c == '"') {
+        scan->state = CHUNK_EXTENSION_QUOTED;
+        return 0;
+    }
+    if (scan->state != CHUNK_EXTENSION_END && http_is_token(&c, 1)) {
+        return 0;
+    }
+    if (first && scan->state != CHUNK_EXTENSION_END) {
+        return -1;
+    }
+    bool equals = c == '=' && scan->state == CHUNK_EXTENSION;
+    scan->name_len = 0;
+    scan->state = c == '\r' ? CHUNK_SIZE_LF : equals ? CHUNK_EXTENSION_VALUE : CHUNK_EXTENSION;
+    return c == '\r' || c == ';' || equals ? 0 : -1;
+}
+
 /* A byte of the line that holds size and extensions. */
 static int chunk_size_byte(struct chunked *scan, char c)
 {
     if (++scan->extra > CHUNK_LINE_MAX) {
         return -1;
     }
-    int digit = scan->state == CHUNK_EXTENSION ? -1 : hex_value(c);
+    if (scan->state >= CHUNK_EXTENSION) {
+        return chunk_extension_byte(scan, c);
+    }
+    int digit = hex_value(c);
     bool too_large = scan->remaining > UINT64_MAX >> 8; /* far above any real body */
     if (too_large || (digit < 0 && scan->state == CHUNK_START)) {
         return -1;
@@ -49,12 +80,10 @@ static int chunk_size_byte(struct chunked *scan, char c)
         scan->state = CHUNK_SIZE;
     } else if (c == '\r') {
         scan->state = CHUNK_SIZE_LF;
-    } else if (scan->state == CHUNK_SIZE) {
-        if (c != ';') {
-            return -1;
-        }
+    } else if (c == ';') {
         scan->state = CHUNK_EXTENSION;
-    } else if (!http_is_value(&c, 1)) {
+        scan->name_len = 0;
+    } else {
         return -1;
     }
     return 0;
@@ -98,6 +127,9 @@ static int chunk_byte(struct chunked *scan, char c)
     case CHUNK_START:
     case CHUNK_SIZE:
     case CHUNK_EXTENSION:
+    case CHUNK_EXTENSION_VALUE:
+    case CHUNK_EXTENSION_QUOTED:
+    case CHUNK_EXTENSION_END:
         return chunk_size_byte(scan, c);
     case CHUNK_SIZE_LF:
         scan->extra = 0;

@@ -26,6 +26,8 @@ void config_free(struct config *config)
     inject_set_free(config->inject);
     json_decref(config->hosts);
     json_decref(config->pins);
+    via_unref(config->via);
+    free(config->extra_ca);
     free(config->ca_cert);
     free_wiped(config->ca_key);
     free(config);
@@ -66,6 +68,16 @@ static int read_pins(json_t *root, struct config *config, struct sb_err **err)
     return 0;
 }
 
+/* What the network that we are in wants. */
+static int read_outside(const json_t *root, struct config *config, struct sb_err **err)
+{
+    const json_t *via = json_object_get(root, "via");
+    const char *extra = sb_json_str(root, "extra_ca");
+    config->extra_ca = extra ? sb_xstrdup(extra) : NULL;
+    int r = json_is_object(via) ? via_from_json(via, &config->via, err) : 0;
+    return r < 0 ? sb_wrap(err, r, "proxy configuration: 'via'") : 0;
+}
+
 static int read_root(json_t *root, struct config **ret, struct sb_err **err)
 {
     if (sb_json_int(root, "version", 0) != 1) {
@@ -87,6 +99,7 @@ static int read_root(json_t *root, struct config **ret, struct sb_err **err)
     config->hosts = json_incref(json_object_get(root, "hosts"));
     r = read_pins(root, config, err);
     r = r < 0 ? r : read_ca(root, config, err);
+    r = r < 0 ? r : read_outside(root, config, err);
     if (r < 0) {
         return r;
     }

@@ -8,6 +8,7 @@
 #include "policy/policy.h"
 #include "proxy/ca.h"
 #include "proxy/inject.h"
+#include "proxy/via.h"
 
 struct config {
     char *sandbox;
@@ -15,6 +16,8 @@ struct config {
     struct inject_set *inject;
     json_t *hosts;          /* name -> address text, as the host knows it */
     json_t *pins;           /* name -> "address[:port]", as the user named it */
+    struct via *via;        /* the upstream proxy, NULL: none */
+    char *extra_ca;         /* PEM: trusted besides the system's, NULL: none */
     char *ca_cert, *ca_key; /* NULL without one; ca_key is wiped */
 };
 

@@ -35,6 +35,75 @@ void conn_doom(struct conn *conn)
     wire_wake(&conn->wire);
 }
 
+static bool works(const struct conn *conn)
+{
+    return front1_works(conn) || front2_works(conn) || conn->passage;
+}
+
+/* Bytes a second since it began; UINT64_MAX: it is too young to tell. */
+static uint64_t rate_of(const struct conn *conn, uint64_t now_ms)
+{
+    uint64_t age_ms = now_ms - conn->opened_ms;
+    if (age_ms < LIMIT_PRESSED_MS) {
+        return UINT64_MAX;
+    }
+    return (conn->wire.moved + passage_moved(conn)) * 1000 / age_ms;
+}
+
+static struct conn *find_waiting(const struct proxy *proxy)
+{
+    struct conn *found = NULL;
+    for (struct conn *conn = proxy->conns; conn; conn = conn->next) {
+        if (!works(conn) && (!found || conn->waits_ms <= found->waits_ms)) {
+            found = conn; /* the list has the oldest last */
+        }
+    }
+    return found;
+}
+
+static struct conn *find_slow(const struct proxy *proxy)
+{
+    uint64_t now_ms = sb_loop_now_ms(proxy->loop);
+    uint64_t slowest = LIMIT_PRESSED_BYTES_A_SECOND;
+    struct conn *found = NULL;
+    for (struct conn *conn = proxy->conns; conn; conn = conn->next) {
+        uint64_t rate = works(conn) && conn->state != CONN_CLOSED ? rate_of(conn, now_ms) : slowest;
+        if (rate < slowest) {
+            slowest = rate;
+            found = conn;
+        }
+    }
+    return found;
+}
+
+static void cut_off(struct conn *conn)
+{
+    front1_cut_off(conn, "too-many");
+    front2_cut_off(conn, "too-many");
+    passage_set_reason(conn, "too-many");
+}
+
+bool conn_make_room(struct proxy *proxy)
+{
+    struct conn *conn = find_waiting(proxy);
+    conn = conn ? conn : find_slow(proxy);
+    if (!conn) {
+        return false;
+    }
+    cut_off(conn);
+    conn_close(conn);
+    return true;
+}
+
+void conn_make_room_for_request(struct proxy *proxy)
+{
+    struct conn *conn = find_slow(proxy);
+    if (conn) {
+        cut_off(conn);
+        conn_doom(conn); /* one of them is running */
+    }
+}
+
 /* The first one is on a redirected connection that says nothing. */
 static void on_late(void *arg)
 {
@@ -124,6 +193,9 @@ static void conn_run(void *arg)
     struct conn *conn = arg;
     struct wire *wire = &conn->wire;
     int r = STEP_AGAIN;
+    if (works(conn)) {
+        conn->waits_ms = sb_loop_now_ms(conn->proxy->loop);
+    }
     for (int round = 0; r == STEP_AGAIN && round < LIMIT_TURN_ROUNDS; round++) {
         r = step(conn);
     }
@@ -189,6 +261,7 @@ void conn_open(struct proxy *proxy, int fd, const struct in6_addr *original, uin
     proxy->conns = conn;
     proxy->nconns++;
     conn->state = CONN_FIRST;
+    conn->opened_ms = conn->waits_ms = sb_loop_now_ms(proxy->loop);
     if (!original) {
         conn->door.explicit_proxy = conn->peeked = true;
         wire_deadline(&conn->wire, LIMIT_HEAD_MS);

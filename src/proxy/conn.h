@@ -45,6 +45,8 @@ struct conn {
     struct conn *prev, *next;
     enum conn_state state;
     struct door door;
+    uint64_t opened_ms;
+    uint64_t waits_ms; /* since when it waits for its client to ask for something */
     struct wire wire;
     bool peeked;  /* silence means nothing any more: the client speaks first */
     bool greeted; /* SOCKS: a method was agreed on */
@@ -59,6 +61,11 @@ struct conn {
 void conn_open(struct proxy *proxy, int fd, const struct in6_addr *original, uint16_t port);
 /* The configuration has been replaced: what is no longer allowed ends. */
 void conn_judge_again(struct conn *conn);
+/* There are too many connections: ends the one that is missed least; false when none has deserved
+ * it yet. */
+bool conn_make_room(struct proxy *proxy);
+/* There are too many requests: lets end the connection with the slowest. */
+void conn_make_room_for_request(struct proxy *proxy);
 /* Ends every connection, so that each request under way is recorded, with this reason. */
 void conn_end_all(struct proxy *proxy, const char *reason);
 

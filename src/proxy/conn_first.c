@@ -2,6 +2,7 @@
  * The first bytes of a connection say what it is. */
 #include <errno.h>
 #include <string.h>
+#include <strings.h>
 
 #include "proxy/bounds.h"
 #include "proxy/conn.h"
@@ -11,12 +12,44 @@
 #include "proxy/sni.h"
 #include "proxy/socks.h"
 
+enum { FIRST_METHOD_MAX = 64, FIRST_LINE_MAX = 4096 };
+
 enum first_kind { FIRST_UNKNOWN, FIRST_TLS, FIRST_HTTP1, FIRST_HTTP2, FIRST_OTHER };
 
 /* RFC 9113 3.4; what follows "PRI " tells it from a method of that name. */
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/* A method is upper-case letters; eight of them, or some and a space, are enough to believe it. */
+/* A first line with a version of HTTP in it is a request, however odd: the parser refuses what it
+ * does not like, and nothing else reads it.  IRC ("NICK x") and others begin alike without one. */
+static enum first_kind guess_line(const char *line, size_t len)
+{
+    static const char version[] = " HTTP/";
+    const size_t n = sizeof(version) - 1;
+    const char *lf = memchr(line, '\n', len);
+    size_t end = lf ? (size_t)(lf - line) : len;
+    for (size_t i = 0; i + n <= end; i++) {
+        if (strncasecmp(line + i, version, n) == 0) {
+            return FIRST_HTTP1;
+        }
+    }
+    return lf ? FIRST_OTHER : len > FIRST_LINE_MAX ? FIRST_HTTP1 : FIRST_UNKNOWN;
+}
+
+/* A method is upper-case letters, and a space follows. */
+static enum first_kind guess_text(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        char c = text[i];
+        if (c == ' ' && i > 0) {
+            return guess_line(text, len);
+        }
+        if (!((c >= 'A' && c <= 'Z') || c == '-' || c == '_') || i > FIRST_METHOD_MAX) {
+            return FIRST_OTHER;
+        }
+    }
+    return FIRST_UNKNOWN;
+}
+
 static enum first_kind guess(const struct sb_buf *in)
 {
     if (in->len == 0) {
@@ -29,16 +62,11 @@ static enum first_kind guess(const struct sb_buf *in)
     if (memcmp(in->data, preface, n) == 0) {
         return n == sizeof(preface) - 1 ? FIRST_HTTP2 : FIRST_UNKNOWN;
     }
-    for (size_t i = 0; i < in->len; i++) {
-        char c = in->data[i];
-        if (c == ' ' && i >= 3) {
-            return FIRST_HTTP1;
-        }
-        if (!((c >= 'A' && c <= 'Z') || c == '-') || i > 24) {
-            return FIRST_OTHER;
-        }
+    size_t skip = 0; /* RFC 9112 2.2: servers ignore empty lines before a request */
+    while (skip < in->len && (in->data[skip] == '\r' || in->data[skip] == '\n')) {
+        skip++;
     }
-    return FIRST_UNKNOWN;
+    return guess_text(in->data + skip, in->len - skip);
 }
 
 /* The name in the ClientHello must be the name that was judged.  *ret_asked is what the client
@@ -67,6 +95,7 @@ static int terminate_tls(struct conn *conn, const char *name)
         return passage_refuse_tls(conn, "no-ca");
     }
     sb_buf_clear(&wire->in);
+    passage_drop(conn);
     conn->door.secure = true;
     conn->state = CONN_TLS;
     return STEP_AGAIN;
@@ -83,7 +112,10 @@ static int begin_tls(struct conn *conn)
         return STEP_WAIT;
     }
     struct host asked;
-    if (r < 0 || !sni_agrees(door, sni, has_name, &asked)) {
+    if (r < 0) {
+        return passage_refuse_tls(conn, "bad-hello");
+    }
+    if (!sni_agrees(door, sni, has_name, &asked)) {
         return passage_refuse_tls(conn, "sni-mismatch");
     }
     struct policy_decision decision;
@@ -102,8 +134,10 @@ static int begin(struct conn *conn, enum first_kind kind)
     case FIRST_TLS:
         return begin_tls(conn);
     case FIRST_HTTP1:
+        passage_drop(conn);
         return front1_begin(conn);
     case FIRST_HTTP2:
+        passage_drop(conn);
         return front2_begin(conn);
     case FIRST_OTHER:
         return passage_begin(conn, &conn->door.host, conn->door.port, PASSAGE_RAW);
@@ -136,11 +170,14 @@ int conn_step_first(struct conn *conn)
     if (r != STEP_WAIT || conn->state != CONN_FIRST) {
         return r;
     }
+    if (n == 0 && conn->passage) { /* it says nothing more: the server may */
+        return begin(conn, FIRST_OTHER);
+    }
     return n == 0 ? STEP_CLOSE : n > 0 ? STEP_AGAIN : STEP_WAIT;
 }
 
-/* Only a rule that names this very place lets it be a protocol whose server speaks first; all
- * others have the time of a head to say what they are. */
+/* Perhaps its server speaks first (SMTP, FTP, MySQL): that shows when it is connected.  Where
+ * requests must be seen, the client has the time of a head to send one. */
 void conn_first_silent(struct conn *conn)
 {
     const struct door *door = &conn->door;
@@ -149,14 +186,17 @@ void conn_first_silent(struct conn *conn)
     wire_deadline(&conn->wire, LIMIT_HEAD_MS);
     policy_decide(conn->proxy->config->policy,
                   &(struct policy_request){.host = &door->host, .port = door->port}, &decision);
-    if (conn->wire.in.len == 0 && !decision.needs_request && (!decision.allow || decision.exact) &&
-        passage_begin(conn, &door->host, door->port, PASSAGE_RAW) == STEP_CLOSE) {
+    if (conn->wire.in.len == 0 && !decision.needs_request &&
+        passage_begin(conn, &door->host, door->port, PASSAGE_SILENT) == STEP_CLOSE) {
         conn_doom(conn);
     }
 }
 
 static int refuse_socks(struct conn *conn, enum socks_reply reply)
 {
+    passage_bad_request(conn, reply == SOCKS_BAD_COMMAND
+                                  ? "the only command of SOCKS is CONNECT"
+                                  : "the address in SOCKS is no valid name or address");
     socks_write_reply(&conn->wire.out, reply);
     return conn_linger(conn);
 }
@@ -175,12 +215,16 @@ int conn_step_socks(struct conn *conn)
         return n > 0 ? STEP_AGAIN : n == -EAGAIN ? STEP_WAIT : STEP_CLOSE;
     }
     if (used < 0) {
+        passage_bad_request(conn, "SOCKS of another version than 5");
         return STEP_CLOSE;
     }
     sb_buf_consume(in, (size_t)used);
     if (!conn->greeted) {
         conn->greeted = true;
         socks_write_method(&conn->wire.out, no_auth);
+        if (!no_auth) {
+            passage_bad_request(conn, "SOCKS with no method that needs no password");
+        }
         return no_auth ? STEP_AGAIN : conn_linger(conn);
     }
     if (reply != SOCKS_GRANTED) {

@@ -32,7 +32,7 @@ static void settle(void *arg)
 
 static int store_fd(struct proxy *proxy, struct journal_files *files, const char *name, int fd)
 {
-    static const char *const names[] = {"http", "tcp4", "tcp6", "dns_udp", "dns_tcp"};
+    static const char *const names[] = {"http", "tcp4", "tcp6", "dns_udp", "dns_tcp", "refused"};
     for (int kind = 0; kind < LISTEN_N; kind++) {
         if (strcmp(name, names[kind]) == 0 && proxy->listeners[kind].fd < 0) {
             proxy->listeners[kind].fd = fd;
@@ -111,6 +111,7 @@ static json_t *replace_config(struct sb_msg *msg)
         tls_forget_ca(proxy->tls);
     }
     exchanges_rebind(proxy, config->inject);
+    tls_trust(proxy->tls, config->extra_ca);
     config_free(proxy->config);
     proxy->config = sb_steal(&config);
     if (!control.serving && journal_start(proxy->journal, proxy->config->sandbox, &err) < 0) {

@@ -11,6 +11,7 @@
 #include "proxy/bounds.h"
 #include "proxy/dns_codec.h"
 #include "proxy/record.h"
+#include "proxy/seldom.h"
 
 enum { ANSWER_TTL = 60, UDP_TURN = 32, QUERY_MAX = 2048 };
 
@@ -23,32 +24,19 @@ struct dns_client {
     size_t len;
 };
 
-/* When the denial of a name was last logged; a name's slot is its hash, so the memory is fixed. */
-struct denial {
-    uint32_t hash;
-    uint64_t logged_ms;
-};
-
 struct dns_server {
     struct proxy *proxy;
     struct dns_client clients[LIMIT_DNS_TCP];
-    struct denial denials[LIMIT_DNS_DENIALS];
+    struct seldom denials;
 };
 
 static void log_denial(struct dns_server *server, const struct host *host,
                        const struct policy_decision *decision)
 {
-    uint32_t hash = 2166136261u;
-    for (const char *c = host->text; *c; c++) {
-        hash = (hash ^ (unsigned char)*c) * 16777619u;
-    }
-    struct denial *denial = &server->denials[hash % LIMIT_DNS_DENIALS];
-    uint64_t now_ms = sb_loop_now_ms(server->proxy->loop);
-    if (denial->hash == hash && denial->logged_ms &&
-        now_ms - denial->logged_ms < LIMIT_DNS_LOG_MS) {
+    if (!seldom_due(&server->denials, host->text, strlen(host->text),
+                    sb_loop_now_ms(server->proxy->loop))) {
         return;
     }
-    *denial = (struct denial){.hash = hash, .logged_ms = now_ms};
     struct record record = {0};
     record_set_decision(&record, host, 53, decision);
     record.path = "dns";
@@ -183,29 +171,39 @@ static void on_client(void *arg, uint32_t events)
     }
 }
 
+/* When all are taken the oldest gives way: those that say nothing keep nobody out. */
+static struct dns_client *free_client(struct dns_server *server)
+{
+    struct dns_client *oldest = &server->clients[0];
+    for (size_t i = 0; i < LIMIT_DNS_TCP; i++) {
+        struct dns_client *client = &server->clients[i];
+        if (client->fd < 0) {
+            return client;
+        }
+        oldest = client->timer.due_ms < oldest->timer.due_ms ? client : oldest;
+    }
+    drop_client(oldest);
+    return oldest;
+}
+
 static void on_tcp(void *arg, uint32_t events)
 {
     (void)events;
     struct dns_server *server = arg;
     struct proxy *proxy = server->proxy;
     int fd = accept4(proxy->listeners[LISTEN_DNS_TCP].fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    for (size_t i = 0; fd >= 0 && i < LIMIT_DNS_TCP; i++) {
-        struct dns_client *client = &server->clients[i];
-        if (client->fd >= 0) {
-            continue;
-        }
-        client->watch = sb_loop_watch(proxy->loop, fd, EPOLLIN, on_client, client);
-        if (!client->watch) {
-            break;
-        }
-        client->fd = fd;
-        client->len = 0;
-        sb_loop_timer(proxy->loop, &client->timer, LIMIT_DNS_TCP_MS, on_client_timeout, client);
+    if (fd < 0) {
         return;
     }
-    if (fd >= 0) {
+    struct dns_client *client = free_client(server);
+    client->watch = sb_loop_watch(proxy->loop, fd, EPOLLIN, on_client, client);
+    if (!client->watch) {
         close(fd);
+        return;
     }
+    client->fd = fd;
+    client->len = 0;
+    sb_loop_timer(proxy->loop, &client->timer, LIMIT_DNS_TCP_MS, on_client_timeout, client);
 }
 
 int dns_server_start(struct proxy *proxy, struct dns_server **ret, struct sb_err **err)

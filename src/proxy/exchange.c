@@ -42,11 +42,48 @@ static void give_text(struct exchange *x, int status, const char *reason, const 
     x->front->answer(x);
 }
 
-void exchange_bad_request(struct exchange *x, const char *why)
+static const char *way_of(const struct door *door)
 {
+    return door->explicit_proxy ? "forward" : "transparent";
+}
+
+static void set_unread(struct record *record, const struct door *door, const char *why)
+{
+    if (!record->host[0] && door->pinned) {
+        memcpy(record->host, door->host.text, sizeof(record->host));
+        record->port = door->port;
+    }
+    record->scheme = door->secure ? "https" : "http";
+    record_bad_request(record, way_of(door), why);
+}
+
+void exchange_log_unread(struct proxy *proxy, const struct door *door, const char *why)
+{
+    struct record record = {0};
+    set_unread(&record, door, why);
+    record_write(proxy, &record);
+}
+
+/* What is known of it goes into the log: perhaps no more than where the connection leads. */
+static void refuse_unread(struct exchange *x, const struct door *door, int status,
+                          const char *phrase, const char *why)
+{
+    struct record *record = &x->judgement.record;
+    const struct http_head *head = &x->request.head;
     SB_CLEANUP(free) char *text = sb_xasprintf("sbx: request refused: %s\n", why);
-    x->judgement.open = false;
-    give_text(x, 400, "Bad Request", text);
+    if (!record->method[0] && judge_knows_method(head)) {
+        snprintf(record->method, sizeof(record->method), "%.*s", (int)head->method_len,
+                 head->method_len ? head->method : "");
+    }
+    record->status = status;
+    set_unread(record, door, why);
+    judge_refused(x->proxy, &x->judgement, NULL);
+    give_text(x, status, phrase, text);
+}
+
+void exchange_bad_request(struct exchange *x, const struct door *door, const char *why)
+{
+    refuse_unread(x, door, 400, "Bad Request", why);
 }
 
 static void refuse_with(struct exchange *x, int status, const char *phrase, const char *reason)
@@ -175,14 +212,17 @@ void exchange_open(struct exchange *x, const struct door *door, const struct htt
         give_text(x, 503, "Service Unavailable", text);
         return;
     }
+    if (!judge_knows_method(head)) {
+        refuse_unread(x, door, 501, "Not Implemented", "the method is longer than any that exists");
+        return;
+    }
     const char *why = read_place(x, door, head);
     if (why) {
-        exchange_bad_request(x, why);
+        exchange_bad_request(x, door, why);
         return;
     }
     bool agrees = settle_place(judgement, door);
-    bool allowed =
-        judge(x->proxy, judgement, head, door->explicit_proxy ? "forward" : "transparent");
+    bool allowed = judge(x->proxy, judgement, head, way_of(door));
     judgement->record.scheme = door->secure ? "https" : "http";
     if (!allowed) {
         exchange_refuse(x, NULL);
@@ -192,7 +232,7 @@ void exchange_open(struct exchange *x, const struct door *door, const struct htt
     } else if ((why = judge_hidden(x->proxy, judgement, head))) {
         exchange_refuse(x, why);
     } else if (!inject(x, head)) {
-        exchange_bad_request(x, "the credential does not fit into the request");
+        exchange_bad_request(x, door, "the credential does not fit into the request");
     } else if ((x->scrub || x->capture) && head->protocol_len) {
         judgement->record.reason = "scrub";
         give_text(x, 501, "Not Implemented",

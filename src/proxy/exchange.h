@@ -78,8 +78,11 @@ void exchange_init(struct exchange *x, struct proxy *proxy, const struct front_o
 /* Judges and starts it.  `http2`: the front speaks HTTP/2. */
 void exchange_open(struct exchange *x, const struct door *door, const struct http_head *head,
                    bool http2);
-/* Answers a request that cannot be judged, since it cannot be read. */
-void exchange_bad_request(struct exchange *x, const char *why);
+/* Answers and logs a request that cannot be judged, since it cannot be read.  `why` is static text.
+ */
+void exchange_bad_request(struct exchange *x, const struct door *door, const char *why);
+/* Logs a request that was refused before there was an exchange. */
+void exchange_log_unread(struct proxy *proxy, const struct door *door, const char *why);
 /* Ends it; when it was not complete, `reason` goes to the log (NULL: leaves it). */
 void exchange_close(struct exchange *x, const char *reason);
 /* x->up has more, or x->down has room, or one of them has failed. */

@@ -70,7 +70,7 @@ static int bad_request(struct conn *conn, const char *why)
     if (!conn->front1->active) {
         open_exchange(conn, NULL);
     }
-    exchange_bad_request(&conn->front1->x, why);
+    exchange_bad_request(&conn->front1->x, &conn->door, why);
     return STEP_AGAIN;
 }
 
@@ -91,7 +91,20 @@ static int begin_connect(struct conn *conn, const struct http1_head *head)
     return passage_begin(conn, &host, port, PASSAGE_CONNECT);
 }
 
-static int begin_request(struct conn *conn, const struct http1_head *head)
+/* HTTP/1.0 may leave Host out: then the request is for the place that its connection leads to. */
+static void name_place(const struct door *door, struct http1_head *head)
+{
+    static char text[HOST_MAX + sizeof("[]:65535")];
+    bool v6 = door->host.is_address && !IN6_IS_ADDR_V4MAPPED(&door->host.address);
+    int n =
+        door->port == (door->secure ? 443 : 80)
+            ? snprintf(text, sizeof(text), v6 ? "[%s]" : "%s", door->host.text)
+            : snprintf(text, sizeof(text), v6 ? "[%s]:%u" : "%s:%u", door->host.text, door->port);
+    head->http.authority = text;
+    head->http.authority_len = (size_t)n;
+}
+
+static int begin_request(struct conn *conn, struct http1_head *head)
 {
     struct front1 *front = conn->front1;
     if (head->connect) {
@@ -99,6 +112,9 @@ static int begin_request(struct conn *conn, const struct http1_head *head)
     }
     if (!conn->door.pinned && !head->absolute) {
         return bad_request(conn, "this is a proxy: ask for an absolute URL (http://host/path)");
+    }
+    if (!head->http.authority_len) {
+        name_place(&conn->door, head);
     }
     open_exchange(conn, head);
     exchange_open(&front->x, &conn->door, &head->http, false);
@@ -312,6 +328,19 @@ int front1_begin(struct conn *conn)
     conn->front1 = sb_xcalloc(1, sizeof(*conn->front1));
     wire_deadline(&conn->wire, LIMIT_HEAD_MS);
     return STEP_AGAIN;
+}
+
+bool front1_works(const struct conn *conn)
+{
+    return conn->front1 && conn->front1->active;
+}
+
+void front1_cut_off(struct conn *conn, const char *reason)
+{
+    if (front1_works(conn)) {
+        conn->front1->x.broken = true;
+        conn->front1->x.judgement.record.reason = reason;
+    }
 }
 
 void front1_end(struct conn *conn)

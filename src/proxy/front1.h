@@ -12,4 +12,8 @@ int front1_step(struct conn *conn);
 /* Is it of use to read? */
 bool front1_reads(const struct conn *conn);
 /* The connection ends. */
+/* Is there a request under way? */
+bool front1_works(const struct conn *conn);
+/* It is about to be cut off; `reason` is for the log. */
+void front1_cut_off(struct conn *conn, const char *reason);
 void front1_end(struct conn *conn);

@@ -135,6 +135,7 @@ static void begin_request(struct h2 *h2, int32_t id, bool ends)
     struct http_head head;
     const char *why = h2_head(h2, &head, ends);
     if (conn->proxy->nexchanges >= LIMIT_EXCHANGES) {
+        conn_make_room_for_request(conn->proxy); /* the client tries again */
         refuse_stream(h2, id, NGHTTP2_REFUSED_STREAM);
         return;
     }
@@ -144,7 +145,7 @@ static void begin_request(struct h2 *h2, int32_t id, bool ends)
     }
     why = why ? why : check_request(&head);
     if (why) {
-        exchange_bad_request(x, why);
+        exchange_bad_request(x, &conn->door, why);
     } else {
         exchange_open(x, &conn->door, &head, true);
     }
@@ -180,7 +181,14 @@ static void on_closed(struct h2 *h2, struct exchange *x, uint32_t error)
     stream_free(stream_of(x), complete || x->broken ? NULL : "client-gone");
 }
 
-static const struct h2_events events = {.head = on_head, .data = on_data, .closed = on_closed};
+static void on_invalid(struct h2 *h2, const char *why)
+{
+    const struct conn *conn = h2->owner;
+    exchange_log_unread(conn->proxy, &conn->door, why);
+}
+
+static const struct h2_events events = {
+    .head = on_head, .data = on_data, .closed = on_closed, .invalid = on_invalid};
 
 /* ---- The connection ---- */
 
@@ -209,6 +217,20 @@ int front2_step(struct conn *conn)
     bool over = !nghttp2_session_want_read(h2->session) &&
                 !nghttp2_session_want_write(h2->session) && !conn->wire.out.len;
     return over ? conn_linger(conn) : conn->wire.readable ? STEP_AGAIN : STEP_WAIT;
+}
+
+bool front2_works(const struct conn *conn)
+{
+    return conn->front2 && conn->front2->nstreams;
+}
+
+void front2_cut_off(struct conn *conn, const char *reason)
+{
+    struct stream2 *stream = conn->front2 ? conn->front2->streams : NULL;
+    for (; stream; stream = stream->next) {
+        stream->x.broken = true;
+        stream->x.judgement.record.reason = reason;
+    }
 }
 
 void front2_end(struct conn *conn)

@@ -43,6 +43,9 @@ static void *wiping_realloc(void *ptr, size_t size, void *arg)
     return moved;
 }
 
+/* Which events to call: one set for each side of the proxy. */
+static const struct h2_events *events_of[2];
+
 /* ---- The header block ---- */
 
 enum { USUAL_BYTES = 1000 }; /* of a head; for one allocation instead of several */
@@ -92,8 +95,23 @@ static int on_invalid_header(nghttp2_session *session, const nghttp2_frame *fram
 {
     (void)session, (void)frame, (void)name, (void)name_len;
     (void)value, (void)value_len, (void)flags;
-    const struct h2 *h2 = arg;
-    return h2->server ? NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE : 0;
+    struct h2 *h2 = arg;
+    if (!h2->server) {
+        return 0;
+    }
+    events_of[true]->invalid(h2, "a field that HTTP/2 forbids");
+    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+}
+
+static int on_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame, int error,
+                            void *arg)
+{
+    (void)session;
+    struct h2 *h2 = arg;
+    if (h2->server && frame->hd.type == NGHTTP2_HEADERS) {
+        events_of[true]->invalid(h2, nghttp2_strerror(error));
+    }
+    return 0;
 }
 
 static void make_views(struct h2 *h2)
@@ -212,9 +230,6 @@ bool h2_trailers(const struct h2 *h2, struct sb_buf *out)
 
 /* ---- Events ---- */
 
-/* Which events to call: one set for each side of the proxy. */
-static const struct h2_events *events_of[2];
-
 static struct exchange *exchange_of(struct h2 *h2, int32_t stream)
 {
     return nghttp2_session_get_stream_user_data(h2->session, stream);
@@ -305,6 +320,8 @@ static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t er
 
 /* ---- Writing ---- */
 
+enum { FRAME_HEAD_BYTES = 9 };
+
 static bool out_is_full(const struct h2 *h2)
 {
     return h2->wire->out.len >= LIMIT_BUFFER_BYTES;
@@ -340,7 +357,10 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
         return NGHTTP2_ERR_WOULDBLOCK;
     }
     struct flow *flow = sent_flow(h2, x);
-    sb_buf_append(&h2->wire->out, frame_head, 9);
+    if (flow->data.len > len) { /* more frames follow: room for all that is written at once */
+        sb_buf_room(&h2->wire->out, LIMIT_BUFFER_BYTES + LIMIT_READ_BYTES);
+    }
+    sb_buf_append(&h2->wire->out, frame_head, FRAME_HEAD_BYTES);
     sb_buf_append(&h2->wire->out, flow->data.data, len);
     sb_buf_consume(&flow->data, len);
     if (flow_took(flow, len)) {
@@ -410,6 +430,20 @@ static ssize_t read_flow(nghttp2_session *session, int32_t stream, uint8_t *buf,
         }
     }
     return (ssize_t)n;
+}
+
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* A frame of a large body and its head fill one record of TLS. */
+static ssize_t frame_length(nghttp2_session *session, uint8_t type, int32_t stream,
+                            int32_t session_window, int32_t stream_window, uint32_t max, void *arg)
+{
+    (void)session, (void)type, (void)stream, (void)arg;
+    size_t window = least((size_t)session_window, (size_t)stream_window);
+    return (ssize_t)least(least(window, max), LIMIT_READ_BYTES - FRAME_HEAD_BYTES);
 }
 
 const nghttp2_data_provider *h2_body(void)
@@ -504,11 +538,13 @@ static nghttp2_session_callbacks *make_callbacks(void)
     nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
     nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks, on_invalid_header);
+    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, on_invalid_frame);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data_chunk);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
     nghttp2_session_callbacks_set_send_callback(callbacks, on_send);
     nghttp2_session_callbacks_set_send_data_callback(callbacks, on_send_data);
+    nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks, frame_length);
     return callbacks;
 }
 

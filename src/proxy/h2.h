@@ -34,6 +34,8 @@ struct h2_events {
     void (*head)(struct h2 *h2, struct exchange *x, int32_t stream, bool ends);
     void (*data)(struct h2 *h2, struct exchange *x);
     void (*closed)(struct h2 *h2, struct exchange *x, uint32_t error);
+    /* Servers: nghttp2 refused a request; `why` is static text. */
+    void (*invalid)(struct h2 *h2, const char *why);
 };
 
 /* NULL when memory is short. */

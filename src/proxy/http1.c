@@ -508,11 +508,17 @@ static bool wants_zero_length(const struct http_head *head)
            !http_find(head, "content-length");
 }
 
-void http1_write_request(struct sb_buf *out, const struct http_head *head)
+static void write_request(struct sb_buf *out, const struct http_head *head, const char *authority,
+                          const char *authorization)
 {
     sb_buf_append(out, head->method, head->method_len);
     sb_buf_append(out, " ", 1);
-    sb_buf_append(out, head->path, head->path_len);
+    /* "OPTIONS *" is asked of a proxy with an empty path (RFC 9112 3.2.4). */
+    bool all = head->path_len == 1 && head->path[0] == '*';
+    if (authority) {
+        sb_buf_printf(out, "http://%s", authority);
+    }
+    sb_buf_append(out, head->path, authority && all ? 0 : head->path_len);
     sb_buf_puts(out, head->path_len ? " HTTP/1.1\r\n" : "/ HTTP/1.1\r\n");
     put_field(out, "Host", 4, head->authority, head->authority_len);
     put_fields(out, head);
@@ -521,8 +527,22 @@ void http1_write_request(struct sb_buf *out, const struct http_head *head)
     } else if (wants_zero_length(head)) {
         sb_buf_puts(out, "Content-Length: 0\r\n");
     }
+    if (authorization) {
+        put_field(out, "Proxy-Authorization", 19, authorization, strlen(authorization));
+    }
     put_connection(out, head, false);
     sb_buf_append(out, "\r\n", 2);
+}
+
+void http1_write_request(struct sb_buf *out, const struct http_head *head)
+{
+    write_request(out, head, NULL, NULL);
+}
+
+void http1_write_proxy_request(struct sb_buf *out, const struct http_head *head,
+                               const char *authority, const char *authorization)
+{
+    write_request(out, head, authority, authorization);
 }
 
 /* The reason phrase of an answer that came by HTTP/2, which has none. */

@@ -37,5 +37,9 @@ int http1_parse_response(const char *data, size_t len, bool request_was_head,
  * length is announced as chunked; `chunks` false: as ending with the connection.  `close`: adds
  * "Connection: close". */
 void http1_write_request(struct sb_buf *out, const struct http_head *head);
+/* The same to a proxy that shall pass it on: with the whole URL ("http://", `authority`), and
+ * `authorization` as Proxy-Authorization (NULL: none). */
+void http1_write_proxy_request(struct sb_buf *out, const struct http_head *head,
+                               const char *authority, const char *authorization);
 void http1_write_response(struct sb_buf *out, const struct http_head *head, bool chunks,
                           bool close);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proxy/judgement.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "proxy/inject.h"
@@ -19,6 +20,11 @@ static void decide(const struct proxy *proxy, struct judgement *judgement)
     policy_decide(proxy->config->policy, &request, &judgement->decision);
 }
 
+bool judge_knows_method(const struct http_head *head)
+{
+    return head->method_len < RECORD_METHOD;
+}
+
 bool judge(struct proxy *proxy, struct judgement *judgement, const struct http_head *head,
            const char *way)
 {
@@ -27,6 +33,7 @@ bool judge(struct proxy *proxy, struct judgement *judgement, const struct http_h
         /* What HTTP/2 connects to by extended CONNECT, HTTP/1.1 asks for by GET: one rule is for
          * both. */
         bool connect = http_method_is(head, "CONNECT");
+        assert(connect || judge_knows_method(head));
         snprintf(record->method, sizeof(record->method), "%.*s",
                  connect ? 3 : (int)head->method_len, connect ? "GET" : head->method);
         record->target = sb_xstrndup(head->path, head->path_len);

@@ -15,6 +15,8 @@ struct judgement {
     bool open; /* allowed, and not logged yet */
 };
 
+/* A method is judged whole or not at all: a longer one than this must be refused before judge(). */
+bool judge_knows_method(const struct http_head *head);
 /* Judges host and port.  `head` is the request, NULL for a tunnel.  `way` is the word of the log:
  * "forward", "forward-bypass", "transparent" or "network". */
 bool judge(struct proxy *proxy, struct judgement *judgement, const struct http_head *head,

@@ -171,6 +171,7 @@ static void link_free(struct link *link)
 {
     struct origin *origin = link->origin;
     free(link->upstream);
+    via_unref(link->taker);
     h2_free(link->h2);
     keep_session(link);
     wire_close(&link->wire);
@@ -288,24 +289,64 @@ void link_free_again(struct link *link)
     }
 }
 
-void link_fail(struct link *link, const char *text)
+/* No connection came about: what waits for one fails, and so learns what is the matter. */
+static void fail_waiting(struct link *link, const char *reason, const char *text)
 {
     struct origin *origin = link->origin;
-    bool connecting = link->state == LINK_CONNECTING || link->state == LINK_TLS;
-    bool was_tls = link->state == LINK_TLS;
+    link_close(link);
+    for (struct exchange *x; (x = origin->waiting);) {
+        exchange_detach(x);
+        exchange_fail(x, reason, text);
+    }
+}
+
+static void fail_connecting(struct link *link, const char *reason, const char *error)
+{
+    const struct origin *origin = link->origin;
+    SB_CLEANUP(free)
+    char *text =
+        sb_xasprintf("sbx: cannot reach %s:%u: %s\n", origin->host.text, origin->port, error);
+    fail_waiting(link, reason, text);
+}
+
+static void fail_tls(struct link *link, const char *error)
+{
+    const struct origin *origin = link->origin;
+    SB_CLEANUP(free)
+    char *text =
+        sb_xasprintf("sbx: TLS with %s:%u failed: %s\n%s", origin->host.text, origin->port, error,
+                     stream_distrusts(&link->wire.stream)
+                         ? "For an authority of your own, on the host: sbx settings set "
+                           "tls.extra-ca FILE\n"
+                         : "");
+    fail_waiting(link, "upstream-tls", text);
+}
+
+void link_fail_password(struct link *link)
+{
+    const struct origin *origin = link->origin;
+    SB_CLEANUP(free) char *error = via_password_text(link->taker);
+    SB_CLEANUP(free)
+    char *text =
+        sb_xasprintf("sbx: cannot reach %s:%u: %s\n", origin->host.text, origin->port, error);
+    link_close(link);
+    for (struct exchange *x; (x = link->served);) {
+        exchange_detach(x);
+        exchange_fail(x, "proxy-auth", text);
+    }
+}
+
+void link_fail(struct link *link, const char *error)
+{
+    const struct origin *origin = link->origin;
     bool used = link->used; /* before any of these leaves it */
+    if (link->state == LINK_TLS) {
+        fail_tls(link, error);
+        return;
+    }
     link_close(link);
     SB_CLEANUP(free)
-    char *why =
-        was_tls ? sb_xasprintf("sbx: TLS with %s:%u failed: %s\n", origin->host.text, origin->port,
-                               text)
-        : connecting
-            ? sb_xasprintf("sbx: cannot reach %s:%u: %s\n", origin->host.text, origin->port, text)
-            : sb_xasprintf("sbx: %s:%u: %s\n", origin->host.text, origin->port, text);
-    for (struct exchange *x; connecting && (x = origin->waiting);) {
-        exchange_detach(x);
-        exchange_fail(x, was_tls ? "upstream-tls" : "unreachable", why);
-    }
+    char *why = sb_xasprintf("sbx: %s:%u: %s\n", origin->host.text, origin->port, error);
     for (struct exchange *x; (x = link->served);) {
         exchange_detach(x);
         if (used) {
@@ -363,13 +404,14 @@ static void handshake(struct link *link)
     }
 }
 
-static void on_upstream(void *arg, enum upstream_status status, int fd, const char *error)
+static void on_upstream(void *arg, const struct upstream_end *end)
 {
     struct link *link = arg;
     struct origin *origin = link->origin;
-    if (status == UPSTREAM_OK) {
+    if (end->status == UPSTREAM_OK) {
         free(sb_steal(&link->upstream));
-        wire_open(&link->wire, link->proxy->loop, fd, link_run, link_late, link);
+        link->taker = end->taker ? via_ref(end->taker) : NULL;
+        wire_open(&link->wire, link->proxy->loop, end->fd, link_run, link_late, link);
         if (origin->secure) {
             begin_tls(link);
         } else {
@@ -378,8 +420,8 @@ static void on_upstream(void *arg, enum upstream_status status, int fd, const ch
         }
         return;
     }
-    if (status == UPSTREAM_FAILED) {
-        link_fail(link, error ? error : "unknown error");
+    if (end->status == UPSTREAM_FAILED) {
+        fail_connecting(link, end->reason, end->error);
         return;
     }
     link_close(link);
@@ -403,8 +445,10 @@ static void connect_link(struct origin *origin)
     origin->links = link;
     wire_open(&link->wire, link->proxy->loop, -1, link_run, link_late, link);
     link->upstream = sb_xcalloc(1, sizeof(*link->upstream));
+    /* A websocket is no mere request: it gets a tunnel, since proxies seldom pass it on. */
+    bool for_requests = !origin->secure && !origin->http1_only && !origin->http2_known;
     upstream_connect(link->upstream, link->proxy, &origin->host, origin->port, &link->decision,
-                     on_upstream, link);
+                     for_requests, on_upstream, link);
 }
 
 /* As many connections as what waits can use. */

@@ -42,6 +42,7 @@ struct link {
     enum link_state state;
     struct policy_decision decision; /* while connecting */
     struct upstream *upstream;       /* while connecting */
+    struct via *taker; /* the upstream proxy takes the requests themselves; NULL: the origin does */
     struct wire wire;
     struct exchange *served;
     size_t nserved;
@@ -58,7 +59,9 @@ void link_forget(struct exchange *x);
  * all that it serves (`untouched`: nothing of theirs was done). */
 void link_free_again(struct link *link);
 void link_close(struct link *link);
-void link_fail(struct link *link, const char *text);
+void link_fail(struct link *link, const char *error);
+/* The upstream proxy, which takes the requests itself, wants other credentials. */
+void link_fail_password(struct link *link);
 
 /* The configuration has been replaced. */
 void origins_retire(struct proxy *proxy);

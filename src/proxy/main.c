@@ -2,6 +2,9 @@
  * sbx-proxy: the only way out of one sandbox.  Started by sbx-supervisor with its socket as
  * descriptor 3; ends when that socket does.
  *
+ * With --describe it is nothing of the kind, but reads certificates for `sbx settings`
+ * (describe.h).
+ *
  * Order matters: everything that needs a file, then the lock-in, then the first byte of the
  * sandbox. */
 #include <fcntl.h>
@@ -14,6 +17,7 @@
 #include "proxy/bounds.h"
 #include "proxy/conn.h"
 #include "proxy/control.h"
+#include "proxy/describe.h"
 #include "proxy/journal.h"
 #include "proxy/lockdown.h"
 
@@ -60,6 +64,9 @@ static int run(bool allow_probe, struct sb_err **err)
 int main(int argc, char **argv)
 {
     bool allow_probe = argc == 2 && strcmp(argv[1], "--allow-probe") == 0;
+    if (argc == 2 && strcmp(argv[1], "--describe") == 0) {
+        return describe_certificates();
+    }
     if (argc > 1 && !allow_probe) {
         fputs("sbx-proxy is started by sbx-supervisor; it is not a command for people\n", stderr);
         return 2;

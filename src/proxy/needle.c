@@ -2,6 +2,7 @@
 #include "proxy/needle.h"
 
 #include <assert.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "base/base64.h"
@@ -25,7 +26,9 @@ struct needles {
     unsigned refs;
     struct needle *list;
     size_t n;
-    bool first[256]; /* can a hit begin with this byte? */
+    /* Can a hit begin with this byte, or with these two?  Most bytes are passed over by that. */
+    bool first[256];
+    uint8_t pair[256][256 / 8];
 };
 
 struct needles *needles_new(void)
@@ -65,58 +68,6 @@ void needles_unref(struct needles *needles)
 size_t needles_count(const struct needles *needles)
 {
     return needles->n;
-}
-
-void needles_add(struct needles *needles, enum needle_kind kind, const char *text, size_t n,
-                 const char *with, size_t with_len)
-{
-    assert(n > 0);
-    needles->list = sb_xrealloc(needles->list, needles->n + 1, sizeof(*needles->list));
-    struct needle *needle = &needles->list[needles->n++];
-    *needle = (struct needle){.kind = kind,
-                              .text = sb_xstrndup(text, n),
-                              .len = n,
-                              .with = with ? sb_xstrndup(with, with_len) : NULL,
-                              .with_len = with_len};
-    needles->first[(unsigned char)text[0]] = true;
-    if (kind == NEEDLE_EXACT) {
-        return;
-    }
-    static const char escapes[] = "%\\&";
-    for (const char *p = escapes; *p; p++) {
-        needles->first[(unsigned char)*p] = true;
-    }
-    needles->first['+'] |= text[0] == ' ';
-    needles->first['-'] |= kind == NEEDLE_BASE64 && text[0] == '+';
-    needles->first['_'] |= kind == NEEDLE_BASE64 && text[0] == '/';
-}
-
-/* The characters of base64 that the secret alone decides, when `before` bytes stand before it in a
- * group of three.  Whatever is around it, they are there. */
-static void add_base64(struct needles *needles, const char *secret, size_t n, size_t before)
-{
-    struct sb_buf plain, text;
-    sb_buf_init(&plain, n + 3);
-    sb_buf_init(&text, 2 * n + 8);
-    sb_buf_append(&plain, "\0\0", before);
-    sb_buf_append(&plain, secret, n);
-    sb_base64_encode(&text, plain.data, plain.len);
-    size_t start = before ? before + 1 : 0, end = (before + n) * 8 / 6;
-    /* Behind a break that comes too early the rest is found by itself. */
-    for (size_t skip = 0; skip < BREAK_BEHIND && start + skip + TAIL_MIN <= end; skip++) {
-        needles_add(needles, NEEDLE_BASE64, text.data + start + skip, end - start - skip, NULL, 0);
-    }
-    sb_buf_wipe(&plain);
-    sb_buf_wipe(&text);
-}
-
-void needles_add_secret(struct needles *needles, const char *secret, size_t n)
-{
-    needles_add(needles, NEEDLE_TEXT, secret, n, NULL, 0);
-    needles_add(needles, NEEDLE_EXACT, secret, n, NULL, 0); /* were it itself to look escaped */
-    for (size_t before = 0; before < 3; before++) {
-        add_base64(needles, secret, n, before);
-    }
 }
 
 /* ---- One character and its forms ---- */
@@ -256,6 +207,66 @@ static ssize_t match(const struct needle *needle, const char *p, size_t n)
     return (ssize_t)at;
 }
 
+/* Which bytes may begin a hit is what match() says of all of them. */
+static void note_beginnings(struct needles *needles, const struct needle *needle)
+{
+    for (int first = 0; first < 256; first++) {
+        char p[2] = {(char)first};
+        if (match(needle, p, 1) == NO) {
+            continue;
+        }
+        needles->first[first] = true;
+        for (int second = 0; second < 256; second++) {
+            p[1] = (char)second;
+            if (match(needle, p, 2) != NO) {
+                needles->pair[first][second / 8] |= (uint8_t)(1 << second % 8);
+            }
+        }
+    }
+}
+
+void needles_add(struct needles *needles, enum needle_kind kind, const char *text, size_t n,
+                 const char *with, size_t with_len)
+{
+    assert(n > 0);
+    needles->list = sb_xrealloc(needles->list, needles->n + 1, sizeof(*needles->list));
+    struct needle *needle = &needles->list[needles->n++];
+    *needle = (struct needle){.kind = kind,
+                              .text = sb_xstrndup(text, n),
+                              .len = n,
+                              .with = with ? sb_xstrndup(with, with_len) : NULL,
+                              .with_len = with_len};
+    note_beginnings(needles, needle);
+}
+
+/* The characters of base64 that the secret alone decides, when `before` bytes stand before it in a
+ * group of three.  Whatever is around it, they are there. */
+static void add_base64(struct needles *needles, const char *secret, size_t n, size_t before)
+{
+    struct sb_buf plain, text;
+    sb_buf_init(&plain, n + 3);
+    sb_buf_init(&text, 2 * n + 8);
+    sb_buf_append(&plain, "\0\0", before);
+    sb_buf_append(&plain, secret, n);
+    sb_base64_encode(&text, plain.data, plain.len);
+    size_t start = before ? before + 1 : 0, end = (before + n) * 8 / 6;
+    /* Behind a break that comes too early the rest is found by itself. */
+    for (size_t skip = 0; skip < BREAK_BEHIND && start + skip + TAIL_MIN <= end; skip++) {
+        needles_add(needles, NEEDLE_BASE64, text.data + start + skip, end - start - skip, NULL, 0);
+    }
+    sb_buf_wipe(&plain);
+    sb_buf_wipe(&text);
+}
+
+void needles_add_secret(struct needles *needles, const char *secret, size_t n)
+{
+    needles_add(needles, NEEDLE_TEXT, secret, n, NULL, 0);
+    needles_add(needles, NEEDLE_EXACT, secret, n, NULL, 0); /* were it itself to look escaped */
+    for (size_t before = 0; before < 3; before++) {
+        add_base64(needles, secret, n, before);
+    }
+}
+
 /* ---- The stream ---- */
 
 struct hit {
@@ -298,13 +309,20 @@ static void put_hit(struct sb_buf *out, const struct hit *hit)
     }
 }
 
+static bool may_begin(const struct needles *needles, const char *p, size_t n)
+{
+    const unsigned char *byte = (const unsigned char *)p;
+    return needles->first[byte[0]] &&
+           (n == 1 || (needles->pair[byte[0]][byte[1] / 8] & 1 << byte[1] % 8));
+}
+
 bool needles_move(const struct needles *needles, struct sb_buf *in, bool ends, struct sb_buf *out)
 {
     const char *data = in->len ? in->data : "";
     size_t n = in->len, at = 0, plain = 0; /* from `plain` to `at` nothing was found */
     bool found = false;
     while (at < n) {
-        while (at < n && !needles->first[(unsigned char)data[at]]) {
+        while (at < n && !may_begin(needles, data + at, n - at)) {
             at++;
         }
         if (at == n) {

@@ -2,6 +2,7 @@
 #include "proxy/passage.h"
 
 #include <string.h>
+#include <sys/epoll.h>
 
 #include "proxy/bounds.h"
 #include "proxy/conn.h"
@@ -13,8 +14,9 @@
 struct passage {
     enum passage_kind kind;
     struct judgement judgement;
-    struct upstream upstream;
-    struct stream client, server; /* once it is open */
+    struct upstream *upstream;    /* until it is open */
+    struct stream client, server; /* once it is open; the server's also while it stands by */
+    sb_watch server_first;        /* while it stands by */
     struct tunnel tunnel;
 };
 
@@ -54,21 +56,22 @@ static int refuse(struct conn *conn, const char *reason)
         return conn_linger(conn);
     case PASSAGE_TLS:
         return alert(conn);
+    case PASSAGE_SILENT:
     case PASSAGE_RAW:
         break;
     }
     return STEP_CLOSE;
 }
 
-static int unreachable(struct conn *conn, const char *error)
+static int unreachable(struct conn *conn, const struct upstream_end *end)
 {
     struct passage *passage = conn->passage;
     struct judgement *judgement = &passage->judgement;
-    judgement->record.reason = "unreachable";
+    judgement->record.reason = end->reason;
     if (passage->kind == PASSAGE_CONNECT) {
         SB_CLEANUP(free)
         char *text = sb_xasprintf("sbx: cannot reach %s:%u: %s\n", judgement->host.text,
-                                  judgement->port, error ? error : "unknown error");
+                                  judgement->port, end->error);
         return answer_connect(conn, 502, "Bad Gateway", text);
     }
     if (passage->kind == PASSAGE_SOCKS) {
@@ -94,35 +97,69 @@ static void on_tunnel_end(void *arg)
     conn_doom(arg);
 }
 
-static void open_tunnel(struct conn *conn, int fd)
+static void start_tunnel(struct conn *conn)
 {
     struct passage *passage = conn->passage;
-    struct sb_buf early;
-    sb_buf_init(&early, LIMIT_HEAD_BYTES);
-    greet(&early, passage->kind);
-    stream_init(&passage->server, fd);
+    sb_loop_unwatch(conn->proxy->loop, passage->server_first);
+    passage->server_first = 0;
+    conn->state = CONN_PASSAGE;
     tunnel_start(&passage->tunnel, conn->proxy->loop, &passage->client, &passage->server,
                  on_tunnel_end, conn);
-    tunnel_push(&passage->tunnel.down, early.data, early.len);
+    tunnel_push(&passage->tunnel.down, conn->wire.out.data, conn->wire.out.len);
     tunnel_push(&passage->tunnel.up, conn->wire.in.data, conn->wire.in.len);
-    sb_buf_done(&early);
     passage->client = wire_release(&conn->wire);
 }
 
-static void on_upstream(void *arg, enum upstream_status status, int fd, const char *error)
+static void on_server_first(void *arg, uint32_t events)
+{
+    (void)events;
+    start_tunnel(arg);
+}
+
+/* From now on requests and handshakes must be for this place. */
+static void pin(struct conn *conn, const struct host *host, uint16_t port)
+{
+    conn->door.pinned = true;
+    conn->door.pinned_name = !host->is_address;
+    conn->door.host = *host;
+    conn->door.port = port;
+    conn->peeked = true; /* no early guess: the client, or the server, has all the time it wants */
+    conn->state = CONN_FIRST;
+}
+
+static void open_tunnel(struct conn *conn, int fd)
+{
+    struct passage *passage = conn->passage;
+    stream_init(&passage->server, fd);
+    if (passage->kind == PASSAGE_TLS || passage->kind == PASSAGE_RAW) {
+        start_tunnel(conn);
+        return;
+    }
+    greet(&conn->wire.out, passage->kind);
+    pin(conn, &passage->judgement.host, passage->judgement.port);
+    wire_deadline(&conn->wire, LIMIT_IDLE_MS);
+    passage->server_first = sb_loop_watch(conn->proxy->loop, fd, EPOLLIN, on_server_first, conn);
+    if (!passage->server_first) {
+        conn_doom(conn);
+    }
+    wire_wake(&conn->wire);
+}
+
+static void on_upstream(void *arg, const struct upstream_end *end)
 {
     struct conn *conn = arg;
     int r = STEP_AGAIN;
-    if (status == UPSTREAM_OK) {
-        open_tunnel(conn, fd);
-    } else if (status == UPSTREAM_REFUSED) {
-        r = refuse(conn, "address");
+    if (end->status == UPSTREAM_OK) {
+        free(sb_steal(&conn->passage->upstream)); /* an idle tunnel is to be small */
+        open_tunnel(conn, end->fd);
+    } else if (end->status == UPSTREAM_REFUSED) {
+        r = refuse(conn, end->reason);
     } else {
-        r = unreachable(conn, error);
+        r = unreachable(conn, end);
     }
     if (r == STEP_CLOSE) {
         conn_doom(conn);
-    } else if (status != UPSTREAM_OK) {
+    } else if (end->status != UPSTREAM_OK) {
         wire_wake(&conn->wire);
     }
 }
@@ -144,12 +181,17 @@ static void note_missing(const struct proxy *proxy, struct judgement *judgement)
 
 int passage_begin(struct conn *conn, const struct host *host, uint16_t port, enum passage_kind kind)
 {
+    if (conn->passage) {
+        conn->passage->kind = kind;
+        start_tunnel(conn);
+        return STEP_WAIT;
+    }
     struct passage *passage = sb_xcalloc(1, sizeof(*passage));
     bool asked = kind == PASSAGE_CONNECT || kind == PASSAGE_SOCKS;
     passage->kind = kind;
     passage->judgement.host = *host;
     passage->judgement.port = port;
-    passage->client.fd = passage->server.fd = passage->upstream.fd = -1;
+    passage->client.fd = passage->server.fd = -1;
     conn->passage = passage;
     conn->state = CONN_PASSAGE;
     bool allowed = judge(conn->proxy, &passage->judgement, NULL, way_of(conn, kind));
@@ -158,36 +200,47 @@ int passage_begin(struct conn *conn, const struct host *host, uint16_t port, enu
         return refuse(conn, needs_request ? "uninspectable" : NULL);
     }
     if (asked && judge_needs_requests(conn->proxy, host, port)) {
-        conn->door.pinned = true;
-        conn->door.pinned_name = !host->is_address;
-        conn->door.host = *host;
-        conn->door.port = port;
+        pin(conn, host, port);
         greet(&conn->wire.out, kind);
-        passage->judgement.open = false; /* its requests are logged instead */
-        passage_end(conn);
-        conn->peeked = true; /* the client speaks first here: there is no early guess */
-        conn->state = CONN_FIRST;
+        passage_drop(conn);
         wire_deadline(&conn->wire, LIMIT_HEAD_MS);
         return STEP_AGAIN;
     }
     note_missing(conn->proxy, &passage->judgement);
     wire_deadline(&conn->wire, LIMIT_CONNECT_TOTAL_MS + LIMIT_LINGER_MS);
-    upstream_connect(&passage->upstream, conn->proxy, host, port, &passage->judgement.decision,
-                     on_upstream, conn);
+    passage->upstream = sb_xcalloc(1, sizeof(*passage->upstream));
+    upstream_connect(passage->upstream, conn->proxy, host, port, &passage->judgement.decision,
+                     false, on_upstream, conn);
     return STEP_WAIT;
+}
+
+void passage_drop(struct conn *conn)
+{
+    if (conn->passage) {
+        conn->passage->judgement.open = false;
+        passage_end(conn);
+    }
 }
 
 int passage_refuse_tls(struct conn *conn, const char *reason)
 {
+    passage_drop(conn);
     struct passage *passage = sb_xcalloc(1, sizeof(*passage));
     passage->kind = PASSAGE_TLS;
     passage->judgement.host = conn->door.host;
     passage->judgement.port = conn->door.port;
-    passage->client.fd = passage->server.fd = passage->upstream.fd = -1;
+    passage->client.fd = passage->server.fd = -1;
     conn->passage = passage;
     conn->state = CONN_PASSAGE;
     bool allowed = judge(conn->proxy, &passage->judgement, NULL, way_of(conn, PASSAGE_TLS));
     return refuse(conn, allowed || passage->judgement.decision.needs_request ? reason : NULL);
+}
+
+void passage_bad_request(const struct conn *conn, const char *why)
+{
+    struct record record = {0};
+    record_bad_request(&record, way_of(conn, PASSAGE_SOCKS), why);
+    record_write(conn->proxy, &record);
 }
 
 int passage_step(struct conn *conn)
@@ -219,6 +272,12 @@ void passage_judge_again(struct conn *conn)
     }
 }
 
+uint64_t passage_moved(const struct conn *conn)
+{
+    const struct passage *passage = conn->passage;
+    return passage ? passage->tunnel.up.bytes + passage->tunnel.down.bytes : 0;
+}
+
 void passage_set_reason(struct conn *conn, const char *reason)
 {
     if (conn->passage) {
@@ -235,7 +294,11 @@ void passage_end(struct conn *conn)
     passage->judgement.record.bytes_up = passage->tunnel.up.bytes;
     passage->judgement.record.bytes_down = passage->tunnel.down.bytes;
     judge_done(conn->proxy, &passage->judgement);
-    upstream_cancel(&passage->upstream);
+    sb_loop_unwatch(conn->proxy->loop, passage->server_first);
+    if (passage->upstream) {
+        upstream_cancel(passage->upstream);
+        free(passage->upstream);
+    }
     tunnel_done(&passage->tunnel);
     stream_close(&passage->client);
     stream_close(&passage->server);

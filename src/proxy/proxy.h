@@ -21,6 +21,7 @@ enum listener_kind {
     LISTEN_TCP6,
     LISTEN_DNS_UDP,
     LISTEN_DNS_TCP,
+    LISTEN_REFUSED, /* not accepted from: it tells (refused.h) */
     LISTEN_N
 };
 

@@ -29,6 +29,14 @@ void record_set_decision(struct record *record, const struct host *host, uint16_
     }
 }
 
+void record_bad_request(struct record *record, const char *path, const char *detail)
+{
+    record->allow = false;
+    record->path = path;
+    record->reason = "bad-request";
+    record->detail = detail;
+}
+
 bool record_log_works(struct proxy *proxy)
 {
     return journal_works(proxy->journal);
@@ -42,15 +50,19 @@ const char *record_log_problem(struct proxy *proxy)
 void record_write(struct proxy *proxy, const struct record *record)
 {
     uint64_t now_ms = sb_loop_now_ms(proxy->loop);
+    char reason[LOG_REASON_MAX];
+    if (record->detail) {
+        snprintf(reason, sizeof(reason), "%s: %s", record->reason, record->detail);
+    }
     struct log_record line = {
         .allow = record->allow,
         .rule = record->rule,
         .rule_id = record->rule_id,
         .origin = record->origin,
-        .reason = record->reason,
+        .reason = record->detail ? reason : record->reason,
         .path = record->path,
         .scheme = record->scheme,
-        .host = record->host,
+        .host = record->host[0] ? record->host : NULL,
         .port = record->port,
         .method = record->method[0] ? record->method : NULL,
         .target = record->target,

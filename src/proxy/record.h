@@ -7,6 +7,9 @@
 
 #include "proxy/proxy.h"
 
+/* Longer than every registered method (UPDATEREDIRECTREF has 17 letters), with its end. */
+enum { RECORD_METHOD = 32 };
+
 struct record {
     const char *path; /* "forward", "forward-bypass", "transparent", "network", "dns" */
     char host[HOST_MAX];
@@ -14,8 +17,9 @@ struct record {
     bool allow;
     char *rule, *rule_id, *origin; /* owned; NULL: default deny */
     const char *reason;            /* static text */
+    const char *detail;            /* static text, goes behind the reason; or NULL */
     const char *scheme;            /* static text */
-    char method[16];               /* empty for tunnels */
+    char method[RECORD_METHOD];    /* empty for tunnels; never a part of one */
     char *target;                  /* owned: path, the query is cut off when it is written */
     char *service;                 /* owned: whose credential was injected, or is missing */
     bool unbound;
@@ -25,6 +29,8 @@ struct record {
 };
 
 void record_done(struct record *record);
+/* A refusal of what could not be read, and so not judged: `detail` says what is wrong with it. */
+void record_bad_request(struct record *record, const char *path, const char *detail);
 /* Takes host, port and the rule over from a decision, into a record that has none. */
 void record_set_decision(struct record *record, const struct host *host, uint16_t port,
                          const struct policy_decision *decision);

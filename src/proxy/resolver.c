@@ -2,9 +2,11 @@
 #include "proxy/resolver.h"
 
 #include <ares.h>
+#include <arpa/inet.h>
 #include <string.h>
 #include <sys/epoll.h>
 
+#include "base/msg.h"
 #include "proxy/bounds.h"
 
 enum { RESOLVER_SOCKETS = 16 };
@@ -150,6 +152,26 @@ static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo 
     if (fn) {
         fn(fn_arg, addresses, n, n ? NULL : ares_strerror(status ? status : ARES_ENODATA));
     }
+}
+
+size_t resolver_known(const json_t *hosts, const struct host *host, struct in6_addr *out)
+{
+    const char *text = sb_json_str(hosts, host->text);
+    struct host known;
+    if (host->is_address) {
+        out[0] = host->address;
+        return 1;
+    }
+    if (text && host_parse(text, strlen(text), &known, NULL) == 0 && known.is_address) {
+        out[0] = known.address;
+        return 1;
+    }
+    if (strcmp(host->text, "localhost") == 0) {
+        inet_pton(AF_INET6, "::ffff:127.0.0.1", &out[0]);
+        out[1] = in6addr_loopback;
+        return 2;
+    }
+    return 0;
 }
 
 void resolver_lookup(struct resolver *resolver, const char *name, resolver_fn *fn, void *arg,

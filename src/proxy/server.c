@@ -12,6 +12,7 @@
 #include "proxy/bounds.h"
 #include "proxy/conn.h"
 #include "proxy/dns_server.h"
+#include "proxy/refused.h"
 
 /* <linux/netfilter_ipv4.h> and ..._ipv6/ip6_tables.h clash with libc's headers. */
 enum { ORIGINAL_DST = 80, ACCEPT_RETRY_MS = 100, ACCEPT_TURN = 32 };
@@ -70,26 +71,34 @@ static void on_accept_retry(void *arg)
     set_accepting(arg, true);
 }
 
+/* Meanwhile what comes waits in the listeners' backlog. */
+static void accept_later(struct proxy *proxy, uint64_t after_ms)
+{
+    set_accepting(proxy, false);
+    sb_loop_timer(proxy->loop, &proxy->accept_retry, after_ms, on_accept_retry, proxy);
+}
+
 static void on_accept(void *arg, uint32_t events)
 {
     (void)events;
     struct listener *listener = arg;
     struct proxy *proxy = listener->proxy;
-    for (int i = 0; i < ACCEPT_TURN && proxy->nconns < LIMIT_CONNECTIONS; i++) {
+    bool full = proxy->nconns >= LIMIT_CONNECTIONS;
+    if (full && !conn_make_room(proxy)) {
+        accept_later(proxy, LIMIT_PRESSED_RETRY_MS);
+        return;
+    }
+    int turn = full ? 1 : ACCEPT_TURN; /* room was made for the one that is known to be there */
+    for (int i = 0; i < turn && proxy->nconns < LIMIT_CONNECTIONS; i++) {
         int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             take_connection(listener, fd);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            set_accepting(proxy, false);
-            sb_loop_timer(proxy->loop, &proxy->accept_retry, ACCEPT_RETRY_MS, on_accept_retry,
-                          proxy);
+            accept_later(proxy, ACCEPT_RETRY_MS);
             return;
         } else if (errno == EAGAIN) {
             return;
         }
-    }
-    if (proxy->nconns >= LIMIT_CONNECTIONS) {
-        set_accepting(proxy, false);
     }
 }
 
@@ -113,5 +122,6 @@ int server_start(struct proxy *proxy, struct sb_err **err)
             return sb_fail(err, SB_EFAIL, "cannot watch listener %d", kind);
         }
     }
-    return dns_server_start(proxy, &proxy->dns, err);
+    int r = dns_server_start(proxy, &proxy->dns, err);
+    return r < 0 ? r : refused_start(proxy, err);
 }

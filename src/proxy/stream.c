@@ -39,11 +39,9 @@ static bool switch_to_socket(struct stream *stream)
     if (BIO_method_type(in) != BIO_TYPE_MEM || BIO_pending(in) > 0) {
         return false;
     }
-    BIO *socket_bio = BIO_new_socket(stream->fd, BIO_NOCLOSE);
-    if (!socket_bio) {
-        return false;
-    }
-    SSL_set0_rbio(stream->ssl, socket_bio);
+    BIO *socket = SSL_get_wbio(stream->ssl);
+    BIO_up_ref(socket);
+    SSL_set0_rbio(stream->ssl, socket);
     return true;
 }
 
@@ -87,17 +85,37 @@ ssize_t stream_read(struct stream *stream, void *data, size_t len)
     return n < 0 ? -errno : n;
 }
 
+/* One record; `more` follow at once, so TCP need not send it by itself. */
+static ssize_t tls_write_record(struct stream *stream, const char *data, size_t len, bool more)
+{
+    size_t put = 0;
+    ERR_clear_error();
+    BIO_set_app_data(SSL_get_wbio(stream->ssl), more ? stream : NULL);
+    int result = SSL_write_ex(stream->ssl, data, len, &put);
+    BIO_set_app_data(SSL_get_wbio(stream->ssl), NULL);
+    if (result == 1) {
+        return (ssize_t)put;
+    }
+    ssize_t r = tls_result(stream, result);
+    return r == 0 ? -EPIPE : r;
+}
+
+/* Several records leave in as few segments as they fit into, and wake the far end once. */
+static ssize_t tls_write(struct stream *stream, const char *data, size_t len)
+{
+    size_t sent = 0;
+    ssize_t n;
+    do {
+        n = tls_write_record(stream, data + sent, len - sent, len - sent > LIMIT_READ_BYTES);
+        sent += n > 0 ? (size_t)n : 0;
+    } while (n > 0 && sent < len);
+    return sent ? (ssize_t)sent : n;
+}
+
 ssize_t stream_write(struct stream *stream, const void *data, size_t len)
 {
     if (stream->ssl) {
-        size_t put = 0;
-        ERR_clear_error();
-        int result = SSL_write_ex(stream->ssl, data, len, &put);
-        if (result == 1) {
-            return (ssize_t)put;
-        }
-        ssize_t r = tls_result(stream, result);
-        return r == 0 ? -EPIPE : r;
+        return tls_write(stream, data, len);
     }
     ssize_t n;
     do {
@@ -117,27 +135,60 @@ void stream_shutdown_write(struct stream *stream)
     }
 }
 
+/* A socket's BIO writes; its application data is set while more follows. */
+static int write_socket(BIO *bio, const char *data, int len)
+{
+    int fd = -1;
+    BIO_get_fd(bio, &fd);
+    ssize_t n = send(fd, data, (size_t)len, MSG_NOSIGNAL | (BIO_get_app_data(bio) ? MSG_MORE : 0));
+    BIO_clear_retry_flags(bio);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        BIO_set_retry_write(bio);
+    }
+    return (int)n;
+}
+
+static BIO *socket_bio(int fd)
+{
+    static BIO_METHOD *method;
+    const BIO_METHOD *plain = BIO_s_socket();
+    if (!method) {
+        method = BIO_meth_new(BIO_TYPE_SOCKET, "socket");
+        BIO_meth_set_write(method, write_socket);
+        BIO_meth_set_read(method, BIO_meth_get_read(plain));
+        BIO_meth_set_ctrl(method, BIO_meth_get_ctrl(plain));
+        BIO_meth_set_create(method, BIO_meth_get_create(plain));
+        BIO_meth_set_destroy(method, BIO_meth_get_destroy(plain));
+    }
+    BIO *bio = BIO_new(method);
+    if (bio) {
+        BIO_set_fd(bio, fd, BIO_NOCLOSE);
+    }
+    return bio;
+}
+
 static SSL *ssl_for(int fd, SSL_CTX *ctx)
 {
     SSL *ssl = SSL_new(ctx);
-    if (ssl && SSL_set_fd(ssl, fd) != 1) {
+    BIO *bio = ssl ? socket_bio(fd) : NULL;
+    if (!bio) {
         SSL_free(ssl);
         return NULL;
     }
-    if (ssl) {
-        /* One read of the socket brings a record's head and body, or several records. */
-        SSL_set_read_ahead(ssl, 1);
-        SSL_set_default_read_buffer_len(ssl, LIMIT_TLS_READ_BYTES);
-        SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-                              SSL_MODE_RELEASE_BUFFERS);
-    }
+    SSL_set_bio(ssl, bio, bio);
+    /* One read of the socket brings a record's head and body, or several records. */
+    SSL_set_read_ahead(ssl, 1);
+    SSL_set_default_read_buffer_len(ssl, LIMIT_TLS_READ_BYTES);
+    SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                          SSL_MODE_RELEASE_BUFFERS);
     return ssl;
 }
 
-int stream_start_server(struct stream *stream, SSL_CTX *ctx, const void *seen, size_t seen_len)
+int stream_start_server(struct stream *stream, SSL_CTX *ctx, X509 *cert, const void *seen,
+                        size_t seen_len)
 {
     SSL *ssl = ssl_for(stream->fd, ctx);
-    BIO *mem = ssl ? BIO_new(BIO_s_mem()) : NULL;
+    BIO *mem = ssl && SSL_use_certificate(ssl, cert) == 1 ? BIO_new(BIO_s_mem()) : NULL;
     if (!mem) {
         SSL_free(ssl);
         return -ENOMEM;
@@ -202,6 +253,15 @@ const char *stream_handshake_error(const struct stream *stream)
     }
     const char *reason = ERR_reason_error_string(ERR_peek_error());
     return reason ? reason : "the peer closed the connection";
+}
+
+bool stream_distrusts(const struct stream *stream)
+{
+    long verify = stream->ssl ? SSL_get_verify_result(stream->ssl) : X509_V_OK;
+    return verify == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY ||
+           verify == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN ||
+           verify == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT ||
+           verify == X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE;
 }
 
 void stream_resume(struct stream *stream, SSL_SESSION *session)

@@ -13,6 +13,7 @@
 struct ssl_st;
 struct ssl_ctx_st;
 struct ssl_session_st;
+struct x509_st;
 
 struct stream {
     int fd; /* -1: none */
@@ -26,10 +27,10 @@ ssize_t stream_read(struct stream *stream, void *data, size_t len);
 ssize_t stream_write(struct stream *stream, const void *data, size_t len);
 /* Tells the far end that nothing more will come. */
 void stream_shutdown_write(struct stream *stream);
-/* Starts TLS as the server; `seen` are bytes that were already read from the socket.
- * 0 or -ENOMEM. */
-int stream_start_server(struct stream *stream, struct ssl_ctx_st *ctx, const void *seen,
-                        size_t seen_len);
+/* Starts TLS as the server with this certificate, whose key is the context's; `seen` are bytes that
+ * were already read from the socket.  0 or -ENOMEM. */
+int stream_start_server(struct stream *stream, struct ssl_ctx_st *ctx, struct x509_st *cert,
+                        const void *seen, size_t seen_len);
 /* Starts TLS as the client towards `name` (a canonical host name or address), which the peer's
  * certificate must carry. */
 int stream_start_client(struct stream *stream, struct ssl_ctx_st *ctx, const char *name,
@@ -42,6 +43,8 @@ struct ssl_session_st *stream_session(const struct stream *stream);
 int stream_handshake(struct stream *stream);
 /* Why the last handshake failed, as text that holds no peer data beyond OpenSSL's own reasons. */
 const char *stream_handshake_error(const struct stream *stream);
+/* ... and was it that the peer's certificate is not trusted? */
+bool stream_distrusts(const struct stream *stream);
 /* Has TLS taken bytes from the socket that were not read yet?  The loop knows nothing of them. */
 bool stream_pending(const struct stream *stream);
 /* Was "h2" agreed on?  After the handshake. */

@@ -14,6 +14,8 @@ struct config;
 struct tls;
 
 struct tls *tls_new(void);
+/* Certificates (PEM, NULL: none) that are trusted besides the host's, from now on. */
+void tls_trust(struct tls *tls, const char *pem);
 /* Forgets the CA when the configuration changes it. */
 void tls_forget_ca(struct tls *tls);
 /* Starts TLS as `host` towards the sandbox. */

@@ -1,20 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A connection to the outside: resolve once, judge every address, connect to exactly that one.
- *
- * It is the only place that opens a connection from the host's network. */
+ * A connection to the outside: resolve once, judge every address, connect to exactly that one, or
+ * through the upstream proxy (via.h). */
 #pragma once
 
 #include "policy/policy.h"
-#include "proxy/bounds.h"
-#include "proxy/proxy.h"
+#include "proxy/via_call.h"
 
 enum upstream_status {
     UPSTREAM_OK,
     UPSTREAM_REFUSED, /* the policy forbids every address of the name */
     UPSTREAM_FAILED,
 };
-/* `fd` is the caller's when UPSTREAM_OK; `error` is a text otherwise, valid during the call. */
-typedef void upstream_fn(void *arg, enum upstream_status status, int fd, const char *error);
+struct upstream_end {
+    enum upstream_status status;
+    int fd; /* the caller's when UPSTREAM_OK */
+    struct via
+        *taker; /* UPSTREAM_OK: the proxy takes the requests itself; NULL: this is the host */
+    const char *reason; /* else static: the word for the log */
+    const char *error;  /* else a text, valid during the call */
+};
+typedef void upstream_fn(void *arg, const struct upstream_end *end);
 
 struct upstream {
     struct proxy *proxy;
@@ -24,16 +29,19 @@ struct upstream {
     struct resolver_query *query;
     struct in6_addr addresses[LIMIT_ADDRESSES];
     size_t count, next;
-    bool any_permitted, pinned;
-    int fd, last_errno;
-    sb_watch watch;
-    struct sb_timer try_timer, total_timer;
+    bool any_permitted, pinned, for_requests;
+    struct via *via; /* NULL: directly */
+    struct via_call call;
+    struct dial dial;
+    struct sb_timer local_timer, total_timer;
     upstream_fn *fn;
     void *arg;
 };
 
-/* The callback comes from the loop or from within. */
+/* `for_requests`: plain HTTP requests alone will pass, so that a proxy may take them itself.  The
+ * callback comes from the loop or from within. */
 void upstream_connect(struct upstream *upstream, struct proxy *proxy, const struct host *host,
-                      uint16_t port, struct policy_decision *decision, upstream_fn *fn, void *arg);
+                      uint16_t port, struct policy_decision *decision, bool for_requests,
+                      upstream_fn *fn, void *arg);
 /* Stops; the callback will not come. Safe on a zeroed or finished upstream. */
 void upstream_cancel(struct upstream *upstream);

@@ -101,6 +101,7 @@ ssize_t wire_read(struct wire *wire, struct sb_buf *to, size_t max)
     ssize_t n = stream_read(&wire->stream, room, max);
     if (n > 0) {
         sb_buf_add(to, (size_t)n);
+        wire->moved += (size_t)n;
     }
     wire->ended = n == 0;
     /* A short read has emptied the socket: the loop says when there is more. */
@@ -126,6 +127,7 @@ int wire_send(struct wire *wire, struct sb_buf *buf)
         explicit_bzero(buf->data, sent); /* what is left moves over it */
     }
     sb_buf_consume(buf, sent);
+    wire->moved += sent;
     wire->blocked |= n == -EAGAIN;
     if (n <= 0 && n != -EAGAIN) {
         return n ? (int)n : -EPIPE;

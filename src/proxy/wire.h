@@ -21,11 +21,12 @@ struct wire {
     sb_timer_fn *late; /* the deadline has passed */
     void *owner;
     struct sb_buf in, out;
-    bool readable; /* a read may find something */
-    bool blocked;  /* the last write found no room */
-    bool ended;    /* the far end sends nothing more */
-    bool hung_up;  /* both directions are gone */
-    bool secret;   /* `out` may hold one: it is wiped when written */
+    uint64_t moved; /* bytes, both ways */
+    bool readable;  /* a read may find something */
+    bool blocked;   /* the last write found no room */
+    bool ended;     /* the far end sends nothing more */
+    bool hung_up;   /* both directions are gone */
+    bool secret;    /* `out` may hold one: it is wiped when written */
 };
 
 /* Takes the descriptor and watches it.  `run` and `late` get `owner`. */

@@ -21,6 +21,7 @@
 #include "sandbox/state.h"
 #include "sandbox/trash.h"
 #include "secret/secret.h"
+#include "settings/upstream_choice.h"
 
 enum { SUPERVISOR_STARTER = 3, SUPERVISOR_WAIT_S = 30, GRACE_MS = 5000 };
 
@@ -114,6 +115,7 @@ static _Noreturn void exec_supervisor(const char *path, const char *name, int st
     dup2(null, 1);
     dup2(null, 2);
     dup2(starter, SUPERVISOR_STARTER);
+    upstream_forget_environment();
     syscall(SYS_close_range, SUPERVISOR_STARTER + 1, ~0U, 0);
     /* Nothing of the caller's directory stays busy. */
     if (chdir("/") == 0) {
@@ -186,7 +188,8 @@ static int send_word(const char *name, int starter, struct sb_err **err)
     }
     SB_CLEANUP(fd)
     int log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-    SB_CLEANUP(json) json_t *word = json_pack("{s:s}", "op", "start");
+    SB_CLEANUP(json)
+    json_t *word = json_pack("{s:s,s:o}", "op", "start", "environment", upstream_environment());
     return sb_msg_send(starter, word, &log, log >= 0, err);
 }
 

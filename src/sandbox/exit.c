@@ -16,6 +16,8 @@
 #include "policy/store.h"
 #include "sandbox/layout.h"
 #include "secret/secret.h"
+#include "settings/store.h"
+#include "settings/upstream_choice.h"
 
 enum { PROXY_CHANNEL = 3, PROXY_WAIT_S = 20, PROXY_END_MS = 2000 };
 
@@ -208,10 +210,27 @@ static int user_pins(const char *name, json_t **ret, struct sb_err **err)
     return 0;
 }
 
-int exit_compose(const char *name, const json_t *config, const json_t *ca, json_t **ret_config,
-                 json_t **ret_sentinels, struct sb_err **err)
+/* What the network wants that this machine is in, by the person's settings. */
+static int add_settings(const json_t *environment, json_t *config, struct sb_err **err)
 {
-    const json_t *plan = json_object_get(config, "plan");
+    SB_CLEANUP(json) json_t *settings = NULL;
+    json_t *via = NULL;
+    int r = settings_load(&settings, err);
+    r = r < 0 ? r : upstream_choose(settings, environment, &via, err);
+    if (r < 0) {
+        return r;
+    }
+    json_object_set_new(config, "via", via);
+    json_object_set(config, "extra_ca",
+                    json_object_get(json_object_get(settings, SETTING_EXTRA_CA), "pem"));
+    return 0;
+}
+
+int exit_compose(const struct exit_sources *sources, json_t **ret_config, json_t **ret_sentinels,
+                 struct sb_err **err)
+{
+    const char *name = sources->name;
+    const json_t *plan = json_object_get(sources->config, "plan");
     SB_CLEANUP(json) json_t *rules = json_array();
     SB_CLEANUP(json) json_t *inject = NULL;
     SB_CLEANUP(json) json_t *sentinels = NULL;
@@ -224,11 +243,17 @@ int exit_compose(const char *name, const json_t *config, const json_t *ca, json_
         return r;
     }
     SB_CLEANUP(json) json_t *hosts = known_hosts();
-    *ret_config = json_pack("{s:i,s:s,s:O,s:O,s:O,s:O}", "version", 1, "sandbox", name, "rules",
-                            rules, "inject", inject, "hosts", hosts, "pins", pins);
-    if (ca) {
-        json_object_set(*ret_config, "ca", (json_t *)(uintptr_t)ca);
+    SB_CLEANUP(json)
+    json_t *made = json_pack("{s:i,s:s,s:O,s:O,s:O,s:O}", "version", 1, "sandbox", name, "rules",
+                             rules, "inject", inject, "hosts", hosts, "pins", pins);
+    if (sources->ca) {
+        json_object_set(made, "ca", (json_t *)(uintptr_t)sources->ca);
     }
+    r = add_settings(sources->environment, made, err);
+    if (r < 0) {
+        return r;
+    }
+    *ret_config = sb_steal(&made);
     *ret_sentinels = sb_steal(&sentinels);
     return 0;
 }

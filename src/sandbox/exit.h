@@ -31,7 +31,14 @@ void exit_proxy_end(struct exit_proxy *proxy);
 /* Kills and reaps it. */
 void exit_proxy_kill(struct exit_proxy *proxy);
 
-/* The configuration of a sandbox by its sandbox.json, the policy and the secrets as they are now.
- * *ret_sentinels: variables for the sandbox. */
-int exit_compose(const char *name, const json_t *config, const json_t *ca, json_t **ret_config,
-                 json_t **ret_sentinels, struct sb_err **err);
+/* Of what a proxy's configuration is made, besides the policy, the secrets and the settings. */
+struct exit_sources {
+    const char *name;
+    const json_t *config;      /* sandbox.json */
+    const json_t *ca;          /* or NULL */
+    const json_t *environment; /* upstream_environment() of the command that started the sandbox */
+};
+
+/* The configuration as all of these are now.  *ret_sentinels: variables for the sandbox. */
+int exit_compose(const struct exit_sources *sources, json_t **ret_config, json_t **ret_sentinels,
+                 struct sb_err **err);

@@ -35,7 +35,8 @@ static int lock_log(int head, const char *sandbox, struct sb_err **err)
 
 int log_keeper_open(struct log_keeper *keeper, const char *sandbox, struct sb_err **err)
 {
-    *keeper = (struct log_keeper){.sandbox = sandbox, .log = -1, .head = -1, .near = -1, .far = -1};
+    *keeper = (struct log_keeper)LOG_KEEPER_CLOSED;
+    keeper->sandbox = sandbox;
     int r = log_head_open(sandbox, &keeper->head, err);
     r = r < 0 ? r : lock_log(keeper->head, sandbox, err);
     return r < 0 ? r : log_keeper_renew(keeper, err);
@@ -53,6 +54,13 @@ static void close_all(struct log_keeper *keeper)
             close(sb_steal_fd(fds[i]));
         }
     }
+}
+
+void log_keeper_close(struct log_keeper *keeper)
+{
+    close_all(keeper);
+    sb_cleanup_fd(&keeper->head);
+    keeper->head = -1;
 }
 
 int log_keeper_renew(struct log_keeper *keeper, struct sb_err **err)

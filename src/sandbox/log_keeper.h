@@ -13,9 +13,16 @@ struct log_keeper {
     sb_watch watch;
 };
 
+#define LOG_KEEPER_CLOSED                                                                          \
+    {                                                                                              \
+        .log = -1, .head = -1, .near = -1, .far = -1                                               \
+    }
+
 /* Waits (some seconds) for a writer that is just ending. */
 int log_keeper_open(struct log_keeper *keeper, const char *sandbox, struct sb_err **err);
 /* Makes `log` and `far` ready for a new proxy, which has to find where the last one stopped. */
 int log_keeper_renew(struct log_keeper *keeper, struct sb_err **err);
 /* Answers from this loop on. */
 int log_keeper_watch(struct log_keeper *keeper, struct sb_loop *loop, struct sb_err **err);
+/* Once the proxy has ended: lets go of the files and the lock. */
+void log_keeper_close(struct log_keeper *keeper);

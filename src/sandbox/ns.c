@@ -128,8 +128,8 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
     }
     r = r < 0 ? r : net_setup(listeners, err);
     r = r < 0 ? r : confine_core_dumps(err);
-    if (r == 0 && rootfs->map.mode == IDMAP_ROOT) {
-        r = rootfs_receive_trees(rootfs, channel, err);
+    if (rootfs->map.mode == IDMAP_ROOT) {
+        rootfs->provider = channel;
     } else if (r == 0) {
         confine_halve_limits();
         r = confine_halve_watches(err);
@@ -186,10 +186,10 @@ static _Noreturn void child_main(const struct ns_spec *spec, int channel, int ga
 
 /* ---- in the supervisor ---- */
 
-static int receive_listeners(int channel, struct ns_sandbox *sandbox, struct sb_err **err)
+int ns_await_network(struct ns_sandbox *sandbox, struct sb_err **err)
 {
     SB_CLEANUP(msg) struct sb_msg msg = {0};
-    int r = sb_msg_recv(channel, &msg, err);
+    int r = sb_msg_recv(sandbox->channel, &msg, err);
     if (r <= 0) {
         return r < 0 ? r : sb_fail(err, SB_ESTART, "the sandbox's first process ended too early");
     }
@@ -225,19 +225,19 @@ static int admit(const struct ns_spec *spec, pid_t pid, int gate, struct sb_err 
     return write(gate, "", 1) == 1 ? 0 : sb_fail_errno(err, errno, "start the sandbox");
 }
 
-static int provide_trees(const struct ns_spec *spec, pid_t pid, int channel, struct sb_err **err)
+int ns_provide(const struct ns_spec *spec, const struct ns_sandbox *sandbox, struct sb_err **err)
 {
     if (spec->rootfs->map.mode != IDMAP_ROOT) {
         return 0;
     }
-    SB_CLEANUP(fd) int userns = idmap_userns_of(pid, err);
-    int r = userns < 0 ? userns : rootfs_clone_trees(spec->rootfs, userns, err);
-    if (r < 0) {
-        return r;
+    SB_CLEANUP(fd) int userns = idmap_userns_of(sandbox->pid, err);
+    int r = userns < 0 ? userns : rootfs_provide_trees(spec->rootfs, userns, sandbox->channel, err);
+    if (r == -EPIPE || r == -ECONNRESET) {
+        /* It has ended, and said why. */
+        sb_err_free(err ? sb_steal(err) : NULL);
+        r = 0;
     }
-    r = rootfs_send_trees(spec->rootfs, channel, NULL);
-    /* One that has ended has said why. */
-    return r == -EPIPE || r == -ECONNRESET ? 0 : r;
+    return r;
 }
 
 static void kill_and_reap(const struct ns_sandbox *sandbox)
@@ -280,9 +280,6 @@ int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err *
     int r =
         sandbox.pid < 0 ? idmap_refused(clone_errno, err) : admit(spec, sandbox.pid, gate[1], err);
     close(gate[1]);
-    r = r < 0 ? r : spec->meanwhile(spec->arg, err);
-    r = r < 0 ? r : provide_trees(spec, sandbox.pid, channel[0], err);
-    r = r < 0 ? r : receive_listeners(channel[0], &sandbox, err);
     if (r < 0) {
         close(channel[0]);
         if (sandbox.pid > 0) {

@@ -14,9 +14,6 @@ struct ns_spec {
     struct cgroup *cgroup;
     int init_fd;         /* the sbx-init program */
     const struct vm *vm; /* NULL: no machine */
-    /* Called once the sandbox's first process is at work, which takes a while. */
-    int (*meanwhile)(void *arg, struct sb_err **err);
-    void *arg;
 };
 
 struct ns_sandbox {
@@ -29,6 +26,11 @@ struct ns_sandbox {
     int listeners[NET_LISTENERS];
 };
 
-/* Starts it; returns when the first program is being executed and the listeners are ours.  The sandbox dies
- * with the calling thread's process. */
+/* Clones the sandbox's first process, which begins with its network; it dies with the calling
+ * thread's process. */
 int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err **err);
+/* Gives it the mounts that it needs next.  Should this or the next fail, it is the caller's to kill
+ * and reap. */
+int ns_provide(const struct ns_spec *spec, const struct ns_sandbox *sandbox, struct sb_err **err);
+/* Returns when it has network and root and is about to become sbx-init; the listeners are ours. */
+int ns_await_network(struct ns_sandbox *sandbox, struct sb_err **err);

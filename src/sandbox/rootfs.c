@@ -25,8 +25,8 @@
 
 void rootfs_init(struct rootfs *rootfs)
 {
-    *rootfs =
-        (struct rootfs){.template_tree = -1, .state_tree = -1, .usr_tree = -1, .dpkg_tree = -1};
+    *rootfs = (struct rootfs){
+        .template_tree = -1, .state_tree = -1, .usr_tree = -1, .dpkg_tree = -1, .provider = -1};
     for (size_t i = 0; i < ROOTFS_WORKSPACES_MAX; i++) {
         rootfs->workspaces[i].tree = -1;
     }
@@ -138,7 +138,7 @@ static int clone_workspace(const struct rootfs *rootfs, struct rootfs_workspace 
 
 /* Everything but the sandbox's own layers is read-only also where root could write: an overlay only
  * reads what lies below it, and nothing of the host may be changed by way of these mounts. */
-int rootfs_clone_trees(struct rootfs *rootfs, int userns, struct sb_err **err)
+static int clone_layers(struct rootfs *rootfs, int userns, struct sb_err **err)
 {
     int r =
         clone_layer(rootfs->template_path, MOUNT_ATTR_RDONLY, userns, &rootfs->template_tree, err);
@@ -151,70 +151,102 @@ int rootfs_clone_trees(struct rootfs *rootfs, int userns, struct sb_err **err)
     if (r == 0 && access("/var/lib/dpkg", F_OK) == 0) {
         r = clone_layer("/var/lib/dpkg", MOUNT_ATTR_RDONLY, userns, &rootfs->dpkg_tree, err);
     }
+    return r;
+}
+
+static int clone_workspaces(struct rootfs *rootfs, struct sb_err **err)
+{
+    int r = 0;
     for (size_t i = 0; r == 0 && i < rootfs->nworkspaces; i++) {
         r = clone_workspace(rootfs, &rootfs->workspaces[i], err);
     }
     return r;
 }
 
+int rootfs_clone_trees(struct rootfs *rootfs, int userns, struct sb_err **err)
+{
+    int r = clone_layers(rootfs, userns, err);
+    return r < 0 ? r : clone_workspaces(rootfs, err);
+}
+
 /* ---- from the supervisor to the sandbox's first process ---- */
 
-enum { TREES_MAX = 4 + ROOTFS_WORKSPACES_MAX };
+enum { LAYERS = 4, TREES_MAX = ROOTFS_WORKSPACES_MAX };
+_Static_assert((int)TREES_MAX <= (int)SB_MSG_FDS && (int)LAYERS <= (int)TREES_MAX,
+               "what is sent at once");
 
-static size_t list_trees(struct rootfs *rootfs, int *ret[TREES_MAX])
+static size_t list_layers(struct rootfs *rootfs, int *ret[TREES_MAX])
 {
-    size_t count = 0;
-    ret[count++] = &rootfs->template_tree;
-    ret[count++] = &rootfs->state_tree;
-    ret[count++] = &rootfs->usr_tree;
-    ret[count++] = &rootfs->dpkg_tree;
+    int *const layers[LAYERS] = {&rootfs->template_tree, &rootfs->state_tree, &rootfs->usr_tree,
+                                 &rootfs->dpkg_tree};
+    memcpy(ret, layers, sizeof(layers));
+    return LAYERS;
+}
+
+static size_t list_workspaces(struct rootfs *rootfs, int *ret[TREES_MAX])
+{
     for (size_t i = 0; i < rootfs->nworkspaces; i++) {
-        ret[count++] = &rootfs->workspaces[i].tree;
+        ret[i] = &rootfs->workspaces[i].tree;
     }
-    return count;
+    return rootfs->nworkspaces;
 }
 
-/* Both sides count the same trees, so they know how many messages there are. */
-int rootfs_send_trees(struct rootfs *rootfs, int sock, struct sb_err **err)
+static int send_trees(int *const *trees, size_t count, int sock, struct sb_err **err)
 {
-    int *trees[TREES_MAX];
-    size_t count = list_trees(rootfs, trees);
-    int r = 0;
-    for (size_t i = 0; r == 0 && i < count;) {
-        SB_CLEANUP(json) json_t *which = json_array();
-        int fds[SB_MSG_FDS];
-        size_t nfds = 0;
-        for (size_t end = i + SB_MSG_FDS; i < count && i < end; i++) {
-            if (*trees[i] >= 0) {
-                json_array_append_new(which, json_integer((json_int_t)i));
-                fds[nfds++] = *trees[i];
-            }
+    SB_CLEANUP(json) json_t *which = json_array();
+    int fds[TREES_MAX];
+    size_t nfds = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (*trees[i] >= 0) {
+            json_array_append_new(which, json_integer((json_int_t)i));
+            fds[nfds++] = *trees[i];
         }
-        SB_CLEANUP(json) json_t *message = json_pack("{s:O}", "trees", which);
-        r = sb_msg_send(sock, message, fds, nfds, err);
     }
-    return r;
+    SB_CLEANUP(json) json_t *message = json_pack("{s:O}", "trees", which);
+    return sb_msg_send(sock, message, fds, nfds, err);
 }
 
-int rootfs_receive_trees(struct rootfs *rootfs, int sock, struct sb_err **err)
+static int receive_trees(int *const *trees, size_t count, int sock, struct sb_err **err)
 {
-    int *trees[TREES_MAX];
-    size_t count = list_trees(rootfs, trees);
-    for (size_t i = 0; i < count; i += SB_MSG_FDS) {
-        SB_CLEANUP(msg) struct sb_msg msg = {0};
-        int r = sb_msg_recv(sock, &msg, err);
-        if (r <= 0) {
-            return r < 0 ? r : sb_fail(err, SB_ESTART, "the supervisor sent no mounts");
-        }
-        const json_t *which = json_object_get(msg.json, "trees");
-        for (size_t j = 0; j < json_array_size(which); j++) {
-            size_t index = (size_t)json_integer_value(json_array_get(which, j));
-            if (index < count) {
-                *trees[index] = sb_msg_steal_fd(&msg, j);
-            }
+    SB_CLEANUP(msg) struct sb_msg msg = {0};
+    int r = sb_msg_recv(sock, &msg, err);
+    if (r <= 0) {
+        return r < 0 ? r : sb_fail(err, SB_ESTART, "the supervisor sent no mounts");
+    }
+    const json_t *which = json_object_get(msg.json, "trees");
+    for (size_t i = 0; i < json_array_size(which); i++) {
+        size_t index = (size_t)json_integer_value(json_array_get(which, i));
+        if (index < count) {
+            *trees[index] = sb_msg_steal_fd(&msg, i);
         }
     }
     return 0;
+}
+
+/* The layers first: they are what is waited for. */
+int rootfs_provide_trees(struct rootfs *rootfs, int userns, int sock, struct sb_err **err)
+{
+    int *trees[TREES_MAX];
+    int r = clone_layers(rootfs, userns, err);
+    r = r < 0 ? r : send_trees(trees, list_layers(rootfs, trees), sock, err);
+    r = r < 0 ? r : clone_workspaces(rootfs, err);
+    return r < 0 ? r : send_trees(trees, list_workspaces(rootfs, trees), sock, err);
+}
+
+int rootfs_receive_layers(struct rootfs *rootfs, struct sb_err **err)
+{
+    int *trees[TREES_MAX];
+    return rootfs->provider < 0
+               ? 0
+               : receive_trees(trees, list_layers(rootfs, trees), rootfs->provider, err);
+}
+
+int rootfs_receive_workspaces(struct rootfs *rootfs, struct sb_err **err)
+{
+    int *trees[TREES_MAX];
+    return rootfs->provider < 0
+               ? 0
+               : receive_trees(trees, list_workspaces(rootfs, trees), rootfs->provider, err);
 }
 
 /* A path inside may name a descriptor of ours (/proc/self/fd): hence the close. */
@@ -489,7 +521,11 @@ int rootfs_move_into(const char *root)
 int rootfs_enter(struct rootfs *rootfs, const char *hostname, struct sb_err **err)
 {
     umask(0);
-    int r = stage_layers(rootfs);
+    int r = rootfs_receive_layers(rootfs, err);
+    if (r < 0) {
+        return r;
+    }
+    r = stage_layers(rootfs);
     r = r < 0 ? r : fill_own_layer(rootfs, hostname);
     if (r < 0) {
         return sb_fail_errno(err, -r, "stage the sandbox's layers");
@@ -512,7 +548,8 @@ int rootfs_enter(struct rootfs *rootfs, const char *hostname, struct sb_err **er
     if (r < 0) {
         return sb_fail_errno(err, -r, "move into the sandbox's root");
     }
-    r = mount_workspaces(rootfs, err);
+    r = rootfs_receive_workspaces(rootfs, err);
+    r = r < 0 ? r : mount_workspaces(rootfs, err);
     umask(022);
     return r;
 }

@@ -27,18 +27,21 @@ struct rootfs {
     int template_tree, state_tree, usr_tree, dpkg_tree;
     struct rootfs_workspace workspaces[ROOTFS_WORKSPACES_MAX];
     size_t nworkspaces;
+    int provider; /* in the sandbox's first process: a socket that brings the trees, or -1 */
     uint64_t memory_bytes; /* what the sandbox may use: /dev/shm and /run are parts of it; 0: any */
 };
 
 void rootfs_init(struct rootfs *rootfs);
 /* Closes and frees all but the map. */
 void rootfs_done(struct rootfs *rootfs);
-/* Clones every tree.  `userns` (root mode, else -1): that of the sandbox, whose ids the files have
- * then. */
+/* Clones every tree, for an ordinary user's sandbox from inside it (`userns` -1). */
 int rootfs_clone_trees(struct rootfs *rootfs, int userns, struct sb_err **err);
-/* Passes them to the process that builds the root. */
-int rootfs_send_trees(struct rootfs *rootfs, int sock, struct sb_err **err);
-int rootfs_receive_trees(struct rootfs *rootfs, int sock, struct sb_err **err);
+/* Root mode, in the supervisor: clones them with the ids of `userns`, the sandbox's, and sends them
+ * to the `provider` of the process that receives them, first the layers, then the workspaces. */
+int rootfs_provide_trees(struct rootfs *rootfs, int userns, int sock, struct sb_err **err);
+/* There: nothing to do for an ordinary user's. */
+int rootfs_receive_layers(struct rootfs *rootfs, struct sb_err **err);
+int rootfs_receive_workspaces(struct rootfs *rootfs, struct sb_err **err);
 /* In the sandbox's new mount namespace, with its ids: builds the root, moves into it, and leaves
  * nothing of the host's tree behind.  `hostname` is written to /etc/hostname and /etc/hosts. */
 int rootfs_enter(struct rootfs *rootfs, const char *hostname, struct sb_err **err);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * sbx-supervisor NAME: the host process of one running sandbox.
  *
- * Descriptor 3 is the socket of the command that starts it: that gives the word to begin, gets
- * {"ok":true} or the reason of a failure, and its end, before that command says that it is done,
+ * Descriptor 3 is the socket of the command that starts it: that gives the word to begin and says what
+ * of its environment counts, gets {"ok":true} or the reason of a failure, and its end, before that command says that it is done,
  * ends the sandbox (a killed `sbx create` leaves nothing running).  All of the sandbox dies with
  * this process; a lock in the sandbox's directory is held for its life, so that there is never a
  * second one.
@@ -45,6 +45,7 @@
 enum { STARTER = 3, CLIENTS_MAX = 256, GRACE_MS = 5000, INIT_WAIT_S = 10, REMOVER_WAIT_S = 30 };
 /* A machine without hardware virtualization boots for seconds, on a busy host for more. */
 enum { MACHINE_WAIT_S = 120 };
+enum { EXTRA_CA_MAX = 4 << 20 };
 
 struct client {
     struct supervisor *supervisor;
@@ -61,6 +62,9 @@ struct supervisor {
     json_t *sentinels;  /* variables that stand for secrets */
     json_t *git_places; /* git_env.h */
     json_t *ca;         /* {"cert_pem","key_pem"} or NULL */
+    /* Of the command that started us: where the upstream proxy may be named, with its password. */
+    json_t *environment;
+    bool trust_installed; /* the sandbox has the certificates that it shall trust */
     char *directory, *runtime;
     struct sb_loop *loop;
     struct rootfs rootfs;
@@ -81,10 +85,6 @@ struct supervisor {
 
 static int take_lock(struct supervisor *s, struct sb_err **err)
 {
-    int r = sb_mkdir_p(AT_FDCWD, s->runtime, 0700);
-    if (r < 0) {
-        return sb_fail_errno(err, -r, "create '%s'", s->runtime);
-    }
     s->lock_fd = state_lock(s->name, err);
     if (s->lock_fd < 0) {
         return s->lock_fd;
@@ -172,12 +172,6 @@ static struct limits machine_limits(const struct limits *guest)
     };
 }
 
-static int spawn_proxy(void *arg, struct sb_err **err)
-{
-    struct supervisor *s = arg;
-    return exit_proxy_spawn(&s->proxy, err);
-}
-
 static int start_namespaces(struct supervisor *s, struct sb_err **err)
 {
     SB_CLEANUP(free) char *path = NULL;
@@ -202,15 +196,11 @@ static int start_namespaces(struct supervisor *s, struct sb_err **err)
     }
     s->rootfs.memory_bytes = limits.memory_bytes;
     s->cgroup = cgroup_create(s->name, &limits, s->lock_fd);
-    /* The proxy loads its libraries while the first process makes network and root. */
-    struct ns_spec spec = {.name = s->name,
-                           .rootfs = &s->rootfs,
-                           .cgroup = s->cgroup,
-                           .init_fd = init_fd,
-                            .vm = s->is_vm ? &vm : NULL,
-                           .meanwhile = spawn_proxy,
-                           .arg = s};
+    struct ns_spec spec = {
+        .name = s->name, .rootfs = &s->rootfs, .cgroup = s->cgroup, .init_fd = init_fd,
+        .vm = s->is_vm ? &vm : NULL};
     r = ns_start(&spec, &s->ns, err);
+    r = r < 0 ? r : ns_provide(&spec, &s->ns, err);
     /* The sandbox has its mounts: ours would keep the host's file systems busy. */
     rootfs_done(&s->rootfs);
     return r;
@@ -259,34 +249,68 @@ static int write_inside(struct supervisor *s, const char *path, const void *data
     return r < 0 ? r : sb_fail(err, SB_ESTART, "sbx-init could not write '%s'", path);
 }
 
-/* The host's bundle and our CA: as one file, as one of its own for tools that take a single CA, and
- * where update-ca-certificates looks when a package makes the bundle anew. */
-static int install_ca(struct supervisor *s, struct sb_err **err)
+/* Which extra certificates (PEM) the sandbox's bundle was last made with; "" without. */
+static char *known_extra(const char *record)
 {
-    const char *pem = sb_json_str(s->ca, "cert_pem");
+    struct sb_buf text;
+    sb_buf_init(&text, EXTRA_CA_MAX);
+    if (sb_read_file(AT_FDCWD, record, &text, NULL) < 0) {
+        sb_buf_clear(&text);
+    }
+    return sb_buf_steal(&text);
+}
+
+/* The host's bundle, our CA and the person's own authorities: as one file, and where
+ * update-ca-certificates looks when a package makes the bundle anew; our CA as a file of its own as
+ * well, for tools that take a single one. */
+static int install_trust(struct supervisor *s, const char *extra, struct sb_err **err)
+{
+    const char *ours = s->ca ? sb_json_str(s->ca, "cert_pem") : "";
+    SB_CLEANUP(free) char *added = sb_xasprintf("%s%s", ours, extra);
     SB_CLEANUP(buf) struct sb_buf bundle;
     sb_buf_init(&bundle, 8 << 20);
     int r = sb_read_file(AT_FDCWD, ENVIRONMENT_CA_BUNDLE, &bundle, NULL);
     if (r < 0) {
         sb_buf_clear(&bundle);
     }
-    sb_buf_puts(&bundle, pem);
-    r = write_inside(s, ENVIRONMENT_CA_BUNDLE, bundle.data, bundle.len, err);
-    static const char *const alone[] = {"/opt/sbx/ca.pem",
-                                        "/usr/local/share/ca-certificates/sbx.crt"};
-    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(alone); i++) {
-        r = write_inside(s, alone[i], pem, strlen(pem), err);
+    sb_buf_puts(&bundle, added);
+    const struct {
+        const char *path, *text;
+    } files[] = {{ENVIRONMENT_CA_BUNDLE, bundle.data},
+                 {"/usr/local/share/ca-certificates/sbx.crt", added},
+                 {"/opt/sbx/ca.pem", s->ca ? ours : NULL}};
+    r = 0;
+    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(files); i++) {
+        const char *text = files[i].text;
+        r = text ? write_inside(s, files[i].path, text, strlen(text), err) : 0;
     }
     return r;
 }
 
-static int ensure_ca(struct supervisor *s, bool *ret_made, struct sb_err **err)
+/* Makes the sandbox trust what it shall: once for each life of it, and when that changes. */
+static int update_trust(struct supervisor *s, const char *extra, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *record = sb_xasprintf("%s/extra-ca.pem", s->directory);
+    SB_CLEANUP(free) char *known = known_extra(record);
+    bool changed = strcmp(known, extra) != 0;
+    if (!changed && (s->trust_installed || (!s->ca && !*extra))) {
+        return 0;
+    }
+    int r = install_trust(s, extra, err);
+    if (r == 0 && changed) {
+        r = sb_write_file_atomic(AT_FDCWD, record, extra, strlen(extra), 0600, err);
+    }
+    s->trust_installed = r == 0;
+    return r;
+}
+
+static int ensure_ca(struct supervisor *s, struct sb_err **err)
 {
     SB_CLEANUP(free) char *path = sb_xasprintf("%s/ca.json", s->directory);
-    *ret_made = false;
     if (s->ca) {
         return 0;
     }
+    s->trust_installed = false;
     s->ca = json_load_file(path, 0, NULL);
     if (s->ca) {
         return 0;
@@ -295,7 +319,6 @@ static int ensure_ca(struct supervisor *s, bool *ret_made, struct sb_err **err)
     if (r < 0) {
         return r;
     }
-    *ret_made = true;
     char *text = json_dumps(s->ca, JSON_COMPACT);
     r = sb_write_file_atomic(AT_FDCWD, path, text, strlen(text), 0600, err);
     explicit_bzero(text, strlen(text));
@@ -308,7 +331,9 @@ static int configure_proxy(struct supervisor *s, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *config = NULL;
     json_t *sentinels = NULL;
-    int r = exit_compose(s->name, s->config, s->ca, &config, &sentinels, err);
+    const struct exit_sources sources = {
+        .name = s->name, .config = s->config, .ca = s->ca, .environment = s->environment};
+    int r = exit_compose(&sources, &config, &sentinels, err);
     if (r < 0) {
         return r;
     }
@@ -317,16 +342,13 @@ static int configure_proxy(struct supervisor *s, struct sb_err **err)
     json_decref(s->git_places);
     s->git_places = git_env_places(json_object_get(config, "inject"));
     if (wants_ca(config)) {
-        bool made;
-        bool had = s->ca != NULL;
-        r = ensure_ca(s, &made, err);
+        r = ensure_ca(s, err);
         if (r == 0) {
             json_object_set(config, "ca", s->ca);
         }
-        if (r == 0 && !had) {
-            r = install_ca(s, err);
-        }
     }
+    const char *extra = sb_json_str(config, "extra_ca");
+    r = r < 0 ? r : update_trust(s, extra ? extra : "", err);
     return r < 0 ? r : exit_proxy_configure(&s->proxy, config, err);
 }
 
@@ -567,6 +589,10 @@ static void on_control(void *arg, uint32_t events)
 
 static int listen_control(struct supervisor *s, struct sb_err **err)
 {
+    int r = sb_mkdir_p(AT_FDCWD, s->runtime, 0700);
+    if (r < 0) {
+        return sb_fail_errno(err, -r, "create '%s'", s->runtime);
+    }
     SB_CLEANUP(fd) int dir = open(s->runtime, O_PATH | O_DIRECTORY | O_CLOEXEC);
     s->control_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -639,6 +665,7 @@ static void tear_down(struct supervisor *s)
         waitpid(s->ns.pid, NULL, 0);
     }
     exit_proxy_end(&s->proxy);
+    log_keeper_close(&s->log); /* the next of our name may be starting */
     cgroup_destroy(s->cgroup);
     if (s->lock_fd >= 0 && s->control_fd >= 0) {
         SB_CLEANUP(free) char *control = sb_xasprintf("%s/control", s->runtime);
@@ -726,21 +753,25 @@ static int start(struct supervisor *s, struct sb_err **err)
                                       .config = &s->config,
                                       .stored = on_tokens,
                                       .arg = s};
-    int r = sandbox_dir(s->name, &s->directory, err);
+    /* First of all: it loads its libraries for as long as we need to make the namespaces. */
+    int r = exit_proxy_spawn(&s->proxy, err);
+    r = r < 0 ? r : sandbox_dir(s->name, &s->directory, err);
     r = r < 0 ? r : sandbox_runtime_dir(s->name, &s->runtime, err);
     r = r < 0 ? r : take_lock(s, err);
     r = r < 0 ? r : state_load(s->name, &s->config, err);
     s->is_vm = r == 0 && state_is_vm(s->config);
+    r = r < 0 ? r : start_namespaces(s, err);
+    /* While the first process makes the root; who connects before all is ready, waits. */
     r = r < 0 ? r : log_keeper_open(&s->log, s->name, err);
     r = r < 0 ? r : token_keeper_renew(&s->tokens, err);
-    r = r < 0 ? r : start_namespaces(s, err);
-    r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, &s->log, &s->tokens, err);
-    r = r < 0 ? r : configure_and_await_init(s, err);
+    r = r < 0 ? r : listen_control(s, err);
     r = r < 0 ? r : sb_loop_new(&s->loop, err);
     r = r < 0 ? r : log_keeper_watch(&s->log, s->loop, err);
     r = r < 0 ? r : token_keeper_watch(&s->tokens, s->loop, err);
+    r = r < 0 ? r : ns_await_network(&s->ns, err);
+    r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, &s->log, &s->tokens, err);
+    r = r < 0 ? r : configure_and_await_init(s, err);
     r = r < 0 ? r : publish_ports(s, err);
-    r = r < 0 ? r : listen_control(s, err);
     if (r < 0) {
         return r;
     }
@@ -761,14 +792,15 @@ static void reply_started(const struct supervisor *s)
     sb_msg_send(STARTER, reply, NULL, 0, NULL);
 }
 
-/* {"op":"start"} with the file for what we have to say; false when it does not come, because the
- * sandbox could not be made. */
-static bool await_word(void)
+/* {"op":"start","environment":{…}} with the file for what we have to say; false when it does not
+ * come, because the sandbox could not be made. */
+static bool await_word(struct supervisor *s)
 {
     SB_CLEANUP(msg) struct sb_msg word = {0};
-    if (sb_msg_recv(STARTER, &word, NULL) <= 0) {
+    if (sb_msg_recv_large(STARTER, &word, NULL) <= 0) {
         return false;
     }
+    s->environment = json_incref(json_object_get(word.json, "environment"));
     return !word.nfds || (dup2(word.fds[0], 1) >= 0 && dup2(word.fds[0], 2) >= 0);
 }
 
@@ -791,15 +823,16 @@ int main(int argc, char **argv)
     ignore_signals();
     sb_json_wipe_freed();
     fcntl(STARTER, F_SETFD, FD_CLOEXEC);
-    if (!await_word()) {
-        return 0;
-    }
     struct supervisor s = {.name = argv[1],
                            .lock_fd = -1,
                            .control_fd = -1,
                            .template_lock = -1,
                            .ns.mounts = -1,
-                           .proxy.pidfd = -1};
+                           .proxy.pidfd = -1,
+                           .log = LOG_KEEPER_CLOSED};
+    if (!await_word(&s)) {
+        return 0;
+    }
     struct sb_err *err = NULL;
     int r = start(&s, &err);
     if (r < 0) {

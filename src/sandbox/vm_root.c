@@ -105,8 +105,13 @@ static int stage_share(struct rootfs *rootfs)
 
 int vm_root_enter(struct rootfs *rootfs, struct sb_err **err)
 {
+    int r = rootfs_receive_layers(rootfs, err);
+    r = r < 0 ? r : rootfs_receive_workspaces(rootfs, err);
+    if (r < 0) {
+        return r;
+    }
     umask(0);
-    int r = mount("sbx", STAGE, "tmpfs", MS_NOSUID, "mode=0755,size=1m") < 0 ? -errno : 0;
+    r = mount("sbx", STAGE, "tmpfs", MS_NOSUID, "mode=0755,size=1m") < 0 ? -errno : 0;
     r = r < 0 ? r : stage_machine(rootfs);
     r = r < 0 ? r : stage_share(rootfs);
     umask(022);

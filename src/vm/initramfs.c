@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <nettle/sha2.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -141,7 +140,15 @@ static int fill(struct sb_buf *out, const struct vm_kernel *kernel,
 
 /* ---- keeping it ---- */
 
-static int hash_file(struct sha256_ctx *hash, const char *path, struct sb_err **err)
+/* FNV-1a: the directory is the user's own, so only accidents must not find the same name. */
+static void mix(uint64_t *hash, const char *text)
+{
+    for (const char *c = text; *c; c++) {
+        *hash = (*hash ^ (uint8_t)*c) * UINT64_C(0x100000001b3);
+    }
+}
+
+static int mix_file(uint64_t *hash, const char *path, struct sb_err **err)
 {
     struct stat st;
     if (stat(path, &st) < 0) {
@@ -151,7 +158,7 @@ static int hash_file(struct sha256_ctx *hash, const char *path, struct sb_err **
     char *text =
         sb_xasprintf("%s %llu %lld %lld.%09ld\n", path, (unsigned long long)st.st_ino,
                      (long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
-    sha256_update(hash, strlen(text), (const uint8_t *)text);
+    mix(hash, text);
     return 0;
 }
 
@@ -160,28 +167,19 @@ static int name_of(const char *kind, const struct vm_kernel *kernel,
                    const struct initramfs_program *programs, size_t nprograms, char **ret,
                    struct sb_err **err)
 {
-    struct sha256_ctx hash;
-    sha256_init(&hash);
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
     SB_CLEANUP(free) char *head = sb_xasprintf("%d %s\n", FORM, kernel->version);
-    sha256_update(&hash, strlen(head), (const uint8_t *)head);
+    mix(&hash, head);
     int r = 0;
     for (size_t i = 0; r == 0 && i < nprograms; i++) {
-        sha256_update(&hash, strlen(programs[i].name) + 1, (const uint8_t *)programs[i].name);
-        r = hash_file(&hash, programs[i].path, err);
+        mix(&hash, programs[i].name);
+        r = mix_file(&hash, programs[i].path, err);
     }
     SB_CLEANUP(free)
     char *list = kernel->modules ? sb_xasprintf("%s/modules.dep", kernel->modules) : NULL;
-    r = r == 0 && list ? hash_file(&hash, list, err) : r;
-    uint8_t digest[8];
-    sha256_digest(&hash, sizeof(digest), digest);
-    SB_CLEANUP(buf) struct sb_buf name;
-    sb_buf_init(&name, NAME_MAX);
-    sb_buf_printf(&name, "initramfs-%s-", kind);
-    for (size_t i = 0; i < sizeof(digest); i++) {
-        sb_buf_printf(&name, "%02x", digest[i]);
-    }
+    r = r == 0 && list ? mix_file(&hash, list, err) : r;
     if (r == 0) {
-        *ret = sb_buf_steal(&name);
+        *ret = sb_xasprintf("initramfs-%s-%016llx", kind, (unsigned long long)hash);
     }
     return r;
 }

@@ -4,13 +4,7 @@
 #include "vm/probe.h"
 #include "vm/programs.h"
 
-const char *isolation_default(void)
-{
-    const char *text = secure_getenv("SBX_ISOLATION");
-    return text && *text ? text : "auto";
-}
-
-static const char *known_word(const char *word)
+const char *isolation_word(const char *word)
 {
     static const char *const words[] = {"auto", "vm", "ns"};
     for (size_t i = 0; i < SB_ARRAY_LEN(words); i++) {
@@ -56,7 +50,7 @@ static void choose_auto(struct isolation *ret)
 int isolation_choose(const char *requested, const char *origin, struct isolation *ret,
                      struct sb_err **err)
 {
-    const char *word = known_word(requested);
+    const char *word = isolation_word(requested);
     if (!word) {
         return sb_fail(err, SB_EUSAGE, "%s '%s': expected auto, vm or ns", origin, requested);
     }

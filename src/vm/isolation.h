@@ -12,8 +12,8 @@ struct isolation {
     char *note;            /* a line that the user must see, or NULL; the caller frees it */
 };
 
-/* What holds when no flag says it: SBX_ISOLATION, else "auto". */
-const char *isolation_default(void);
+/* One of the three words, or NULL. */
+const char *isolation_word(const char *word);
 /* `requested` is one of the three words, else SB_EUSAGE naming `origin` ("--isolation").  "vm"
  * where something is missing that it needs is a failure; without hardware virtualization it is
  * slow, which the note says.  "auto" is "vm" only where a guest has really been booted by hardware.

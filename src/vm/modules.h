@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Which of a kernel's modules are needed, with what they depend on, in the order to load them.
  *
- * Works on the texts of modules.dep and modules.builtin (depmod(8)) and touches no file. */
+ * What only makes another faster (modules.softdep) is left out.  Works on the texts of modules.dep
+ * and modules.builtin (depmod(8)) and touches no file. */
 #pragma once
 
 #include <stdbool.h>

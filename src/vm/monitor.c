@@ -8,7 +8,6 @@
  * The guest is hostile: its bytes reach only the link (bounded, see link.h) and the console. */
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -193,11 +192,10 @@ static void reset_signals(void)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
 }
 
-/* Leaves an id that owns nothing; groups stay, since one of them may open /dev/kvm. */
-static int drop_privileges(void)
+/* Takes an id that owns nothing; groups stay, since one of them may open /dev/kvm. */
+static int drop_privileges(unsigned id)
 {
-    if (geteuid() == 0 && (setresgid(MONITOR_NOBODY, MONITOR_NOBODY, MONITOR_NOBODY) < 0 ||
-                           setresuid(MONITOR_NOBODY, MONITOR_NOBODY, MONITOR_NOBODY) < 0)) {
+    if (geteuid() == 0 && (setresgid(id, id, id) < 0 || setresuid(id, id, id) < 0)) {
         return -errno;
     }
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
@@ -206,7 +204,7 @@ static int drop_privileges(void)
 /* From here on it has no way to anything but its descriptors. */
 static int lock_in(struct sb_err **err)
 {
-    int r = drop_privileges();
+    int r = drop_privileges(MONITOR_OWN_ID);
     r = r < 0 ? r : filter_load(filter_monitor, SB_ARRAY_LEN(filter_monitor));
     return r < 0 ? sb_fail_errno(err, -r, "lock the monitor in") : 0;
 }
@@ -260,7 +258,7 @@ static _Noreturn void exec_machine(const struct machine *machine)
                         machine->console_fd};
     reset_signals();
     char **argv = machine_argv(machine);
-    if (chroot(MONITOR_MACHINE) < 0 || chdir("/") < 0 || drop_privileges() < 0) {
+    if (chroot(MONITOR_MACHINE) < 0 || chdir("/") < 0 || drop_privileges(MONITOR_MACHINE_ID) < 0) {
         _exit(126);
     }
     keep(kept, SB_ARRAY_LEN(kept));
@@ -376,6 +374,7 @@ int main(void)
         return 1;
     }
     prctl(PR_SET_DUMPABLE, 0);
+    link_raise_limits();
     static struct monitor monitor = {.word = MONITOR_CHANNEL, .console_fd = -1};
     SB_CLEANUP(err) struct sb_err *err = NULL;
     if (run(&monitor, &err) < 0) {

@@ -16,5 +16,6 @@ enum monitor_fd {
 #define MONITOR_SHARE   "/share"   /* what virtiofsd shows to the guest */
 #define MONITOR_MACHINE "/machine" /* the root that QEMU gets: programs, no file of the user's */
 
-/* The id that QEMU and the monitor run as, where the sandbox has more than one. */
-enum { MONITOR_NOBODY = 65534 };
+/* The ids that sbx-vm and QEMU run as, where the sandbox has more than one: nobody's, and two, so
+ * that neither can do anything to the other. */
+enum { MONITOR_OWN_ID = 65533, MONITOR_MACHINE_ID = 65534 };

@@ -76,15 +76,17 @@ static char *find_obstacle(char **ret_hint)
 
 /* ---- what was kept ---- */
 
-static void read_processor(char brand[49])
+enum { BRAND_LEAVES = 3, BRAND_SIZE = BRAND_LEAVES * 16 };
+
+static void read_processor(char brand[BRAND_SIZE + 1])
 {
-    unsigned words[12] = {0};
-    for (unsigned i = 0; i < 3; i++) {
-        __get_cpuid(0x80000002 + i, &words[4 * i], &words[4 * i + 1], &words[4 * i + 2],
-                    &words[4 * i + 3]);
+    unsigned words[BRAND_LEAVES][4] = {0};
+    for (unsigned i = 0; i < BRAND_LEAVES; i++) {
+        unsigned *w = words[i];
+        __get_cpuid(0x80000002 + i, &w[0], &w[1], &w[2], &w[3]);
     }
-    memcpy(brand, words, sizeof(words));
-    brand[48] = '\0';
+    memcpy(brand, words, BRAND_SIZE);
+    brand[BRAND_SIZE] = '\0';
 }
 
 static void put_file(struct sb_buf *state, const char *path)
@@ -100,7 +102,7 @@ static void put_file(struct sb_buf *state, const char *path)
 static void describe_state(const char *obstacle, struct sb_buf *state)
 {
     struct utsname host;
-    char brand[49];
+    char brand[BRAND_SIZE + 1];
     read_processor(brand);
     uname(&host);
     sb_buf_printf(state, "%s %s\n%s\n", host.release, host.version, brand);

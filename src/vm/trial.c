@@ -46,7 +46,7 @@ static _Noreturn void exec_qemu(const struct trial *trial, int output)
     syscall(SYS_close_range, FIRST_FD + 2, ~0U, 0);
     bool kvm = strcmp(trial->accelerator, "kvm") == 0;
     SB_CLEANUP(free)
-    char *machine = sb_xasprintf("microvm,accel=%s,rtc=off,acpi=%s", trial->accelerator,
+    char *machine = sb_xasprintf("microvm,accel=%s,acpi=%s", trial->accelerator,
                                  trial->acpi ? "on,pit=off,pic=off" : "off");
     SB_CLEANUP(free)
     char *append = sb_xasprintf("console=ttyS0 quiet loglevel=4 reboot=t panic=-1 "

@@ -60,7 +60,8 @@ class Sbx:
         self.binary = str(binary)
         self.command = [*command, self.binary]
         self.home = home
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("SBX_", "XDG_"))}
+        self.env = {k: v for k, v in os.environ.items()
+                    if not k.startswith(("SBX_", "XDG_")) and not k.upper().endswith("_PROXY")}
         self.env.update(SBX_HOME=str(home), NO_COLOR="1", LC_ALL="C.UTF-8",
                         SBX_ISOLATION=ISOLATION)
 

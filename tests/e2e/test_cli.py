@@ -11,7 +11,8 @@ from conftest import ROOT
 
 COMMANDS = """run create exec ls start stop rm completion version help
 policy/init policy/set-default policy/ls policy/allow policy/deny policy/rm policy/check policy/host policy/log
-secret/set secret/set-custom secret/ls secret/rm kit/validate kit/inspect kit/log""".split()
+secret/set secret/set-custom secret/ls secret/rm settings/ls settings/get settings/set settings/rm kit/validate kit/inspect kit/log
+vm/kernel doctor""".split()
 EXAMPLES = sorted(p.parent for p in (ROOT / "examples").glob("*/spec.y*ml"))
 
 
@@ -36,7 +37,7 @@ def test_overview(sbx):
         assert re.search(rf"^  {command.split('/')[0]} ", bare, re.M), command
 
 
-@pytest.mark.parametrize("group", ["policy", "secret", "kit"])
+@pytest.mark.parametrize("group", ["policy", "secret", "kit", "vm"])
 def test_group_alone_lists_its_commands(sbx, group):
     shown = sbx.ok(group)
     for command in COMMANDS:
@@ -91,7 +92,7 @@ def test_full_output_device_is_a_failure(sbx):
 
 
 def test_ls_without_sandboxes(sbx):
-    assert sbx.ok("ls").split() == "SANDBOX AGENT STATUS PORTS WORKSPACE".split()
+    assert sbx.ok("ls").split() == "SANDBOX AGENT STATUS ISOLATION PORTS WORKSPACE".split()
     assert sbx.json("ls") == []
     assert sbx.ok("ls", "-q") == ""
 

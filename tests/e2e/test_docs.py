@@ -67,7 +67,8 @@ def commands_in(text):
 
 
 def all_examples(sbx):
-    for name in ("README.md", "man/sbx.1.scd", "docs/policy.md", "docs/audit-log.md"):
+    for name in ("README.md", "man/sbx.1.scd", "docs/policy.md", "docs/audit-log.md",
+                 "docs/upstream-proxy.md"):
         for words in commands_in((ROOT / name).read_text("utf-8")):
             yield name, words
     for path in COMMANDS:

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from conftest import need_program, need_root, skip_loudly
+from conftest import need_program, need_root, skip_loudly, wait_for
 from test_proxy import (Origin, PROXY, Proxy, SECRET, dns_query, in_namespace, logs, self_signed,
                         start_origin)
 
@@ -420,8 +420,10 @@ def test_authority_must_be_that_of_the_connection(world, client, authority):
     [("content-length", "0"), ("content-length", "0")], [(":path", "/again")],
     [("host", "evil.example")], [(":status", "200")], [(":unknown", "x")]])
 def test_requests_that_break_the_rules_are_refused(world, client, fields):
-    stream = client.request(client.head("/", "POST", more=fields))
-    status, _ = client.wait(stream)
+    with logs(world.proxy, decision="deny", scheme="https", host=NAME, port=client.port):
+        stream = client.request(client.head("/", "POST", more=fields))
+        status, _ = client.wait(stream)
+    assert world.proxy.records()[-1]["reason"].startswith("bad-request: ")
     assert status == "400" or stream in client.resets or client.gone is not None
     assert status != "200"
 
@@ -524,11 +526,19 @@ def rapid_reset(client):
     return out
 
 
+def upload(client):
+    """A stream whose body has not ended."""
+    if not hasattr(client, "upload"):
+        client.upload = client.request(client.head("/sse", "POST"), end=False)
+    return client.upload
+
+
 @pytest.mark.parametrize("frames", [
     rapid_reset,
     lambda c: frame(6, 0, 0, b"12345678") * 100,
     lambda c: frame(4, 0, 0) * 100,
-    lambda c: frame(2, 0, 1, b"\0\0\0\3\x10") * 100], ids=["reset", "ping", "settings", "priority"])
+    lambda c: frame(2, 0, 1, b"\0\0\0\3\x10") * 100,
+    lambda c: frame(0, 0, upload(c)) * 100], ids=["reset", "ping", "settings", "priority", "empty"])
 def test_floods_end_the_connection(world, frames):
     assert flood(world, frames) != 0
 
@@ -562,6 +572,43 @@ def test_streams_are_bounded(world, client):
     while len(data) + len(refused) < 150:
         assert raw_read(client, lambda kind, on: {0: data, 3: refused}.get(kind, set()).add(on))
     assert len(data) == 100 and len(refused) == 50
+
+
+def test_streams_of_many_connections_give_way(world):
+    """More streams than there may be exchanges, all of them silent: another is served in the end."""
+    port = world.ports["h2"]
+    before, held = resident(world), []
+    try:
+        for _ in range(2048 // 100 + 1):
+            client = Client(world.tls(port), port)
+            held.append(client)
+            block = client.h2.encoder.encode(client.head("/sse"))
+            client.sock.sendall(b"".join(frame(1, 0x5, 1 + 2 * i, block) for i in range(100)))
+        other = Client(world.tls(port), port)
+        with logs(world.proxy, reason="too-many", target="/sse"):
+            wait_for("it is served", lambda: other.wait(other.request(other.head()))[0] == "200")
+        other.sock.close()
+        # 2048 exchanges with their heads; nothing of their answers, which are short.
+        assert resident(world) - before < 48 * 1024 * SLACK
+    finally:
+        for client in held:
+            client.sock.close()
+
+
+def test_windows_that_stay_closed(world):
+    """A hundred large answers that nobody lets come are not held for him."""
+    port = world.ports["h2"]
+    client = Client(world.tls(port), port)
+    before = resident(world)
+    client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    client.flush()
+    streams = [client.request(client.head("/big/3000000")) for _ in range(100)]
+    while len(client.answers) < 100:
+        assert client.read()
+    assert world.curl("--http2", world.url("h2")).returncode == 0
+    assert not any(client.bodies.get(stream) for stream in streams)
+    assert resident(world) - before < 100 * 160 * SLACK
+    client.sock.close()
 
 
 def raw_read(client, on_frame):

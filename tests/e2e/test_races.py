@@ -111,6 +111,17 @@ def test_second_run_waits_for_the_first(sbx, begin, workspace, kit):
     assert end(third, 0)[0] == "third\n"
 
 
+def test_second_run_with_the_same_kit_is_told_how_to_join(sbx, begin, workspace, kit):
+    words = ("run", "--name", "box", "--kit", slow_install(kit, workspace), "shell", workspace)
+    first = begin(*words, "--", "-c", "true")
+    await_line(first.stderr, "waiting")
+    message = sbx(*words, code=2).stderr
+    assert "--kit can only be used when creating a new sandbox" in message
+    assert "is creating 'box' at this moment" in message and "'sbx run box' waits" in message
+    (workspace / "go").touch()
+    end(first, 0)
+
+
 def test_second_run_makes_it_when_the_first_fails(sbx, begin, workspace, kit):
     bad = kit("bad", f"  install:\n    - command: '{AWAIT.format(workspace)}; exit 3'\n")
     first = begin("run", "--name", "box", "--kit", bad, "shell", workspace)

@@ -165,12 +165,44 @@ static void test_address_classes(void **state)
     }
 }
 
+static void test_names_that_are_not_the_worlds(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool near, private_name;
+    } cases[] = {
+        {"localhost", true, true},
+        {"a.b.localhost", true, false},
+        {"metadata.google.internal", true, true},
+        {"notlocalhost", false, true},
+        {"wiki", false, true},
+        {"wiki.internal", false, true},
+        {"router.home.arpa", false, true},
+        {"a.corp", false, true},
+        {"corp.example", false, false},
+        {"internal.example.com", false, false},
+        {"example.com", false, false},
+        {"10.1.2.3", false, false},
+        {"::1", false, false},
+    };
+    for (size_t i = 0; i < SB_ARRAY_LEN(cases); i++) {
+        struct host host;
+        assert_int_equal(host_parse(cases[i].text, strlen(cases[i].text), &host, NULL), 0);
+        assert_int_equal(host_is_near(&host), cases[i].near);
+        assert_int_equal(host_is_private_name(&host), cases[i].private_name);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_canonical_form),  cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_length_limits),   cmocka_unit_test(test_authority),
+        cmocka_unit_test(test_canonical_form),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_length_limits),
+        cmocka_unit_test(test_authority),
         cmocka_unit_test(test_address_classes),
+        cmocka_unit_test(test_names_that_are_not_the_worlds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

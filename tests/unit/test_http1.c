@@ -281,13 +281,39 @@ static void test_format(void **state)
     expect_format("OPTIONS http://a HTTP/1.0\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
 }
 
+static void test_request_to_a_proxy(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *line;
+    } cases[] = {
+        {"GET /a?b HTTP/1.1\r\nHost: h:8\r\n\r\n", "GET http://h:8/a?b HTTP/1.1\r\nHost: h:8\r\n"},
+        {"GET http://h:8?q HTTP/1.1\r\nHost: h:8\r\n\r\n", "GET http://h:8/?q HTTP/1.1\r\n"},
+        {"OPTIONS * HTTP/1.1\r\nHost: h:8\r\n\r\n", "OPTIONS http://h:8 HTTP/1.1\r\n"},
+    };
+    for (size_t i = 0; i < SB_ARRAY_LEN(cases); i++) {
+        static struct http1_head asked;
+        const char *error = NULL;
+        struct http_message message = {0};
+        SB_CLEANUP(buf) struct sb_buf out;
+        sb_buf_init(&out, 4096);
+        assert_int_equal(http1_parse_request(cases[i].text, strlen(cases[i].text), &asked, &error),
+                         1);
+        assert_true(http_message_set(&message, &asked.http, NULL));
+        http1_write_proxy_request(&out, &message.head, "h:8", "Basic eA==");
+        assert_int_equal(strncmp(out.data, cases[i].line, strlen(cases[i].line)), 0);
+        assert_non_null(strstr(out.data, "\r\nProxy-Authorization: Basic eA==\r\n"));
+        http_message_done(&message);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_get),       cmocka_unit_test(test_pipelined),
         cmocka_unit_test(test_refused),   cmocka_unit_test(test_limits),
         cmocka_unit_test(test_responses), cmocka_unit_test(test_chunked),
-        cmocka_unit_test(test_format),
+        cmocka_unit_test(test_format),    cmocka_unit_test(test_request_to_a_proxy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -303,8 +303,8 @@ static void test_messages(void **state)
     assert_string_equal(sb_json_str(msg.json, "event"), "ready");
     sb_msg_done(&msg);
     for (int i = 0; i < 100; i++) {
-        send_json(pair->supervisor, json_pack("{s:s,s:i,s:s#}", "op", "x", "i", i, "nul", "a\0b", 3),
-                  NULL, 0);
+        send_json(pair->supervisor,
+                  json_pack("{s:s,s:i,s:s#}", "op", "x", "i", i, "nul", "a\0b", 3), NULL, 0);
     }
     for (int i = 0; i < 100; i++) {
         receive(pair->init, &msg, 0);
@@ -409,6 +409,24 @@ static size_t unread(int fd)
     return (size_t)bytes;
 }
 
+/* Reads little by little until a message is there; how much that was. */
+static size_t read_until_message(int from, int channel)
+{
+    size_t taken = 0;
+    for (;;) {
+        char data[1000];
+        struct pollfd polled[] = {{.fd = channel, .events = POLLIN},
+                                  {.fd = from, .events = POLLIN}};
+        assert_true(poll(polled, 2, PATIENCE_MS) > 0);
+        if (polled[0].revents) {
+            return taken;
+        }
+        ssize_t n = read(from, data, sizeof(data));
+        assert_true(n > 0);
+        taken += (size_t)n;
+    }
+}
+
 /* The end of a command does not overtake its output, however slowly that is read, while a child of
  * it still has the pipe. */
 static void test_order(void **state)
@@ -421,18 +439,7 @@ static void test_order(void **state)
     assert_true(written > CHUNK + LINK_WINDOW);
     send_json(init.channel, json_pack("{s:s}", "event", "exit"), NULL, 0);
     close(sb_steal_fd(&init.channel));
-    size_t taken = 0;
-    for (;;) {
-        struct pollfd polled = {.fd = cli.channel, .events = POLLIN};
-        if (poll(&polled, 1, 0) == 1) {
-            break;
-        }
-        char data[1000];
-        await(cli.out, POLLIN);
-        ssize_t n = read(cli.out, data, sizeof(data));
-        assert_true(n > 0);
-        taken += (size_t)n;
-    }
+    size_t taken = read_until_message(cli.out, cli.channel);
     assert_true(taken > CHUNK / 2);
     receive(cli.channel, &msg, 0);
     assert_string_equal(sb_json_str(msg.json, "event"), "exit");
@@ -508,7 +515,8 @@ static void test_connection_dropped(void **state)
         fill(ends[0]);
         fill(ends[1]);
         close(ends[inner]);
-        /* Even with all buffers full it is told: there is room to write, and then nobody to read. */
+        /* Even with all buffers full it is told: there is room to write, and then nobody to read.
+         */
         while (write(ends[!inner], "x", 1) == 1 || errno == EAGAIN) {
             await(ends[!inner], POLLOUT);
         }
@@ -553,7 +561,7 @@ static void test_content(void **state)
     close(channel[0]);
 }
 
-/* sbx-init hands out the master of a terminal; who has its stand-in asks of it by messages. */
+/* sbx-init hands out the master of a terminal. */
 static void test_terminal(void **state)
 {
     struct session cli;
@@ -570,21 +578,9 @@ static void test_terminal(void **state)
     receive(cli.channel, &msg, 1);
     int stand_in = sb_msg_steal_fd(&msg, 0);
     sb_msg_done(&msg);
-    send_json(cli.channel, json_pack("{s:s,s:i,s:i}", "op", "terminal", "rows", 33, "cols", 99),
-              NULL, 0);
-    send_json(cli.channel, json_pack("{s:s}", "op", "next"), NULL, 0);
-    receive(init.channel, &msg, 0);
-    assert_string_equal(sb_json_str(msg.json, "op"), "next");
-    sb_msg_done(&msg);
-    struct winsize size;
-    assert_return_code(ioctl(slave, TIOCGWINSZ, &size), errno);
-    assert_int_equal(size.ws_row, 33);
-    assert_int_equal(size.ws_col, 99);
     put(stand_in, "typed\n");
     expect(slave, "typed\n");
     expect(stand_in, "typed\r\n");
-    put(slave, "shown");
-    expect(stand_in, "shown");
     close(slave);
     expect_end(stand_in);
     close(stand_in);
@@ -741,6 +737,55 @@ static void test_ids_run_out(void **state)
     free(init);
 }
 
+/* A message that waits for its turn keeps the ids for its descriptors, whoever else wants some. */
+static void test_ids_reserved(void **state)
+{
+    struct session cli;
+    struct session init;
+    struct session other_cli;
+    struct session other_init;
+    struct sb_msg msg;
+    int held[2];
+    int *ends = sb_xcalloc((size_t)2 * LINK_SLOTS, sizeof(int));
+    size_t n = 0;
+    open_session(*state, &cli, &init);
+    open_session(*state, &other_cli, &other_init);
+    fill(init.out);
+    socket_pair(SOCK_STREAM, held);
+    send_json(init.channel, json_object(), &held[1], 1);
+    close(held[1]);
+    for (int r = 1; r == 1;) {
+        int pair[2];
+        socket_pair(SOCK_STREAM, pair);
+        send_json(other_init.channel, json_object(), &pair[1], 1);
+        close(pair[1]);
+        struct pollfd polled[] = {{.fd = other_cli.channel, .events = POLLIN},
+                                  {.fd = pair[0], .events = POLLIN}};
+        assert_true(poll(polled, 2, PATIENCE_MS) > 0);
+        ends[n++] = pair[0];
+        r = polled[0].revents ? sb_msg_recv(other_cli.channel, &msg, NULL) : 0;
+        if (r == 1) {
+            ends[n++] = sb_msg_steal_fd(&msg, 0);
+            sb_msg_done(&msg);
+        }
+    }
+    assert_int_equal(n, 2 * (LINK_SLOTS - 1) + 1);
+    read_until_message(cli.out, cli.channel);
+    receive(cli.channel, &msg, 1);
+    put(held[0], "here");
+    expect(msg.fds[0], "here");
+    sb_msg_done(&msg);
+    close(held[0]);
+    while (n > 0) {
+        close(ends[--n]);
+    }
+    free(ends);
+    close_session(&cli);
+    close_session(&init);
+    close_session(&other_cli);
+    close_session(&other_init);
+}
+
 /* A command line that does not read its channel loses it, and nobody else anything. */
 static void test_channel_not_read(void **state)
 {
@@ -794,7 +839,8 @@ static void end_alone(struct alone *alone)
     close(alone->orders);
 }
 
-/* Returns the size of the frame that was put at `to`.  A payload that is missing is only announced. */
+/* Returns the size of the frame that was put at `to`.  A payload that is missing is only announced.
+ */
 static size_t put_frame(char *to, const struct frame *frame)
 {
     frame_write_header(to, frame);
@@ -904,20 +950,23 @@ static void test_hostile_frames(void **state)
         {"bytes for a channel", {{.type = FRAME_DATA, .id = CHANNEL, TEXT("x")}}},
         {"bytes for a channel", {{.type = FRAME_STOP, .id = CHANNEL}}},
         {"ends twice", {{.type = FRAME_EOF, .id = CHANNEL}, {.type = FRAME_EOF, .id = CHANNEL}}},
-        {"not open", {{.type = FRAME_EOF, .id = CHANNEL},
-                      {.type = FRAME_MESSAGE, .id = CHANNEL, TEXT("{}")}}},
-        {"within a message", {{.type = FRAME_MESSAGE, .id = CHANNEL, .more = true, TEXT("{")},
-                              {.type = FRAME_EOF, .id = CHANNEL}}},
-        {"between the pieces", {{.type = FRAME_MESSAGE, .id = CHANNEL, .more = true, TEXT("{")},
-                                {.type = FRAME_MESSAGE, .id = 0, TEXT("}")}}},
+        {"not open",
+         {{.type = FRAME_EOF, .id = CHANNEL}, {.type = FRAME_MESSAGE, .id = CHANNEL, TEXT("{}")}}},
+        {"within a message",
+         {{.type = FRAME_MESSAGE, .id = CHANNEL, .more = true, TEXT("{")},
+          {.type = FRAME_EOF, .id = CHANNEL}}},
+        {"between the pieces",
+         {{.type = FRAME_MESSAGE, .id = CHANNEL, .more = true, TEXT("{")},
+          {.type = FRAME_MESSAGE, .id = 0, TEXT("}")}}},
         {"not a JSON object", {{.type = FRAME_MESSAGE, .id = 0, TEXT("[]")}}},
         {"not a JSON object", {{.type = FRAME_MESSAGE, .id = 0, TEXT("{\"a\":1,\"a\":2}")}}},
         {"no guest has to send", {bring(rooms[0], 0, FRAME_BOTH, theirs)}},
         {"no guest has to send", {bring(rooms[1], CHANNEL, FRAME_CHANNEL, theirs)}},
         {"no guest has to send", {bring(rooms[2], CHANNEL, FRAME_SINK, theirs)}},
         {"not the sender's", {bring(rooms[3], CHANNEL, FRAME_BOTH, 7)}},
-        {"in use", {bring(rooms[4], CHANNEL, FRAME_BOTH, theirs | 1),
-                    bring(rooms[5], CHANNEL, FRAME_BOTH, theirs | 1)}},
+        {"in use",
+         {bring(rooms[4], CHANNEL, FRAME_BOTH, theirs | 1),
+          bring(rooms[5], CHANNEL, FRAME_BOTH, theirs | 1)}},
         {"nobody understands", {{.type = FRAME_CONTROL, TEXT("[]")}}},
         {"what does that mean", {{.type = FRAME_CONTROL, TEXT("{}")}}},
         {"unknown type 99", {{.type = (enum frame_type)99}}},
@@ -1005,8 +1054,8 @@ static void test_flood_of_messages(void **state)
         memset(piece, ' ', sizeof(piece));
         piece[0] = '{';
         piece[sizeof(piece) - 1] = '}';
-        write_frame(alone.wire, (struct frame){
-                                    .type = FRAME_MESSAGE, .bytes = piece, .len = sizeof(piece)});
+        write_frame(alone.wire,
+                    (struct frame){.type = FRAME_MESSAGE, .bytes = piece, .len = sizeof(piece)});
         sent += sizeof(piece);
         size_t now = resident_bytes(alone.relay.pid);
         most = now > most ? now : most;
@@ -1132,6 +1181,7 @@ int main(void)
         WITH_PAIR(test_blocked_beside_busy),
         WITH_PAIR(test_many_sessions),
         WITH_PAIR(test_ids_run_out),
+        WITH_PAIR(test_ids_reserved),
         WITH_PAIR(test_channel_not_read),
         cmocka_unit_test(test_hostile_frames),
         cmocka_unit_test(test_not_a_link),

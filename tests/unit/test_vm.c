@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -223,6 +224,7 @@ static void test_newest_of_ours_is_taken(void **state)
     setenv("SBX_VM_KERNEL", "relative", 1);
     assert_int_equal(vm_kernel_find(&kernel, NULL), SB_EUSAGE);
     unsetenv("SBX_VM_KERNEL");
+    assert_int_equal(sb_remove_tree(AT_FDCWD, dir), 0);
 }
 
 static void test_initramfs_is_kept(void **state)
@@ -261,6 +263,110 @@ static void test_initramfs_is_kept(void **state)
     vm_kernel_done(&kernel);
 }
 
+/* ---- against the system's own tools ---- */
+
+/* Standard output of a program that must succeed; skips when it is not there. */
+static void run_tool(const char *input, char *const *argv, struct sb_buf *output)
+{
+    int fds[2];
+    assert_int_equal(pipe(fds), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        int in = open(input, O_RDONLY);
+        dup2(in, STDIN_FILENO);
+        dup2(fds[1], STDOUT_FILENO);
+        close(fds[0]);
+        close(fds[1]);
+        execvp(argv[0], argv);
+        _exit(127);
+    }
+    close(fds[1]);
+    sb_buf_init(output, 1 << 20);
+    int r = sb_read_fd(fds[0], output);
+    close(fds[0]);
+    int status = 0;
+    waitpid(pid, &status, 0);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 127) {
+        skip();
+    }
+    assert_int_equal(r, 0);
+    assert_int_equal(status, 0);
+}
+
+static void find_system_kernel(struct vm_kernel *kernel)
+{
+    if (vm_kernel_find(kernel, NULL) < 0 || !kernel->modules) {
+        skip();
+    }
+}
+
+/* What cpio lists, and what it takes out, is what was put in. */
+static void test_cpio_reads_it(void **state)
+{
+    (void)state;
+    SB_CLEANUP(free) char *program = sb_xasprintf("%s/program", home);
+    write_at("program", "first", 5);
+    const struct initramfs_program programs[] = {{"init", program}, {"other", program}};
+    SB_CLEANUP(vm_kernel) struct vm_kernel kernel = {.fd = -1};
+    find_system_kernel(&kernel);
+    SB_CLEANUP(fd) int fd = -1;
+    SB_CLEANUP(free) char *path = NULL;
+    assert_int_equal(initramfs_take("read", &kernel, programs, 2, &fd, &path, NULL), 0);
+    char *const list[] = {(char[]){"cpio"}, (char[]){"-t"}, (char[]){"--quiet"}, NULL};
+    char *const load[] = {(char[]){"cpio"},    (char[]){"-i"},           (char[]){"--to-stdout"},
+                          (char[]){"--quiet"}, (char[]){"modules.load"}, NULL};
+    SB_CLEANUP(buf) struct sb_buf names = {0};
+    SB_CLEANUP(buf) struct sb_buf order = {0};
+    run_tool(path, list, &names);
+    run_tool(path, load, &order);
+    assert_non_null(strstr(names.data, "dev\nproc\nsys\nrun\nmnt\nmodules\ninit\nother\n"));
+    assert_non_null(strstr(order.data, "/modules/virtiofs.ko\n"));
+    /* Each module of the list is a file of the archive. */
+    char *rest = order.data;
+    for (char *line; (line = strsep(&rest, "\n")) && *line;) {
+        SB_CLEANUP(free) char *name = sb_xasprintf("%s\n", line + 1);
+        assert_non_null(strstr(names.data, name));
+    }
+}
+
+/* The same modules in an order that modprobe, too, would take. */
+static void test_modprobe_agrees(void **state)
+{
+    (void)state;
+    SB_CLEANUP(vm_kernel) struct vm_kernel kernel = {.fd = -1};
+    find_system_kernel(&kernel);
+    static const char *const names[] = {"virtiofs", "virtio_net", "virtio_rng", "virtio_console",
+                                        "br_netfilter"};
+    SB_CLEANUP(buf) struct sb_buf deps;
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/modules.dep", kernel.modules);
+    sb_buf_init(&deps, 4 << 20);
+    assert_int_equal(sb_read_file(AT_FDCWD, path, &deps, NULL), 0);
+    for (size_t i = 0; i < SB_ARRAY_LEN(names); i++) {
+        SB_CLEANUP(free) char *name = sb_xstrdup(names[i]);
+        char *const argv[] = {(char[]){"modprobe"},
+                              (char[]){"--show-depends"},
+                              (char[]){"--set-version"},
+                              kernel.version,
+                              name,
+                              NULL};
+        SB_CLEANUP(buf) struct sb_buf shown = {0};
+        run_tool("/dev/null", argv, &shown);
+        SB_CLEANUP(module_list) struct module_list list = {0};
+        assert_int_equal(modules_add(&list, deps.data, "", names[i], NULL), 0);
+        size_t lines = 0;
+        for (const char *c = shown.data; (c = strstr(c, "insmod ")); c++) {
+            lines++;
+        }
+        assert_int_equal(list.count, lines);
+        for (size_t j = 0; j < list.count; j++) {
+            assert_non_null(strstr(shown.data, list.paths[j]));
+        }
+        SB_CLEANUP(free)
+        char *last = module_name(list.paths[list.count - 1], strlen(list.paths[list.count - 1]));
+        assert_string_equal(last, names[i]);
+    }
+}
+
 /* ---- the counter ---- */
 
 /* Two looks agree to a thousandth: a guest's kernel refines what it is told. */
@@ -297,6 +403,8 @@ int main(void)
         cmocka_unit_test(test_no_kernel_is_refused),
         cmocka_unit_test(test_newest_of_ours_is_taken),
         cmocka_unit_test(test_initramfs_is_kept),
+        cmocka_unit_test(test_cpio_reads_it),
+        cmocka_unit_test(test_modprobe_agrees),
         cmocka_unit_test(test_counter_is_steady),
     };
     return cmocka_run_group_tests(tests, make_home, remove_home);

@@ -193,12 +193,8 @@ static void test_isolation_words(void **state)
     assert_int_equal(isolation_choose("ns", "--isolation", &choice, NULL), 0);
     assert_string_equal(choice.chosen, "ns");
     assert_null(choice.note);
-    unsetenv("SBX_ISOLATION");
-    assert_string_equal(isolation_default(), "auto");
-    setenv("SBX_ISOLATION", "vm", 1);
-    assert_string_equal(isolation_default(), "vm");
-    setenv("SBX_ISOLATION", "", 1);
-    assert_string_equal(isolation_default(), "auto");
+    assert_null(isolation_word(""));
+    assert_string_equal(isolation_word("vm"), "vm");
 }
 
 static void test_auto_follows_the_probe(void **state)
