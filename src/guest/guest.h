@@ -16,8 +16,15 @@
 #define GUEST_DISK  "/disk"  /* the sandbox's own disk */
 #define GUEST_ROOT  "/new"   /* the root that sbx-init gets */
 
+#define GUEST_PROGRAM "/init" /* this program, in the initramfs */
+
 /* modules.c: loads the kernel's modules that the file names, one path a line, in that order. */
 int modules_load(const char *list, struct sb_err **err);
+/* From here on, what the kernel asks for comes out of GUEST_ROOT: it calls GUEST_PROGRAM as its
+ * modprobe(8), which is then to be modules_help(). */
+void modules_serve(void);
+/* Becomes the modprobe(8) of GUEST_ROOT with these arguments; returns an exit status where it cannot. */
+int modules_help(char **argv);
 
 /* port.c: the virtio port to the host, opened for both directions; a descriptor or a failure. */
 int port_open(struct sb_err **err);

@@ -133,6 +133,9 @@ static int boot(struct guest *guest, const json_t *message, struct sb_err **err)
     int r = network_up(message, err);
     r = r < 0 ? r : mounts_build(message, err);
     r = r < 0 ? r : limit_tasks(message, err);
+    if (r == 0) {
+        modules_serve();
+    }
     return r < 0 ? r : start_init(guest, err);
 }
 
@@ -240,8 +243,11 @@ static int serve(struct guest *guest, struct sb_err **err)
     return r < 0 ? r : sb_loop_run(guest->loop, err);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (getpid() != 1 && argc > 1 && strcmp(argv[0], GUEST_PROGRAM) == 0) {
+        return modules_help(argv);
+    }
     if (getpid() != 1) {
         fputs("sbx-guest: runs only as process 1 of a virtual machine of sbx\n", stderr);
         return 1;

@@ -39,3 +39,22 @@ int modules_load(const char *list, struct sb_err **err)
     }
     return r < 0 ? sb_fail_errno(err, -r, "read '%s'", list) : 0;
 }
+
+/* The kernel starts its helper in the initramfs, where there are no modules beyond those of the
+ * list. */
+void modules_serve(void)
+{
+    SB_CLEANUP(fd) int fd = open("/proc/sys/kernel/modprobe", O_WRONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : write(fd, GUEST_PROGRAM, strlen(GUEST_PROGRAM));
+    (void)n; /* a kernel that has everything built in has no such file */
+}
+
+int modules_help(char **argv)
+{
+    static const char modprobe[] = "/sbin/modprobe";
+    if (chroot(GUEST_ROOT) == 0 && chdir("/") == 0) {
+        argv[0] = (char *)(unsigned long)modprobe;
+        execv(modprobe, argv);
+    }
+    return 1;
+}
