@@ -27,6 +27,7 @@
 #include "spec/builtin.h"
 #include "settings/store.h"
 #include "vm/isolation.h"
+#include "vm/vm.h"
 
 enum { DEFAULT_PIDS = 4096, KITS_MAX = 32 };
 
@@ -355,6 +356,11 @@ static int set_isolation(const struct cli_args *args, json_t *config, struct sb_
         fprintf(stderr, "%s\n", isolation.note);
     }
     free(isolation.note);
+    /* A guest's kernel sets up all of its memory when it starts. */
+    json_int_t memory = sb_json_int(config, "memory_bytes", 0);
+    if (state_is_vm(config) && !cli_string(args, "memory") && memory > VM_MEMORY_DEFAULT) {
+        json_object_set_new(config, "memory_bytes", json_integer(VM_MEMORY_DEFAULT));
+    }
     return 0;
 }
 

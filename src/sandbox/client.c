@@ -4,8 +4,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -207,6 +209,35 @@ static void drop_start(void)
     }
 }
 
+/* The signals that would end us if the caller did not hold them back, as something to wait for. */
+static int held_signals(void)
+{
+    static const int ending[] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP};
+    sigset_t blocked;
+    sigset_t set;
+    sigemptyset(&set);
+    sigprocmask(SIG_BLOCK, NULL, &blocked);
+    for (size_t i = 0; i < SB_ARRAY_LEN(ending); i++) {
+        struct sigaction action;
+        if (sigismember(&blocked, ending[i]) && sigaction(ending[i], NULL, &action) == 0 &&
+            action.sa_handler != SIG_IGN) {
+            sigaddset(&set, ending[i]);
+        }
+    }
+    return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+/* A machine may take long to start, or for ever: whoever has enough of it need not wait.  The signal
+ * stays pending; the end of our socket tells the supervisor. */
+static int await_start(int starter, struct sb_err **err)
+{
+    SB_CLEANUP(fd) int signals = held_signals();
+    struct pollfd polled[] = {{.fd = starter, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
+    while (poll(polled, SB_ARRAY_LEN(polled), -1) < 0 && errno == EINTR) {
+    }
+    return polled[0].revents ? 0 : sb_fail(err, SB_ESTART, "interrupted");
+}
+
 int sandbox_start(const char *name, bool *ret_started, struct sb_err **err)
 {
     SB_CLEANUP(fd) int lock = lock_start(name, err);
@@ -222,6 +253,7 @@ int sandbox_start(const char *name, bool *ret_started, struct sb_err **err)
     SB_CLEANUP(msg) struct sb_msg reply = {0};
     int r = starter < 0 ? spawn_supervisor(name, &starter, err) : 0;
     r = r < 0 ? r : send_word(name, starter, err);
+    r = r < 0 ? r : await_start(starter, err);
     r = r < 0 ? r : read_reply(starter, &reply, err);
     if (r < 0) {
         sb_wrap(err, r, "cannot start sandbox '%s'", name);

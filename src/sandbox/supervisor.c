@@ -10,6 +10,7 @@
  * It never reads or follows anything inside the sandbox: files are written there by sbx-init. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -238,6 +239,18 @@ static int patience(const struct supervisor *s)
     return s->is_vm && !s->is_up ? MACHINE_WAIT_S : INIT_WAIT_S;
 }
 
+/* Until process 1 says something on `fd`.  Before it is up whoever waits for it may give up. */
+static int await_word_of_init(const struct supervisor *s, int fd, struct sb_err **err)
+{
+    struct pollfd polled[] = {{.fd = fd, .events = POLLIN},
+                              {.fd = s->is_up ? -1 : STARTER, .events = POLLIN}};
+    int n = poll(polled, SB_ARRAY_LEN(polled), patience(s) * 1000);
+    if (n <= 0) {
+        return sb_fail(err, SB_ESTART, "sbx-init did not answer within %d seconds", patience(s));
+    }
+    return polled[0].revents ? 0 : sb_fail(err, SB_ESTART, "the command that started it has ended");
+}
+
 /* Asks sbx-init to write a file and waits for its word. */
 static int write_inside(struct supervisor *s, const char *path, const void *data, size_t len,
                         struct sb_err **err)
@@ -247,7 +260,6 @@ static int write_inside(struct supervisor *s, const char *path, const void *data
         return sb_fail_errno(err, errno, "socketpair");
     }
     SB_CLEANUP(fd) int near = channel[0];
-    sb_msg_limit_wait(near, patience(s));
     SB_CLEANUP(fd) int content = sb_memfd("sbx-file", data, len);
     SB_CLEANUP(json)
     json_t *message = json_pack("{s:s,s:s,s:i,s:i,s:i,s:b}", "op", "write", "path", path, "mode",
@@ -256,11 +268,12 @@ static int write_inside(struct supervisor *s, const char *path, const void *data
     int r = content < 0 ? content : sb_msg_send(s->ns.channel, message, fds, 2, err);
     close(channel[1]);
     SB_CLEANUP(msg) struct sb_msg reply = {0};
+    r = r < 0 ? r : await_word_of_init(s, near, err);
     r = r < 0 ? r : sb_msg_recv(near, &reply, err);
     if (r > 0 && json_is_true(json_object_get(reply.json, "ok"))) {
         return 0;
     }
-    return r < 0 && r != -EAGAIN ? r : sb_fail(err, SB_ESTART, "sbx-init did not write '%s'", path);
+    return r < 0 ? r : sb_fail(err, SB_ESTART, "sbx-init did not write '%s'", path);
 }
 
 /* Which extra certificates (PEM) the sandbox's bundle was last made with; "" without. */
@@ -763,16 +776,16 @@ static void clear_away(struct supervisor *s)
 static int await_init(struct supervisor *s, struct sb_err **err)
 {
     SB_CLEANUP(msg) struct sb_msg msg = {0};
-    sb_msg_limit_wait(s->ns.channel, patience(s));
-    int r = sb_msg_recv(s->ns.channel, &msg, err);
+    sb_msg_limit_wait(s->ns.channel, INIT_WAIT_S);
+    int r = await_word_of_init(s, s->ns.channel, err);
+    if (r < 0) {
+        return r;
+    }
+    r = sb_msg_recv(s->ns.channel, &msg, err);
     const char *event = r > 0 ? sb_json_str(msg.json, "event") : NULL;
     if (event && strcmp(event, "ready") == 0) {
         s->is_up = true;
-        sb_msg_limit_wait(s->ns.channel, patience(s));
         return 0;
-    }
-    if (r == -EAGAIN) {
-        return sb_fail(err, SB_ESTART, "sbx-init did not start within %d seconds", patience(s));
     }
     if (r < 0 && r != -ECONNRESET) {
         return r;

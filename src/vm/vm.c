@@ -14,7 +14,7 @@
 #include "vm/probe.h"
 #include "vm/programs.h"
 
-enum { MEMORY_MB_DEFAULT = 4096, MEMORY_MB_MIN = 128, CPUS_MAX = 16 };
+enum { MEMORY_MB_MIN = 128, CPUS_MAX = 16 };
 static const unsigned long long DISK_BYTES = 64ULL << 30;
 
 void vm_init(struct vm *vm)
@@ -46,10 +46,7 @@ static unsigned choose_cpus(double wish)
 /* Memory is the host's until the guest touches it, and again when the guest has freed it. */
 static unsigned choose_memory_mb(unsigned long long wish)
 {
-    unsigned long long host =
-        (unsigned long long)sysconf(_SC_PHYS_PAGES) * (unsigned long long)sysconf(_SC_PAGESIZE);
-    unsigned long long half = host / 2 >> 20;
-    unsigned long long mb = wish ? wish >> 20 : half < MEMORY_MB_DEFAULT ? half : MEMORY_MB_DEFAULT;
+    unsigned long long mb = wish >> 20;
     return mb < MEMORY_MB_MIN ? MEMORY_MB_MIN : (unsigned)mb;
 }
 

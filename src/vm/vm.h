@@ -20,7 +20,7 @@ struct vm_wish {
     const char *monitor_path, *guest_path, *init_path; /* our programs */
     const json_t *workspaces;                          /* [{"path","read_only"}] */
     double cpus;                                       /* 0: those of the host */
-    unsigned long long memory_bytes;                   /* 0: what is usual */
+    unsigned long long memory_bytes;                   /* of the guest */
     unsigned long long pids;                           /* 0: no limit */
     bool read_only_system; /* the host's /usr cannot be shown as the sandbox's own */
 };
@@ -32,5 +32,7 @@ static inline void sb_cleanup_vm(struct vm *vm)
     vm_done(vm);
 }
 int vm_prepare(const struct vm_wish *wish, struct vm *ret, struct sb_err **err);
+/* What a machine gets that was asked for no size, where the host has twice as much. */
+static const long long VM_MEMORY_DEFAULT = 4LL << 30;
 /* What the host gives to a machine beyond its guest's memory, in bytes: QEMU, virtiofsd, sbx-vm. */
 enum { VM_OVERHEAD_BYTES = 192 << 20 };

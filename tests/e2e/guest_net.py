@@ -127,9 +127,13 @@ def change():
        "net.ipv4.conf.all.route_localnet=1", "net.ipv6.conf.all.forwarding=1")
     return [sh("ip", *words.split()) for words in (
         "link set eth0 down", "link set eth0 address 02:12:34:56:78:9a", "addr flush dev eth0",
-        "link set eth0 up", "addr add 10.0.2.77/8 dev eth0", "addr add 127.1.2.3/32 dev eth0",
+        "link set eth0 up", "addr add 10.0.2.77/32 dev eth0", "addr add 127.1.2.3/32 dev eth0",
+        # The station that QEMU is, whatever address it is thought to have.
+        "neigh replace 10.0.2.2 lladdr 52:55:c0:00:02:02 dev eth0",
         "route add default via 10.0.2.2 dev eth0 onlink",
-        "-6 addr add fd00::77/8 dev eth0 nodad", "-6 route add default via fe80::2 dev eth0")]
+        "-6 addr add fd00::77/128 dev eth0 nodad",
+        "-6 neigh replace fe80::2 lladdr 52:56:00:00:00:02 dev eth0",
+        "-6 route add default via fe80::2 dev eth0")]
 
 
 def restore(resolv):

@@ -116,6 +116,9 @@ def test_root_finds_no_other_way(box, canary):
     print("\n" + json.dumps(seen, indent=1))
     canary.assert_silent()
     for setting, found in seen.items():
+        # QEMU's TFTP server has no files.
+        tftp = found.pop("tftp")
+        assert "Access violation" in tftp or not tftp.startswith("ANSWER"), setting
         wrong = {name: came for name, came in found.items() if came.startswith("ANSWER")}
         assert wrong == {}, setting
     # With everything put back, the exit is as it was.

@@ -136,8 +136,9 @@ def test_root_does_not_get_the_port(box):
     ports = good(box, "ls /dev/vport*").split()
     assert ports
     for port in ports:
-        assert "busy" in box("exec", "-u", "0", "good", "--", "sh", "-c", f"exec 3<>{port}",
-                             timeout=ANSWER_S).stderr
+        said = box("exec", "-u", "0", "good", "--", "sh", "-c", f"exec 3<>{port}",
+                   timeout=ANSWER_S).stderr
+        assert "busy" in said or "No such device" in said  # the console's is the kernel's own
     good(box, "true", user="1000")
 
 
