@@ -39,10 +39,13 @@ static void add_base(struct args *args, const struct machine *m)
     add(args, "-no-reboot", NULL);
     add(args, "-name", "sbx");
     add(args, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    /* Without the clock chip the kernel waits for it, for one second at a time; without ACPI it has no
+     * timer but the chips'. */
     add(args, "-machine",
-        "microvm,accel=%s,memory-backend=mem,isa-serial=off,pit=off,pic=off,rtc=off,acpi=%s,"
+        "microvm,accel=%s,memory-backend=mem,isa-serial=off,rtc=on,pit=%s,pic=%s,acpi=%s,"
         "auto-kernel-cmdline=%s",
-        m->accelerator, m->acpi ? "on" : "off", m->acpi ? "off" : "on");
+        m->accelerator, m->acpi ? "off" : "on", m->acpi ? "off" : "on", m->acpi ? "on" : "off",
+        m->acpi ? "off" : "on");
     /* QEMU asks for an MSR of the host's that not every hypervisor gives its guests. */
     add(args, "-cpu", kvm ? "host,-arch-capabilities" : "max");
     add(args, "-smp", "%u", m->cpus);
