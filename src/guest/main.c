@@ -46,12 +46,24 @@ static _Noreturn void power_off(void)
 }
 
 /* Into the kernel's log, whose errors the host sees on the console. */
-static void say(const struct sb_err *err)
+static void log_line(int level, const char *text)
 {
     SB_CLEANUP(fd) int fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
-    SB_CLEANUP(free) char *line = sb_xasprintf("<3>sbx-guest: %s\n", err->message);
+    SB_CLEANUP(free) char *line = sb_xasprintf("<%d>sbx-guest: %s\n", level, text);
     ssize_t n = fd < 0 ? -1 : write(fd, line, strlen(line));
     (void)n; /* there is nobody else to tell */
+}
+
+static void say(const struct sb_err *err)
+{
+    log_line(3, err->message);
+}
+
+/* When each part of the boot was done is in the kernel's log (dmesg), for bench/vm and whoever looks
+ * for what a start waits for. */
+static void mark(const char *what)
+{
+    log_line(6, what);
 }
 
 /* ---- sbx-init ---- */
@@ -130,8 +142,11 @@ static int limit_tasks(const json_t *message, struct sb_err **err)
 static int boot(struct guest *guest, const json_t *message, struct sb_err **err)
 {
     set_clock(message);
+    mark("told what to be");
     int r = network_up(message, err);
+    mark("network");
     r = r < 0 ? r : mounts_build(message, err);
+    mark("file systems");
     r = r < 0 ? r : limit_tasks(message, err);
     if (r == 0) {
         modules_serve();
@@ -225,10 +240,12 @@ static int serve(struct guest *guest, struct sb_err **err)
     int wire = -1;
     int r = mounts_early(err);
     r = r < 0 ? r : modules_load("/modules.load", err);
+    mark("modules");
     if (r == 0) {
         wire = port_open(err);
         r = wire < 0 ? wire : 0;
     }
+    mark("port");
     if (r == 0 && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, orders) < 0) {
         r = sb_fail_errno(err, errno, "make the channel of sbx-init");
     }

@@ -40,10 +40,12 @@ static void add_base(struct args *args, const struct machine *m)
     add(args, "-no-reboot", NULL);
     add(args, "-name", "sbx");
     add(args, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    /* Without the clock chip the kernel waits for it, for one second at a time; without ACPI it has no
+     * timer but the chips'. */
     add(args, "-machine",
-        "microvm,memory-backend=mem,isa-serial=off,pit=off,pic=off,rtc=off,acpi=%s,"
-        "auto-kernel-cmdline=%s",
-        m->acpi ? "on" : "off", m->acpi ? "off" : "on");
+        "microvm,memory-backend=mem,isa-serial=off,rtc=on,pit=%s,pic=%s,acpi=%s,auto-kernel-cmdline=%s",
+        m->acpi ? "off" : "on", m->acpi ? "off" : "on", m->acpi ? "on" : "off",
+        m->acpi ? "off" : "on");
     if (kvm) {
         add(args, "-accel", "kvm");
     } else {

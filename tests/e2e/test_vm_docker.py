@@ -85,16 +85,22 @@ class World:
         self.sbx.ok("policy", "allow", "-g", f"{NAME}:{self.port}")
         self.sbx.ok("secret", "set-custom", "-g", "--host", f"{NAME}:{self.port}", "--env", "KEY",
                     "--value-stdin", input=SECRET)
-        self.sbx.ok("create", "--name", "box", "-m", "2g", "--kit", KIT, "shell", self.work,
-                    timeout=PATIENCE_S)
+        done = self.sbx("create", "--name", "box", "-m", "2g", "--kit", KIT, "shell", self.work,
+                        timeout=PATIENCE_S)
+        assert done.returncode == 0, (done.stderr, self.last_words())
         make_image(self.work / "base.tar")
         self.docker("docker import base.tar base")
 
     def docker(self, script, code=0, user="1000"):
         """A script inside, as agent: docker commands."""
         done = self.sbx("exec", "-u", user, "box", "--", "sh", "-ec", script, timeout=PATIENCE_S)
-        assert done.returncode == code, (done.stdout, done.stderr)
+        assert done.returncode == code, (done.stdout, done.stderr, self.last_words())
         return done.stdout
+
+    def last_words(self):
+        """Why a machine ended, and what the engine said."""
+        logs = sorted((self.sbx.home / "state/log").glob("box.*.log"))
+        return [log.read_text("utf-8", "replace")[-2000:] for log in logs]
 
     def end(self):
         self.sbx("rm", "--all", "--force")
