@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Messages from the wire: put together, their descriptors made, delivered to the channel's socket in
- * order, and kept as text while it takes none (as JSON values they could be forty times as large).
+ * Messages from the wire: put together, their descriptors made, delivered to the channel's socket
+ * in order, and kept as text while it takes none (as JSON values they could be forty times as
+ * large).
  *
  * What a guest may send is what sbx-init sends: no descriptor to the supervisor, and one connection
  * or terminal at a time to the command line. */
@@ -155,8 +156,7 @@ static int take_descriptors(struct channel *c, const struct frame *frame, struct
         if (descriptor.kind == FRAME_CHANNEL) {
             slot->channel = group = channel_new(link, descriptor.id, ours, false);
         } else {
-            slot->stream =
-                stream_new(link, descriptor.id, ours, mirrored(descriptor.kind), group);
+            slot->stream = stream_new(link, descriptor.id, ours, mirrored(descriptor.kind), group);
         }
     }
     return 0;

@@ -184,8 +184,8 @@ void link_orders_ended(struct channel *orders)
 static void send_control(struct link *link)
 {
     const struct control *control = TAILQ_FIRST(&link->controls);
-    wire_put(link, &(struct frame){
-                       .type = FRAME_CONTROL, .bytes = control->text, .len = control->len});
+    wire_put(link,
+             &(struct frame){.type = FRAME_CONTROL, .bytes = control->text, .len = control->len});
     drop_control(link);
 }
 

@@ -7,8 +7,8 @@
  * So sbx-supervisor and the command line on one end and sbx-init on the other speak with each other
  * as if they were in one kernel, and know nothing of this.
  *
- * The machine is hostile.  What the host's link takes from it is bounded (link_internal.h); whatever
- * is against the rules ends the link with a reason that names it.
+ * The machine is hostile.  What the host's link takes from it is bounded (link_internal.h);
+ * whatever is against the rules ends the link with a reason that names it.
  *
  * A link works in an sb_loop and never blocks, so an owner that waits for answers of the other end
  * (as the supervisor does at its start) needs its link in another process. */
@@ -31,8 +31,8 @@ struct link_events {
     /* The link has ended, once and for all: the wire, the `orders` socket or the other link did, or
      * the other link broke the protocol.  `why` is the link's.  It may be freed from here. */
     void (*closed)(void *arg, const struct sb_err *why);
-    /* A message of link_control() from the other end, or NULL when none is expected.  Negative, with
-     * `err`, ends the link.  The link must not be freed from here. */
+    /* A message of link_control() from the other end, or NULL when none is expected.  Negative,
+     * with `err`, ends the link.  The link must not be freed from here. */
     int (*control)(void *arg, const json_t *message, struct sb_err **err);
     /* The first of our descriptors has been opened (link_is_busy()), or NULL.  The link must not be
      * freed from here. */

@@ -30,6 +30,6 @@ struct ns_sandbox {
     int listeners[NET_LISTENERS];
 };
 
-/* Starts it; returns when the first program is being executed and the listeners are ours.  The sandbox dies
- * with the calling thread's process. */
+/* Starts it; returns when the first program is being executed and the listeners are ours.  The
+ * sandbox dies with the calling thread's process. */
 int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err **err);

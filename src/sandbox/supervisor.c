@@ -24,8 +24,8 @@
 #include "base/fs.h"
 #include "base/loop.h"
 #include "base/msg.h"
-#include "base/text.h"
 #include "base/paths.h"
+#include "base/text.h"
 #include "base/wipe.h"
 #include "policy/store.h"
 #include "sandbox/environment.h"
@@ -46,7 +46,8 @@
 enum { STARTER = 3, CLIENTS_MAX = 256, GRACE_MS = 5000, INIT_WAIT_S = 10, REMOVER_WAIT_S = 30 };
 /* A machine without hardware virtualization boots for seconds, on a busy host for more. */
 enum { MACHINE_WAIT_S = 120 };
-/* Beyond its grace a sandbox that is told to stop gets this long: process 1 may not run any more. */
+/* Beyond its grace a sandbox that is told to stop gets this long: process 1 may not run any more.
+ */
 enum { STOP_LATE_MS = 5000 };
 
 struct client {
@@ -216,7 +217,7 @@ static int start_namespaces(struct supervisor *s, struct sb_err **err)
                            .rootfs = &s->rootfs,
                            .cgroup = s->cgroup,
                            .init_fd = init_fd,
-                            .vm = s->is_vm ? &vm : NULL,
+                           .vm = s->is_vm ? &vm : NULL,
                            .meanwhile = spawn_proxy,
                            .arg = s};
     r = ns_start(&spec, &s->ns, err);
@@ -499,11 +500,10 @@ static int op_status(struct supervisor *s, struct client *client, struct sb_msg 
     (void)request;
     (void)err;
     SB_CLEANUP(json)
-    json_t *reply =
-        json_pack("{s:b,s:i,s:i,s:i,s:b,s:s,s:s,s:o}", "ok", 1, "pid", getpid(), "init_pid",
-                  s->ns.pid, "proxy_pid", s->proxy.pid, "silent", s->silent, "limits",
-                  cgroup_kind(s->cgroup), "ids", idmap_mode_name(s->rootfs.map.mode), "ports",
-                  publish_list(s->publish));
+    json_t *reply = json_pack(
+        "{s:b,s:i,s:i,s:i,s:b,s:s,s:s,s:o}", "ok", 1, "pid", getpid(), "init_pid", s->ns.pid,
+        "proxy_pid", s->proxy.pid, "silent", s->silent, "limits", cgroup_kind(s->cgroup), "ids",
+        idmap_mode_name(s->rootfs.map.mode), "ports", publish_list(s->publish));
     return sb_msg_send(client->fd, reply, NULL, 0, NULL);
 }
 
