@@ -24,8 +24,8 @@
 #include "sandbox/rootfs.h"
 #include "sandbox/state.h"
 #include "sandbox/steps.h"
-#include "spec/builtin.h"
 #include "settings/store.h"
+#include "spec/builtin.h"
 #include "vm/isolation.h"
 #include "vm/vm.h"
 
@@ -404,9 +404,8 @@ static void tell_single_id(const json_t *config)
         fprintf(stderr,
                 "note: only one user id is available, so %s (the package 'uidmap' and a range in "
                 "/etc/subuid and /etc/subgid give more)\n",
-                state_is_vm(config)
-                    ? "root inside has no sudo and cannot write to the workspace"
-                    : "there is no root inside: no sudo, no apt-get");
+                state_is_vm(config) ? "root inside has no sudo and cannot write to the workspace"
+                                    : "there is no root inside: no sudo, no apt-get");
     }
 }
 

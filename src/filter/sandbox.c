@@ -119,8 +119,8 @@ static int add_machine_rules(scmp_filter_ctx context)
 
 static bool has_argument_rules(int number, bool for_machine)
 {
-    return (for_machine && number == SCMP_SYS(unshare)) ||
-           number == SCMP_SYS(clone) || number == SCMP_SYS(clone3) || number == SCMP_SYS(socket) ||
+    return (for_machine && number == SCMP_SYS(unshare)) || number == SCMP_SYS(clone) ||
+           number == SCMP_SYS(clone3) || number == SCMP_SYS(socket) ||
            number == SCMP_SYS(socketpair);
 }
 
@@ -181,8 +181,8 @@ scmp_filter_ctx filter_sandbox_calls(void)
 scmp_filter_ctx filter_machine_calls(void)
 {
     scmp_filter_ctx context = new_context(SCMP_ACT_ERRNO(ENOSYS));
-    bool good = context && add_known_calls(context, true) == 0 && add_argument_rules(context) == 0 &&
-                add_machine_rules(context) == 0;
+    bool good = context && add_known_calls(context, true) == 0 &&
+                add_argument_rules(context) == 0 && add_machine_rules(context) == 0;
     return good ? context : NULL;
 }
 

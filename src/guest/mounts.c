@@ -91,16 +91,15 @@ static int attach_tree(const char *source, int dir, uint64_t attributes)
     return 0;
 }
 
-/* In a sandbox that cannot see the host's root as an owner of files no overlay can be laid over them:
- * it opens what lies below with O_NOATIME, which is the owner's alone.  So the system is the host's,
- * read-only, and /usr/local, where installers write, is the sandbox's own. */
+/* In a sandbox that cannot see the host's root as an owner of files no overlay can be laid over
+ * them: it opens what lies below with O_NOATIME, which is the owner's alone.  So the system is the
+ * host's, read-only, and /usr/local, where installers write, is the sandbox's own. */
 static int mount_read_only_system(void)
 {
     static const char *const trees[][2] = {{GUEST_SHARE "/usr", GUEST_ROOT "/usr"},
                                            {GUEST_SHARE "/dpkg", GUEST_ROOT "/var/lib/dpkg"}};
-    static const char *const dirs[] = {"",         "/bin",       "/sbin",    "/lib",
-                                       "/etc",     "/share",     "/include", "/games",
-                                       "/src",     "/share/man"};
+    static const char *const dirs[] = {"",       "/bin",     "/sbin",  "/lib", "/etc",
+                                       "/share", "/include", "/games", "/src", "/share/man"};
     int r = 0;
     for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(trees); i++) {
         SB_CLEANUP(free) char *inside = sb_xasprintf("%s/.", trees[i][0]);
@@ -108,8 +107,8 @@ static int mount_read_only_system(void)
         if (access(inside, F_OK) == 0) {
             /* Set-id programs there would become nobody. */
             r = dir < 0 ? -errno
-                        : attach_tree(inside, dir, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV |
-                                                       MOUNT_ATTR_NOSUID);
+                        : attach_tree(inside, dir,
+                                      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID);
         }
     }
     for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(dirs); i++) {
@@ -117,7 +116,7 @@ static int mount_read_only_system(void)
         r = make_dir(path, 0755);
     }
     bool none = access(GUEST_ROOT "/usr/local", F_OK) < 0;
-    return r < 0 || none ? r
+    return r < 0 || none                                                                  ? r
            : mount(GUEST_DISK "/local", GUEST_ROOT "/usr/local", NULL, MS_BIND, NULL) < 0 ? -errno
                                                                                           : 0;
 }

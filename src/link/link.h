@@ -46,7 +46,8 @@ struct link_events {
 int link_new(struct sb_loop *loop, enum link_side side, int wire, int orders,
              const struct link_events *events, struct link **ret, struct sb_err **err);
 void link_free(struct link *link);
-/* Lets this process have as many descriptors as a link may need at once, as far as it is allowed. */
+/* Lets this process have as many descriptors as a link may need at once, as far as it is allowed.
+ */
 void link_raise_limits(void);
 /* Whether a descriptor that was sent from here is open: commands run, or files are written. */
 bool link_is_busy(const struct link *link);

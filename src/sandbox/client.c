@@ -227,8 +227,8 @@ static int held_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
-/* A machine may take long to start, or for ever: whoever has enough of it need not wait.  The signal
- * stays pending; the end of our socket tells the supervisor. */
+/* A machine may take long to start, or for ever: whoever has enough of it need not wait.  The
+ * signal stays pending; the end of our socket tells the supervisor. */
 static int await_start(int starter, struct sb_err **err)
 {
     SB_CLEANUP(fd) int signals = held_signals();
@@ -491,13 +491,13 @@ static int list_one(const char *name, void *arg, struct sb_err **err)
     const char *created = sb_json_str(config, "created");
     const char *isolation = sb_json_str(config, "isolation");
     json_t *ports = json_object_get(status, "ports");
-    json_array_append_new(
-        arg,
-        json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:s,s:s*,s:s*}", "name", name, "agent", agent ? agent : "?",
-                  "status", word, "isolation", isolation ? isolation : "ns", "workspace",
-                  workspace ? workspace : "", "ports", ports ? json_incref(ports) : json_array(),
-                  "created", created ? created : "", "limits", sb_json_str(status, "limits"), "ended",
-                  ended));
+    json_array_append_new(arg, json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:s,s:s*,s:s*}", "name", name,
+                                         "agent", agent ? agent : "?", "status", word, "isolation",
+                                         isolation ? isolation : "ns", "workspace",
+                                         workspace ? workspace : "", "ports",
+                                         ports ? json_incref(ports) : json_array(), "created",
+                                         created ? created : "", "limits",
+                                         sb_json_str(status, "limits"), "ended", ended));
     return 0;
 }
 

@@ -48,7 +48,8 @@ int confine_single_machine(struct sb_err **err)
     }
     int r = syscall(SYS_capset, &header, powers) < 0 ? -errno : 0;
     for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(kept_capabilities); i++) {
-        r = prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, kept_capabilities[i], 0, 0) < 0 ? -errno : 0;
+        r = prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, kept_capabilities[i], 0, 0) < 0 ? -errno
+                                                                                        : 0;
     }
     if (r < 0) {
         return sb_fail_errno(err, -r, "keep the capabilities");

@@ -21,6 +21,7 @@ int confine_halve_watches(struct sb_err **err);
 /* Where the host has crashes handled by a program, which would run as root outside with what the
  * sandbox dumps, nothing dumps; else a dump is a file in the sandbox, as usual. */
 int confine_core_dumps(struct sb_err **err);
-/* Installs the system call filter of a sandbox, or of what runs a machine (filter/sandbox.c), in this
- * process, for good.  It needs CAP_SYS_ADMIN in its user namespace: no_new_privs would break sudo inside. */
+/* Installs the system call filter of a sandbox, or of what runs a machine (filter/sandbox.c), in
+ * this process, for good.  It needs CAP_SYS_ADMIN in its user namespace: no_new_privs would break
+ * sudo inside. */
 int confine_calls(bool for_machine, struct sb_err **err);

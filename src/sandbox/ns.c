@@ -79,17 +79,14 @@ static int exec_monitor(const struct vm *vm, int channel, int word, struct sb_er
 {
     const struct {
         int from, to;
-    } places[] = {{channel, MONITOR_CHANNEL},
-                  {word, MONITOR_WORD},
-                  {vm->config_fd, MONITOR_CONFIG},
-                  {vm->kernel_fd, MONITOR_KERNEL},
-                  {vm->initrd_fd, MONITOR_INITRD},
-                  {vm->disk_fd, MONITOR_DISK}};
+    } places[] = {{channel, MONITOR_CHANNEL},      {word, MONITOR_WORD},
+                  {vm->config_fd, MONITOR_CONFIG}, {vm->kernel_fd, MONITOR_KERNEL},
+                  {vm->initrd_fd, MONITOR_INITRD}, {vm->disk_fd, MONITOR_DISK}};
     int moved[SB_ARRAY_LEN(places)];
     SB_CLEANUP(fd) int program = fcntl(vm->monitor_fd, F_DUPFD_CLOEXEC, MONITOR_FDS_END);
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    bool ok = program >= 0 && null >= 0 && dup2(null, 0) >= 0 && dup2(null, 1) >= 0 &&
-              dup2(null, 2) >= 0;
+    bool ok =
+        program >= 0 && null >= 0 && dup2(null, 0) >= 0 && dup2(null, 1) >= 0 && dup2(null, 2) >= 0;
     /* First out of each other's way, then to their places. */
     for (size_t i = 0; ok && i < SB_ARRAY_LEN(places); i++) {
         moved[i] = fcntl(places[i].from, F_DUPFD_CLOEXEC, MONITOR_FDS_END);

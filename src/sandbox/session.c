@@ -2,9 +2,9 @@
  * A command inside a running sandbox, attached to our terminal, our pipes, or a caller's sink.
  *
  * With a terminal, sbx-init makes a pseudo-terminal inside and hands us its master, or a socket to
- * it from another kernel: we copy bytes, and ^C or ^Z are bytes for the line discipline inside.  Without one, three
- * pipes are made here: a descriptor of the host's own (a terminal, a file) never enters the
- * sandbox.
+ * it from another kernel: we copy bytes, and ^C or ^Z are bytes for the line discipline inside.
+ * Without one, three pipes are made here: a descriptor of the host's own (a terminal, a file) never
+ * enters the sandbox.
  *
  * Signals to us: without a terminal they go to the command's process group.  With one, interrupts
  * go to whatever is in the foreground inside, and SIGTERM or SIGHUP hangs up, as ssh does: an
@@ -33,10 +33,10 @@ enum {
 
 struct session {
     const char *name; /* of the sandbox */
-    int channel;   /* to sbx-init */
-    int in;        /* what we write to: pty master or pipe; -1 closed */
-    int out, errs; /* what we read from */
-    int signals;   /* signalfd */
+    int channel;      /* to sbx-init */
+    int in;           /* what we write to: pty master or pipe; -1 closed */
+    int out, errs;    /* what we read from */
+    int signals;      /* signalfd */
     const struct sandbox_exec *exec;
     /* Input that the command has not taken yet.  We never block on it: the command may itself be
      * waiting for us to take its output. */
@@ -173,8 +173,8 @@ static void copy_window_size(const struct session *s)
     struct winsize size;
     if (s->exec->tty && s->out >= 0 && window_size(&size)) {
         SB_CLEANUP(json)
-        json_t *message = json_pack("{s:s,s:i,s:i}", "op", "resize", "rows", size.ws_row, "cols",
-                                    size.ws_col);
+        json_t *message =
+            json_pack("{s:s,s:i,s:i}", "op", "resize", "rows", size.ws_row, "cols", size.ws_col);
         sb_msg_send(s->channel, message, NULL, 0, NULL);
     }
 }
@@ -183,8 +183,8 @@ static void send_signal(const struct session *s, int signo)
 {
     bool foreground = s->exec->tty && (signo == SIGINT || signo == SIGQUIT);
     SB_CLEANUP(json)
-    json_t *message = json_pack("{s:s,s:i,s:b}", "op", "signal", "signo", signo, "foreground",
-                                foreground);
+    json_t *message =
+        json_pack("{s:s,s:i,s:b}", "op", "signal", "signo", signo, "foreground", foreground);
     sb_msg_send(s->channel, message, NULL, 0, NULL);
 }
 

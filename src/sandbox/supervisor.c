@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * sbx-supervisor NAME: the host process of one running sandbox.
  *
- * Descriptor 3 is the socket of the command that starts it: that gives the word to begin and says what
- * of its environment counts, gets {"ok":true} or the reason of a failure, and its end, before that command says that it is done,
- * ends the sandbox (a killed `sbx create` leaves nothing running).  All of the sandbox dies with
- * this process; a lock in the sandbox's directory is held for its life, so that there is never a
- * second one.
+ * Descriptor 3 is the socket of the command that starts it: that gives the word to begin and says
+ * what of its environment counts, gets {"ok":true} or the reason of a failure, and its end, before
+ * that command says that it is done, ends the sandbox (a killed `sbx create` leaves nothing
+ * running).  All of the sandbox dies with this process; a lock in the sandbox's directory is held
+ * for its life, so that there is never a second one.
  *
  * It never reads or follows anything inside the sandbox: files are written there by sbx-init. */
 #include <errno.h>
@@ -24,8 +24,8 @@
 #include "base/fs.h"
 #include "base/loop.h"
 #include "base/msg.h"
-#include "base/text.h"
 #include "base/paths.h"
+#include "base/text.h"
 #include "base/wipe.h"
 #include "policy/store.h"
 #include "sandbox/environment.h"
@@ -47,7 +47,8 @@ enum { STARTER = 3, CLIENTS_MAX = 256, GRACE_MS = 5000, INIT_WAIT_S = 10, REMOVE
 /* A machine without hardware virtualization boots for seconds, on a busy host for more. */
 enum { MACHINE_WAIT_S = 120 };
 enum { EXTRA_CA_MAX = 4 << 20 };
-/* Beyond its grace a sandbox that is told to stop gets this long: process 1 may not run any more. */
+/* Beyond its grace a sandbox that is told to stop gets this long: process 1 may not run any more.
+ */
 enum { STOP_LATE_MS = 5000 };
 
 struct client {
@@ -205,9 +206,11 @@ static int start_namespaces(struct supervisor *s, struct sb_err **err)
     }
     s->rootfs.memory_bytes = limits.memory_bytes;
     s->cgroup = cgroup_create(s->name, &limits, s->lock_fd);
-    struct ns_spec spec = {
-        .name = s->name, .rootfs = &s->rootfs, .cgroup = s->cgroup, .init_fd = init_fd,
-        .vm = s->is_vm ? &vm : NULL};
+    struct ns_spec spec = {.name = s->name,
+                           .rootfs = &s->rootfs,
+                           .cgroup = s->cgroup,
+                           .init_fd = init_fd,
+                           .vm = s->is_vm ? &vm : NULL};
     r = ns_start(&spec, &s->ns, err);
     r = r < 0 ? r : ns_provide(&spec, &s->ns, err);
     /* The sandbox has its mounts: ours would keep the host's file systems busy. */
@@ -521,11 +524,10 @@ static int op_status(struct supervisor *s, struct client *client, struct sb_msg 
     (void)request;
     (void)err;
     SB_CLEANUP(json)
-    json_t *reply =
-        json_pack("{s:b,s:i,s:i,s:i,s:b,s:s,s:s,s:o}", "ok", 1, "pid", getpid(), "init_pid",
-                  s->ns.pid, "proxy_pid", s->proxy.pid, "silent", s->silent, "limits",
-                  cgroup_kind(s->cgroup), "ids", idmap_mode_name(s->rootfs.map.mode), "ports",
-                  publish_list(s->publish));
+    json_t *reply = json_pack(
+        "{s:b,s:i,s:i,s:i,s:b,s:s,s:s,s:o}", "ok", 1, "pid", getpid(), "init_pid", s->ns.pid,
+        "proxy_pid", s->proxy.pid, "silent", s->silent, "limits", cgroup_kind(s->cgroup), "ids",
+        idmap_mode_name(s->rootfs.map.mode), "ports", publish_list(s->publish));
     return sb_msg_send(client->fd, reply, NULL, 0, NULL);
 }
 

@@ -7,7 +7,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
-/* Translated code, which QEMU would let grow to a gigabyte.  A guest's working set is below this. */
+/* Translated code, which QEMU would let grow to a gigabyte.  A guest's working set is below this.
+ */
 enum { ARGS_MAX = 96, QUEUE_SIZE = 1024, TRANSLATED_MB = 64 };
 
 struct args {
@@ -39,11 +40,13 @@ static void add_base(struct args *args, const struct machine *m)
     add(args, "-display", "none");
     add(args, "-no-reboot", NULL);
     add(args, "-name", "sbx");
-    add(args, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
-    /* Without the clock chip the kernel waits for it, for one second at a time; without ACPI it has no
-     * timer but the chips'. */
+    add(args, "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    /* Without the clock chip the kernel waits for it, for one second at a time; without ACPI it has
+     * no timer but the chips'. */
     add(args, "-machine",
-        "microvm,memory-backend=mem,isa-serial=off,rtc=on,pit=%s,pic=%s,acpi=%s,auto-kernel-cmdline=%s",
+        "microvm,memory-backend=mem,isa-serial=off,rtc=on,pit=%s,pic=%s,acpi=%s,auto-kernel-"
+        "cmdline=%s",
         m->acpi ? "off" : "on", m->acpi ? "off" : "on", m->acpi ? "on" : "off",
         m->acpi ? "off" : "on");
     if (kvm) {
@@ -65,8 +68,9 @@ static void add_kernel(struct args *args, const struct machine *m)
     add(args, "-kernel", "/proc/self/fd/%d", m->kernel_fd);
     add(args, "-initrd", "/proc/self/fd/%d", m->initrd_fd);
     /* Without a known TSC frequency one emulated boot in ten hangs calibrating it. */
-    add(args, "-append", "console=hvc0 quiet loglevel=4 reboot=t panic=-1 oops=panic "
-        MACHINE_MARK " tsc_early_khz=%u",
+    add(args, "-append",
+        "console=hvc0 quiet loglevel=4 reboot=t panic=-1 oops=panic " MACHINE_MARK
+        " tsc_early_khz=%u",
         m->tsc_khz);
 }
 
@@ -83,16 +87,17 @@ static void add_devices(struct args *args, const struct machine *m)
     add(args, "-device", "virtio-rng-device,rng=rng");
     add(args, "-device", "virtio-balloon-device,free-page-reporting=on,deflate-on-oom=on");
     add(args, "-chardev", "socket,id=share,fd=%d", m->share_fd);
-    add(args, "-device", "vhost-user-fs-device,chardev=share,tag=" MACHINE_SHARE_TAG ",queue-size=%d",
-        QUEUE_SIZE);
+    add(args, "-device",
+        "vhost-user-fs-device,chardev=share,tag=" MACHINE_SHARE_TAG ",queue-size=%d", QUEUE_SIZE);
     add(args, "-add-fd", "fd=%d,set=1", m->disk_fd);
     add(args, "-blockdev",
         "driver=raw,node-name=disk,discard=unmap,detect-zeroes=unmap,file.driver=file,"
         "file.filename=/dev/fdset/1,file.locking=off,file.discard=unmap");
     add(args, "-device", "virtio-blk-device,drive=disk");
     add(args, "-netdev",
-        "user,id=net,ipv4=on,ipv6=on,net=" MACHINE_NET_V4 ",host=" MACHINE_HOST_V4 ",dhcpstart=" MACHINE_GUEST_V4
-        ",ipv6-prefix=" MACHINE_NET_V6 ",ipv6-prefixlen=%d,ipv6-host=" MACHINE_HOST_V6,
+        "user,id=net,ipv4=on,ipv6=on,net=" MACHINE_NET_V4 ",host=" MACHINE_HOST_V4
+        ",dhcpstart=" MACHINE_GUEST_V4 ",ipv6-prefix=" MACHINE_NET_V6
+        ",ipv6-prefixlen=%d,ipv6-host=" MACHINE_HOST_V6,
         MACHINE_PREFIX_V6);
     add(args, "-device", "virtio-net-device,netdev=net");
 }

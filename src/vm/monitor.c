@@ -71,8 +71,8 @@ static void end(struct monitor *m, char *why)
     sb_loop_stop(m->loop);
 }
 
-/* Something has closed, which tells less than how QEMU ends; and a guest that ends in order still has
- * a disk to close.  So the end is waited for. */
+/* Something has closed, which tells less than how QEMU ends; and a guest that ends in order still
+ * has a disk to close.  So the end is waited for. */
 enum { ENDING_MS = 5000 };
 
 static void on_ending(void *arg)
@@ -160,9 +160,9 @@ static void on_link_closed(void *arg, const struct sb_err *why)
 
 /* ---- does it live? ----
  *
- * While commands run, the guest is asked once a second.  An idle one is left alone: nobody waits for
- * it, and whoever comes makes it busy.  A slow guest is told of, and never ended: it may be stopped,
- * in a debugger, or on a host that has no time for it. */
+ * While commands run, the guest is asked once a second.  An idle one is left alone: nobody waits
+ * for it, and whoever comes makes it busy.  A slow guest is told of, and never ended: it may be
+ * stopped, in a debugger, or on a host that has no time for it. */
 
 enum { BEAT_MS = 1000, BEATS_MISSED = 5 };
 
@@ -457,10 +457,8 @@ static int run(struct monitor *m, struct sb_err **err)
     if (r < 0) {
         return r;
     }
-    const struct link_events events = {.closed = on_link_closed,
-                                       .control = on_link_control,
-                                       .busy = on_link_busy,
-                                       .arg = m};
+    const struct link_events events = {
+        .closed = on_link_closed, .control = on_link_control, .busy = on_link_busy, .arg = m};
     r = link_new(m->loop, LINK_HOST, wire, MONITOR_CHANNEL, &events, &m->link, err);
     r = r < 0 ? r : send_boot(m, err);
     return r < 0 ? r : sb_loop_run(m->loop, err);

@@ -15,8 +15,8 @@ struct vm {
 };
 
 struct vm_wish {
-    const char *name;      /* host name inside */
-    const char *disk_path; /* made when missing */
+    const char *name;                                  /* host name inside */
+    const char *disk_path;                             /* made when missing */
     const char *monitor_path, *guest_path, *init_path; /* our programs */
     const json_t *workspaces;                          /* [{"path","read_only"}] */
     double cpus;                                       /* 0: those of the host */

@@ -4,7 +4,8 @@
  * In DIRECTORY, of a workspace, `way` is by turns a directory and a link to a place that only the
  * host has (RELATIVE or ABSOLUTE, where the file `secret` lies).  Meanwhile files are opened, made,
  * renamed, linked and changed through it, also by descriptors of files whose directory has become
- * that link.  The host's test sees what happened to its place; here it counts what could be read. */
+ * that link.  The host's test sees what happened to its place; here it counts what could be read.
+ */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -110,8 +111,8 @@ int main(int argc, char **argv)
 {
     pthread_t threads[4];
     void *(*const functions[4])(void *) = {swap, open_and_change, open_and_change, stale};
-    if (argc != 5 || chdir(argv[1]) < 0 || mkdir("way", 0700) < 0 || symlink(argv[2], "way_rel") < 0 ||
-        symlink(argv[3], "way_abs") < 0) {
+    if (argc != 5 || chdir(argv[1]) < 0 || mkdir("way", 0700) < 0 ||
+        symlink(argv[2], "way_rel") < 0 || symlink(argv[3], "way_abs") < 0) {
         perror("share_race");
         return 1;
     }
