@@ -215,7 +215,9 @@ static int make(const char *path, const struct vm_kernel *kernel,
     SB_CLEANUP(buf) struct sb_buf archive;
     sb_buf_init(&archive, INITRAMFS_MAX);
     int r = fill(&archive, kernel, programs, nprograms, err);
-    return r < 0 ? r : sb_write_file_atomic(AT_FDCWD, path, archive.data, archive.len, 0644, err);
+    r = r < 0 ? r : sb_write_file_atomic(AT_FDCWD, path, archive.data, archive.len, 0644, err);
+    /* QEMU opens it again as a user of no rights, whatever our umask is. */
+    return r == 0 && chmod(path, 0644) < 0 ? sb_fail_errno(err, errno, "chmod '%s'", path) : r;
 }
 
 int initramfs_take(const char *kind, const struct vm_kernel *kernel,

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -176,6 +177,25 @@ static void test_kernel_is_read(void **state)
     vm_kernel_done(&kernel);
 }
 
+/* What QEMU gets can be opened by anybody, also where the file cannot. */
+static void test_private_kernel_can_be_read(void **state)
+{
+    (void)state;
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/image", home);
+    static const mode_t modes[] = {0600, 0644};
+    for (size_t i = 0; i < SB_ARRAY_LEN(modes); i++) {
+        write_image("image", "9.9.9-none");
+        assert_int_equal(chmod(path, modes[i]), 0);
+        struct vm_kernel kernel;
+        assert_int_equal(vm_kernel_open(path, &kernel, NULL), 0);
+        struct stat st;
+        assert_int_equal(fstat(kernel.fd, &st), 0);
+        assert_true(st.st_mode & S_IROTH);
+        assert_int_equal(st.st_size, kernel.size);
+        vm_kernel_done(&kernel);
+    }
+}
+
 static void test_no_kernel_is_refused(void **state)
 {
     (void)state;
@@ -252,6 +272,9 @@ static void test_initramfs_is_kept(void **state)
     assert_int_equal(access(path[2], F_OK), 0);
     assert_int_equal(access(path[3], F_OK), 0);
     for (size_t i = 0; i < 4; i++) {
+        struct stat st;
+        assert_int_equal(fstat(fd[i], &st), 0);
+        assert_int_equal(st.st_mode & 0777, 0644);
         SB_CLEANUP(buf) struct sb_buf content;
         sb_buf_init(&content, 1 << 16);
         assert_int_equal(sb_read_fd(fd[i], &content), 0);
@@ -400,6 +423,7 @@ int main(void)
         cmocka_unit_test(test_modules_missing),
         cmocka_unit_test(test_modules_bounded),
         cmocka_unit_test(test_kernel_is_read),
+        cmocka_unit_test(test_private_kernel_can_be_read),
         cmocka_unit_test(test_no_kernel_is_refused),
         cmocka_unit_test(test_newest_of_ours_is_taken),
         cmocka_unit_test(test_initramfs_is_kept),
