@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * sbx-supervisor NAME: the host process of one running sandbox.
  *
- * Descriptor 3 is the socket of the command that starts it: that gives the word to begin and says what
- * of its environment counts, gets {"ok":true} or the reason of a failure, and its end, before that command says that it is done,
- * ends the sandbox (a killed `sbx create` leaves nothing running).  All of the sandbox dies with
- * this process; a lock in the sandbox's directory is held for its life, so that there is never a
- * second one.
+ * Descriptor 3 is the socket of the command that starts it: that gives the word to begin and says
+ * what of its environment counts, gets {"ok":true} or the reason of a failure, and its end, before
+ * that command says that it is done, ends the sandbox (a killed `sbx create` leaves nothing
+ * running).  All of the sandbox dies with this process; a lock in the sandbox's directory is held
+ * for its life, so that there is never a second one.
  *
  * It never reads or follows anything inside the sandbox: files are written there by sbx-init. */
 #include <errno.h>
@@ -23,8 +23,8 @@
 #include "base/fs.h"
 #include "base/loop.h"
 #include "base/msg.h"
-#include "base/text.h"
 #include "base/paths.h"
+#include "base/text.h"
 #include "base/wipe.h"
 #include "policy/store.h"
 #include "sandbox/environment.h"
@@ -45,6 +45,8 @@
 enum { STARTER = 3, CLIENTS_MAX = 256, GRACE_MS = 5000, INIT_WAIT_S = 10, REMOVER_WAIT_S = 30 };
 /* A machine without hardware virtualization boots for seconds, on a busy host for more. */
 enum { MACHINE_WAIT_S = 120 };
+/* After the grace, for process 1 to end what is left; in a machine it may not be ours any more. */
+enum { STOP_SLACK_MS = 3000, GRACE_MS_MAX = 3600 * 1000 };
 enum { EXTRA_CA_MAX = 4 << 20 };
 
 struct client {
@@ -73,10 +75,12 @@ struct supervisor {
     struct exit_proxy proxy;
     struct publish *publish;
     sb_watch proxy_watch, starter_watch, word_watch;
+    struct sb_timer stop_timer;
     struct log_keeper log;
     struct token_keeper tokens;
     int lock_fd, control_fd, template_lock;
     bool is_vm; /* the sandbox has a kernel of its own */
+    bool is_up; /* process 1 has said that it is ready */
     struct client *clients;
     size_t nclients;
 };
@@ -196,9 +200,11 @@ static int start_namespaces(struct supervisor *s, struct sb_err **err)
     }
     s->rootfs.memory_bytes = limits.memory_bytes;
     s->cgroup = cgroup_create(s->name, &limits, s->lock_fd);
-    struct ns_spec spec = {
-        .name = s->name, .rootfs = &s->rootfs, .cgroup = s->cgroup, .init_fd = init_fd,
-        .vm = s->is_vm ? &vm : NULL};
+    struct ns_spec spec = {.name = s->name,
+                           .rootfs = &s->rootfs,
+                           .cgroup = s->cgroup,
+                           .init_fd = init_fd,
+                           .vm = s->is_vm ? &vm : NULL};
     r = ns_start(&spec, &s->ns, err);
     r = r < 0 ? r : ns_provide(&spec, &s->ns, err);
     /* The sandbox has its mounts: ours would keep the host's file systems busy. */
@@ -233,7 +239,7 @@ static int write_inside(struct supervisor *s, const char *path, const void *data
         return sb_fail_errno(err, errno, "socketpair");
     }
     SB_CLEANUP(fd) int near = channel[0];
-    sb_msg_limit_wait(near, INIT_WAIT_S);
+    sb_msg_limit_wait(near, s->is_vm && !s->is_up ? MACHINE_WAIT_S : INIT_WAIT_S);
     SB_CLEANUP(fd) int content = sb_memfd("sbx-file", data, len);
     SB_CLEANUP(json)
     json_t *message = json_pack("{s:s,s:s,s:i,s:i,s:i,s:b}", "op", "write", "path", path, "mode",
@@ -246,7 +252,8 @@ static int write_inside(struct supervisor *s, const char *path, const void *data
     if (r > 0 && json_is_true(json_object_get(reply.json, "ok"))) {
         return 0;
     }
-    return r < 0 ? r : sb_fail(err, SB_ESTART, "sbx-init could not write '%s'", path);
+    return r < 0 && r != -EAGAIN ? r
+                                 : sb_fail(err, SB_ESTART, "sbx-init could not write '%s'", path);
 }
 
 /* Which extra certificates (PEM) the sandbox's bundle was last made with; "" without. */
@@ -347,9 +354,14 @@ static int configure_proxy(struct supervisor *s, struct sb_err **err)
             json_object_set(config, "ca", s->ca);
         }
     }
+    if (r < 0) {
+        return r;
+    }
+    /* What the sandbox does not let us write must not keep the proxy from what holds now. */
     const char *extra = sb_json_str(config, "extra_ca");
-    r = r < 0 ? r : update_trust(s, extra ? extra : "", err);
-    return r < 0 ? r : exit_proxy_configure(&s->proxy, config, err);
+    int trust = update_trust(s, extra ? extra : "", err);
+    r = exit_proxy_configure(&s->proxy, config, trust < 0 ? NULL : err);
+    return trust < 0 ? trust : r;
 }
 
 /* A sign-in gave new tokens: they are stored, and the rules that use them made anew. */
@@ -512,6 +524,12 @@ static int op_reload(struct supervisor *s, struct client *client, struct sb_msg 
     return r;
 }
 
+static void on_stop_late(void *arg)
+{
+    const struct supervisor *s = arg;
+    kill(s->ns.pid, SIGKILL);
+}
+
 /* {"op":"stop","grace_ms":n,"removal":bool}: 0 kills at once. */
 static int op_stop(struct supervisor *s, struct client *client, struct sb_msg *request,
                    struct sb_err **err)
@@ -523,6 +541,8 @@ static int op_stop(struct supervisor *s, struct client *client, struct sb_msg *r
         kill(s->ns.pid, SIGKILL);
         return 0;
     }
+    grace = grace > GRACE_MS_MAX ? GRACE_MS_MAX : grace;
+    sb_loop_timer(s->loop, &s->stop_timer, (uint64_t)grace + STOP_SLACK_MS, on_stop_late, s);
     SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:I}", "op", "stop", "grace_ms", grace);
     return sb_msg_send(s->ns.channel, message, NULL, 0, err);
 }
@@ -733,6 +753,9 @@ static int configure_and_await_init(struct supervisor *s, struct sb_err **err)
     SB_CLEANUP(err) struct sb_err *proxy_err = NULL;
     int configured = configure_proxy(s, &proxy_err);
     int r = await_init(s, err);
+    s->is_up = r == 0;
+    /* From here on only the short word is sent there, and nobody shall wait for who takes none. */
+    sb_msg_limit_wait(s->ns.channel, INIT_WAIT_S);
     if (r == 0 && configured < 0 && err) {
         *err = sb_steal(&proxy_err);
     }
