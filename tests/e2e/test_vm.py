@@ -13,17 +13,12 @@ import pathlib
 import re
 import shutil
 import signal
-import socket
 import stat
 import subprocess
-import tempfile
-import threading
-import time
 
 import pytest
 from conftest import need_program, wait_for
-from machine import (ANSWER_S, BOOT_S, await_ends, caller_of_machines, cgroups_left, cgroups_of,
-                     create, end_of, inside, lives, processes_of, running, said_by_supervisor,
+from machine import (ANSWER_S, BOOT_S, caller_of_machines, end_of, inside, processes_of, running,
                      state_of, status_of)
 
 HERE = pathlib.Path(__file__).parent
