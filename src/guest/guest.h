@@ -23,7 +23,8 @@ int modules_load(const char *list, struct sb_err **err);
 /* From here on, what the kernel asks for comes out of GUEST_ROOT: it calls GUEST_PROGRAM as its
  * modprobe(8), which is then to be modules_help(). */
 void modules_serve(void);
-/* Becomes the modprobe(8) of GUEST_ROOT with these arguments; returns an exit status where it cannot. */
+/* Becomes the modprobe(8) of GUEST_ROOT with these arguments; returns an exit status where it
+ * cannot. */
 int modules_help(char **argv);
 
 /* port.c: the virtio port to the host, opened for both directions; a descriptor or a failure. */

@@ -30,8 +30,8 @@ enum { INIT_CHANNEL = 3 }; /* where sbx-init expects its socket */
 struct guest {
     struct sb_loop *loop;
     struct link *link;
-    int init_end;     /* sbx-init's end of the link's orders, until it is started */
-    pid_t pid;        /* sbx-init, 0 before it is started */
+    int init_end; /* sbx-init's end of the link's orders, until it is started */
+    pid_t pid;    /* sbx-init, 0 before it is started */
     int signals;
 };
 
@@ -59,8 +59,8 @@ static void say(const struct sb_err *err)
     log_line(3, err->message);
 }
 
-/* When each part of the boot was done is in the kernel's log (dmesg), for bench/vm and whoever looks
- * for what a start waits for. */
+/* When each part of the boot was done is in the kernel's log (dmesg), for bench/vm and whoever
+ * looks for what a start waits for. */
 static void mark(const char *what)
 {
     log_line(6, what);
@@ -95,7 +95,8 @@ static int start_init(struct guest *guest, struct sb_err **err)
     if (init_fd < 0) {
         return sb_fail_errno(err, errno, "open sbx-init in the initramfs");
     }
-    pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWPID | CLONE_NEWNS | SIGCHLD, NULL, NULL, NULL, 0);
+    pid_t pid =
+        (pid_t)syscall(SYS_clone, CLONE_NEWPID | CLONE_NEWNS | SIGCHLD, NULL, NULL, NULL, 0);
     if (pid < 0) {
         return sb_fail_errno(err, errno, "start sbx-init");
     }

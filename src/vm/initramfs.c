@@ -95,10 +95,10 @@ static int add_file(struct cpio *cpio, const char *name, mode_t mode, const char
     return r;
 }
 
-/* How much of a module is left without the signature at its end (the kernel's module_signature: twelve
- * bytes, the last four of them the length of what stands before).  To check those would be three quarters
- * of loading the modules, and would protect nothing: whoever could give the guest others could give
- * it another kernel. */
+/* How much of a module is left without the signature at its end (the kernel's module_signature:
+ * twelve bytes, the last four of them the length of what stands before).  To check those would be
+ * three quarters of loading the modules, and would protect nothing: whoever could give the guest
+ * others could give it another kernel. */
 static size_t unsigned_len(const char *content, size_t len)
 {
     static const char mark[] = "~Module signature appended~\n";
@@ -118,7 +118,8 @@ static int add_module(struct cpio *cpio, const char *name, const char *path, str
     sb_buf_init(&content, MODULE_MAX);
     int r = sb_read_file(AT_FDCWD, path, &content, err);
     if (r == 0) {
-        cpio_file(cpio, name, 0644, text_of(&content), unsigned_len(text_of(&content), content.len));
+        cpio_file(cpio, name, 0644, text_of(&content),
+                  unsigned_len(text_of(&content), content.len));
     }
     return r;
 }

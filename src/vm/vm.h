@@ -14,8 +14,8 @@ struct vm {
 };
 
 struct vm_wish {
-    const char *name;      /* host name inside */
-    const char *disk_path; /* made when missing */
+    const char *name;                                  /* host name inside */
+    const char *disk_path;                             /* made when missing */
     const char *monitor_path, *guest_path, *init_path; /* our programs */
     const json_t *workspaces;                          /* [{"path","read_only"}] */
     double cpus;                                       /* 0: those of the host */
@@ -30,7 +30,8 @@ static inline void sb_cleanup_vm(struct vm *vm)
     vm_done(vm);
 }
 int vm_prepare(const struct vm_wish *wish, struct vm *ret, struct sb_err **err);
-/* How far a machine may go beyond its guest's memory, in bytes: QEMU (with what it translates, where
- * there is no hardware for that), virtiofsd, sbx-vm, and what the kernel keeps for them.  A guest that
- * uses all of its memory, as a page cache does, must not get QEMU killed: 192 MiB were too few. */
+/* How far a machine may go beyond its guest's memory, in bytes: QEMU (with what it translates,
+ * where there is no hardware for that), virtiofsd, sbx-vm, and what the kernel keeps for them.  A
+ * guest that uses all of its memory, as a page cache does, must not get QEMU killed: 192 MiB were
+ * too few. */
 enum { VM_OVERHEAD_BYTES = 512 << 20 };
