@@ -158,6 +158,7 @@ def test_kernel_of_the_system(sbx):
     if not installed_kernels():
         skip_loudly("needs the package linux-image-cloud-amd64")
     shown = sbx.json("vm", "kernel")
+    assert set(shown) == {"version", "source", "image", "size", "modules", "initramfs"}
     image = pathlib.Path(shown["image"])
     assert image in installed_kernels() and shown["source"] == "system"
     assert shown["version"] == image.name[8:] and shown["size"] == image.stat().st_size
