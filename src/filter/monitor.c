@@ -38,7 +38,7 @@ static int add_rules(scmp_filter_ctx filter)
     /* AF_UNIX */
     r = r ? r
           : seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1,
-                             SCMP_A0(SCMP_CMP_EQ, 1));
+                             SCMP_A0(SCMP_CMP_EQ, 1, 0));
     const unsigned long requests[] = {FIONREAD, TIOCGPTN, TCGETS};
     for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(requests); i++) {
         r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,

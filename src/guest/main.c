@@ -181,15 +181,6 @@ static int on_control(void *arg, const json_t *message, struct sb_err **err)
     return 0;
 }
 
-static void on_closed(void *arg, const struct sb_err *why)
-{
-    (void)arg;
-    say(why);
-    power_off();
-}
-
-/* ---- processes ---- */
-
 /* After a `stop` it ends with 0, and there is nothing to say. */
 static void say_end(int status)
 {
@@ -203,6 +194,21 @@ static void say_end(int status)
         say(err);
     }
 }
+
+static void on_closed(void *arg, const struct sb_err *why)
+{
+    const struct guest *guest = arg;
+    int status;
+    /* With sbx-init its socket ends, and its end may be heard of later. */
+    if (guest->pid && waitpid(guest->pid, &status, WNOHANG) > 0) {
+        say_end(status);
+    } else {
+        say(why);
+    }
+    power_off();
+}
+
+/* ---- processes ---- */
 
 /* Orphans of sbx-init's namespace stay there: only sbx-init itself is our child. */
 static void on_signal(void *arg, uint32_t events)

@@ -47,11 +47,17 @@ bool link_is_busy(const struct link *link)
     return link->nfree < (size_t)LINK_SLOTS - (link->side == LINK_HOST);
 }
 
-struct slot *link_take_slot(struct link *link)
+void link_reserve(struct link *link, size_t count)
 {
-    if (!link_is_busy(link) && link->events.busy) {
+    bool was_busy = link_is_busy(link);
+    link->nfree -= count;
+    if (!was_busy && link_is_busy(link) && link->events.busy) {
         link->events.busy(link->events.arg);
     }
+}
+
+struct slot *link_take_slot(struct link *link)
+{
     struct slot *slots = link->slots[link->side];
     uint32_t i = link->next_slot;
     while (slots[i].stream || slots[i].channel) {

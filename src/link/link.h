@@ -34,7 +34,7 @@ struct link_events {
     /* A message of link_control() from the other end, or NULL when none is expected.  Negative,
      * with `err`, ends the link.  The link must not be freed from here. */
     int (*control)(void *arg, const json_t *message, struct sb_err **err);
-    /* The first of our descriptors has been opened (link_is_busy()), or NULL.  The link must not be
+    /* The link has become busy (link_is_busy()), or NULL.  The link must not be
      * freed from here. */
     void (*busy)(void *arg);
     void *arg;
@@ -49,7 +49,8 @@ void link_free(struct link *link);
 /* Lets this process have as many descriptors as a link may need at once, as far as it is allowed.
  */
 void link_raise_limits(void);
-/* Whether a descriptor that was sent from here is open: commands run, or files are written. */
+/* Whether a descriptor that was sent from here is open, or about to be: commands run, or files are
+ * written. */
 bool link_is_busy(const struct link *link);
 /* A message for the owner of the other link, who gets it in `control`: what has no place in the
  * protocol that is relayed.  At most 64 KiB of text; SB_ELIMIT when too many wait to be sent. */

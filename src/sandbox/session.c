@@ -200,7 +200,8 @@ static int on_channel(struct session *s, struct sb_err **err)
                 why ? ": " : "", why ? why : "");
         s->status = EXIT_SIGNAL + SIGKILL;
         s->ended = true;
-    } else if (strcmp(event, "started") == 0 && s->exec->tty) {
+    } else if (strcmp(event, "started") == 0 && s->exec->tty && s->out < 0) {
+        /* One terminal at a time: a guest may say so for ever. */
         s->in = s->out = sb_msg_steal_fd(&msg, 0);
         fcntl(s->in, F_SETFL, O_RDWR | O_NONBLOCK);
         copy_window_size(s); /* it may have changed since we asked */

@@ -49,7 +49,7 @@ enum { MACHINE_WAIT_S = 120 };
 enum { EXTRA_CA_MAX = 4 << 20 };
 /* Beyond its grace a sandbox that is told to stop gets this long: process 1 may not run any more.
  */
-enum { STOP_LATE_MS = 5000 };
+enum { STOP_LATE_MS = 5000, GRACE_MS_MAX = 3600 * 1000 };
 
 struct client {
     struct supervisor *supervisor;
@@ -377,9 +377,14 @@ static int configure_proxy(struct supervisor *s, struct sb_err **err)
             json_object_set(config, "ca", s->ca);
         }
     }
+    if (r < 0) {
+        return r;
+    }
+    /* What the sandbox does not let us write must not keep the proxy from what holds now. */
     const char *extra = sb_json_str(config, "extra_ca");
-    r = r < 0 ? r : update_trust(s, extra ? extra : "", err);
-    return r < 0 ? r : exit_proxy_configure(&s->proxy, config, err);
+    int trust = update_trust(s, extra ? extra : "", err);
+    r = exit_proxy_configure(&s->proxy, config, trust < 0 ? NULL : err);
+    return trust < 0 ? trust : r;
 }
 
 /* A sign-in gave new tokens: they are stored, and the rules that use them made anew. */
@@ -562,6 +567,7 @@ static int op_stop(struct supervisor *s, struct client *client, struct sb_msg *r
         kill(s->ns.pid, SIGKILL);
         return 0;
     }
+    grace = grace > GRACE_MS_MAX ? GRACE_MS_MAX : grace;
     SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:I}", "op", "stop", "grace_ms", grace);
     if (!s->stop_timer.armed) {
         sb_loop_timer(s->loop, &s->stop_timer, (uint64_t)grace + STOP_LATE_MS, on_stop_late, s);
@@ -809,6 +815,9 @@ static int configure_and_await_init(struct supervisor *s, struct sb_err **err)
     SB_CLEANUP(err) struct sb_err *proxy_err = NULL;
     int configured = configure_proxy(s, &proxy_err);
     int r = await_init(s, err);
+    s->is_up = r == 0;
+    /* From here on only the short word is sent there, and nobody shall wait for who takes none. */
+    sb_msg_limit_wait(s->ns.channel, INIT_WAIT_S);
     if (r == 0 && configured < 0 && err) {
         *err = sb_steal(&proxy_err);
     }

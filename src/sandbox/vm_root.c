@@ -112,7 +112,7 @@ int vm_root_enter(struct rootfs *rootfs, struct sb_err **err)
         return r;
     }
     umask(0);
-    r = mount("sbx", STAGE, "tmpfs", MS_NOSUID, "mode=0755,size=1m") < 0 ? -errno : 0;
+    r = mount("sbx", STAGE, "tmpfs", MS_NOSUID, "mode=0755,size=1m,nr_inodes=1k") < 0 ? -errno : 0;
     r = r < 0 ? r : stage_machine(rootfs);
     r = r < 0 ? r : stage_share(rootfs);
     umask(022);

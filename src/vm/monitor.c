@@ -8,6 +8,7 @@
  * The guest is hostile: its bytes reach only the link (bounded, see link.h) and the console. */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/capability.h>
 #include <signal.h>
 #include <stdint.h>
@@ -26,6 +27,7 @@
 #include "base/fs.h"
 #include "base/loop.h"
 #include "base/msg.h"
+#include "base/text.h"
 #include "filter/load.h"
 #include "filter/monitor.inc"
 #include "link/link.h"
@@ -34,6 +36,8 @@
 #include "vm/monitor.h"
 #include "vm/qmp.h"
 #include "vm/share.h"
+
+enum { GUEST_TEXT_MAX = 200 };
 
 struct monitor {
     json_t *config;
@@ -91,10 +95,16 @@ static void end_soon(struct monitor *m, char *sign)
     sb_loop_timer(m->loop, &m->ending, ENDING_MS, on_ending, m);
 }
 
+/* Only the last is of interest, and a guest may write faster than anybody reads. */
 static void drain_console(struct monitor *m)
 {
+    enum { READS = 256 };
     char data[4096];
-    for (ssize_t n; (n = read(m->console_fd, data, sizeof(data))) > 0;) {
+    for (int i = 0; i < READS; i++) {
+        ssize_t n = read(m->console_fd, data, sizeof(data));
+        if (n <= 0) {
+            return;
+        }
         console_add(&m->console, data, (size_t)n);
     }
 }
@@ -215,7 +225,10 @@ static int on_link_control(void *arg, const json_t *message, struct sb_err **err
         on_answer(m);
     } else if (event && strcmp(event, "failed") == 0 && !m->booted) {
         const char *text = sb_json_str(message, "error");
-        end(m, sb_xasprintf("the guest could not start: %.200s", text ? text : "?"));
+        SB_CLEANUP(free) char *start = sb_xstrndup(text ? text : "?", GUEST_TEXT_MAX);
+        /* The cut may be within a character. */
+        SB_CLEANUP(free) char *shown = sb_printable(start, "");
+        end(m, sb_xasprintf("the guest could not start: %s", shown));
     }
     return 0;
 }
@@ -290,7 +303,16 @@ static int drop_privileges(unsigned id)
         syscall(SYS_capset, &header, none) < 0) {
         return -errno;
     }
+    /* Again: a change of ids clears it (prctl(2)). */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+/* Nobody's but the sandbox's own: the groups of who made it must not open files for the guest.
+ * Where ids are few the kernel forbids the call, and virtiofsd has the caller's groups. */
+static int drop_groups(void)
+{
+    return geteuid() == 0 && setgroups(0, NULL) < 0 ? -errno : 0;
 }
 
 /* From here on it has no way to anything but its descriptors. */
@@ -331,6 +353,9 @@ static int start_share(struct monitor *m, int console, int *ret_socket, struct s
     m->share = fork();
     if (m->share == 0) {
         reset_signals();
+        if (drop_groups() < 0) {
+            _exit(126);
+        }
         dup2(console, STDERR_FILENO);
         keep(&listener, 1);
         execv(program, argv);

@@ -34,5 +34,8 @@ static inline void sb_cleanup_vm(struct vm *vm)
 int vm_prepare(const struct vm_wish *wish, struct vm *ret, struct sb_err **err);
 /* What a machine gets that was asked for no size, where the host has twice as much. */
 static const long long VM_MEMORY_DEFAULT = 4LL << 30;
-/* What the host gives to a machine beyond its guest's memory, in bytes: QEMU, virtiofsd, sbx-vm. */
-enum { VM_OVERHEAD_BYTES = 192 << 20 };
+/* How far a machine may go beyond its guest's memory, in bytes: QEMU (with what it translates,
+ * where there is no hardware for that), virtiofsd, sbx-vm, and what the kernel keeps for them.  A
+ * guest that uses all of its memory, as a page cache does, must not get QEMU killed: 192 MiB were
+ * too few. */
+enum { VM_OVERHEAD_BYTES = 512 << 20 };

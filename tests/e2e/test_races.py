@@ -246,6 +246,18 @@ def test_exec_while_stopping(sbx, begin, sandbox):
     sbx.ok("exec", sandbox, "true")
 
 
+def test_stop_ends_what_does_not_obey(sbx, sandbox):
+    """Process 1 of a machine's guest may be anybody's."""
+    supervisor = (sbx.home / "state/sandboxes" / sandbox / "supervisor.lock").read_text().split()[0]
+    children = pathlib.Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    init = next(int(pid) for pid in children
+                if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() in ("sbx-init", "sbx-vm"))
+    os.kill(init, signal.SIGSTOP)
+    sbx.ok("stop", sandbox)
+    assert not pathlib.Path(f"/proc/{init}").exists()
+    sbx.ok("exec", sandbox, "true")
+
+
 def test_exec_at_any_moment_of_stop(sbx, begin, sandbox):
     for i in range(MOMENTS):
         stop = begin("stop", sandbox)

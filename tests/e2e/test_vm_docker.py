@@ -83,8 +83,8 @@ class World:
         self.sbx.ok("policy", "init", "deny-all")
         self.sbx.ok("policy", "host", "add", "-g", NAME, ADDRESS)
         self.sbx.ok("policy", "allow", "-g", f"{NAME}:{self.port}")
-        self.sbx.ok("secret", "set-custom", "-g", "--host", f"{NAME}:{self.port}", "--env", "KEY",
-                    "--value-stdin", input=SECRET)
+        self.sbx.ok("secret", "set-custom", "-g", "--host", f"{NAME}:{self.port}",
+                    "--env", "KEY", "--scheme", "bearer", "--value-stdin", input=SECRET)
         done = self.sbx("create", "--name", "box", "-m", "2g", "--kit", KIT, "shell", self.work,
                         timeout=PATIENCE_S)
         assert done.returncode == 0, (done.stderr, self.last_words())

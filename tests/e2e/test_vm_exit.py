@@ -7,9 +7,7 @@ import json
 import pathlib
 import shutil
 import socket
-import subprocess
 import threading
-import time
 
 import pytest
 import fake_openai

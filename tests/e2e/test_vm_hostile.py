@@ -11,8 +11,8 @@ import time
 import pytest
 from conftest import need_program, wait_for
 from machine import (ANSWER_S, BOOT_S, await_ends, caller_of_machines, children, comm, create,
-                     end_of, inside, lives, processes_of, running, said_by_supervisor, state_of,
-                     status_of, supervisor_of)
+                     end_of, inside, processes_of, running, said_by_supervisor, state_of,
+                     status_of)
 
 HERE = pathlib.Path(__file__).parent
 MIB = 1024
@@ -73,22 +73,21 @@ def starting(one):
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/",
         start_new_session=True)
 
-    def monitor():
-        for pid in children(command.pid):
-            found = [child for child in children(pid) if comm(child) == "sbx-vm"]
-            if found and children(found[0]):
-                return found[0]
-        return None
-    wait_for("no machine is started", monitor, ANSWER_S)
-    return command, monitor()
+    def named(pid, name):
+        return [child for child in children(pid) if comm(child).startswith(name)]
+
+    def processes():
+        return [(monitor, machine) for pid in children(command.pid)
+                for monitor in named(pid, "sbx-vm") for machine in named(monitor, "qemu")]
+    wait_for("no machine is started", processes, ANSWER_S)
+    return command, *processes()[0]
 
 
 @pytest.mark.parametrize("mode", ["console", "silence", "slow"])
 def test_a_guest_that_never_comes_up(one, hostile, mode):
     """Whoever waits for it can give up, and nothing is left; what it floods stays small."""
     hostile(mode)
-    command, monitor = starting(one)
-    machine = next(pid for pid in children(monitor) if comm(pid).startswith("qemu"))
+    command, monitor, machine = starting(one)
     deadline = time.monotonic() + 15
     while time.monotonic() < deadline:
         assert command.poll() is None, command.stderr.read()

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 import fake_openai
-from machine import (ANSWER_S, await_ends, caller_of_machines, create, inside, processes_of,
+from machine import (ANSWER_S, await_ends, caller_of_machines, inside, processes_of,
                      said_by_supervisor, state_of, status_of)
 
 
