@@ -139,8 +139,19 @@ int sb_write_file_atomic(int dirfd, const char *path, const void *data, size_t l
     return 0;
 }
 
+/* A tree may be deeper than a process has descriptors: what lies too deep is moved up to the top,
+ * and has its turn there. */
+enum { REMOVE_DEPTH = 64 };
+
+struct removal {
+    int top;             /* the directory at the top, or -1 */
+    unsigned long moved; /* so many were moved there */
+};
+
+static int remove_entry(struct removal *removal, unsigned depth, int dirfd, const char *name);
+
 /* Empties and closes the directory `fd`. */
-static int remove_children(int fd)
+static int remove_children(struct removal *removal, unsigned depth, int fd)
 {
     DIR *dir = fdopendir(fd);
     if (!dir) {
@@ -153,7 +164,7 @@ static int remove_children(int fd)
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) {
             continue;
         }
-        int r = sb_remove_tree(dirfd(dir), e->d_name);
+        int r = remove_entry(removal, depth, dirfd(dir), e->d_name);
         if (r < 0 && result == 0) {
             result = r;
         }
@@ -162,13 +173,40 @@ static int remove_children(int fd)
     return result;
 }
 
-int sb_remove_tree(int dirfd, const char *name)
+/* Names that are taken, perhaps on purpose, are passed over: there are only so many. */
+static int move_up(struct removal *removal, int dirfd, const char *name)
+{
+    char to[32];
+    int r;
+    do {
+        snprintf(to, sizeof(to), ".moved.%lu", removal->moved++);
+        r = renameat2(dirfd, name, removal->top, to, RENAME_NOREPLACE);
+    } while (r < 0 && errno == EEXIST);
+    return r < 0 ? -errno : 0;
+}
+
+static int empty_top(struct removal *removal)
+{
+    unsigned long before;
+    int r;
+    do {
+        before = removal->moved;
+        int fd = openat(removal->top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        r = fd < 0 ? -errno : remove_children(removal, 1, fd);
+    } while (r == 0 && removal->moved != before);
+    return r;
+}
+
+static int remove_entry(struct removal *removal, unsigned depth, int dirfd, const char *name)
 {
     if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT) {
         return 0;
     }
     if (errno != EISDIR && errno != EPERM) {
         return -errno;
+    }
+    if (depth > REMOVE_DEPTH) {
+        return move_up(removal, dirfd, name);
     }
     int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 && errno == EACCES) {
@@ -180,9 +218,22 @@ int sb_remove_tree(int dirfd, const char *name)
     if (fd < 0) {
         return errno == ENOENT ? 0 : -errno; /* somebody else was quicker */
     }
-    int r = remove_children(fd);
+    int r;
+    if (depth == 0) {
+        removal->top = fd;
+        r = empty_top(removal);
+        close(fd);
+    } else {
+        r = remove_children(removal, depth + 1, fd);
+    }
     if (unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT && r == 0) {
         r = -errno;
     }
     return r;
+}
+
+int sb_remove_tree(int dirfd, const char *name)
+{
+    struct removal removal = {.top = -1};
+    return remove_entry(&removal, 0, dirfd, name);
 }

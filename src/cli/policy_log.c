@@ -241,9 +241,10 @@ static void print_advice(const struct log_row *denied, const struct log_row *add
                address->host);
     }
     if (udp) {
-        printf("REASON udp: datagrams, such as QUIC to %s, never leave a sandbox and no rule allows "
-               "them;\nprograms fall back to TCP.\n",
-               udp->host);
+        printf(
+            "REASON udp: datagrams, such as QUIC to %s, never leave a sandbox and no rule allows "
+            "them;\nprograms fall back to TCP.\n",
+            udp->host);
     }
 }
 

@@ -22,10 +22,12 @@
 #include "policy/store.h"
 #include "sandbox/client.h"
 #include "sandbox/rootfs.h"
+#include "sandbox/state.h"
 #include "sandbox/steps.h"
-#include "spec/builtin.h"
 #include "settings/store.h"
+#include "spec/builtin.h"
 #include "vm/isolation.h"
+#include "vm/vm.h"
 
 enum { DEFAULT_PIDS = 4096, KITS_MAX = 32 };
 
@@ -354,6 +356,11 @@ static int set_isolation(const struct cli_args *args, json_t *config, struct sb_
         fprintf(stderr, "%s\n", isolation.note);
     }
     free(isolation.note);
+    /* A guest's kernel sets up all of its memory when it starts. */
+    json_int_t memory = sb_json_int(config, "memory_bytes", 0);
+    if (state_is_vm(config) && !cli_string(args, "memory") && memory > VM_MEMORY_DEFAULT) {
+        json_object_set_new(config, "memory_bytes", json_integer(VM_MEMORY_DEFAULT));
+    }
     return 0;
 }
 
@@ -391,13 +398,14 @@ static void tell_defaulted_policy(void)
     }
 }
 
-static void tell_single_id(void)
+static void tell_single_id(const json_t *config)
 {
     if (idmap_choose(0).mode == IDMAP_SINGLE) {
-        fputs(
-            "note: only one user id is available, so there is no root inside: no sudo, no apt-get "
-            "(the package 'uidmap' and a range in /etc/subuid and /etc/subgid give more)\n",
-            stderr);
+        fprintf(stderr,
+                "note: only one user id is available, so %s (the package 'uidmap' and a range in "
+                "/etc/subuid and /etc/subgid give more)\n",
+                state_is_vm(config) ? "root inside has no sudo and cannot write to the workspace"
+                                    : "there is no root inside: no sudo, no apt-get");
     }
 }
 
@@ -405,7 +413,7 @@ static int build(const struct request *request, const json_t *config, struct sb_
 {
     bool quiet = cli_bool(request->args, "quiet");
     bool started;
-    tell_single_id();
+    tell_single_id(config);
     int r = sandbox_start(request->name, &started, err);
     r = r < 0 ? r : steps_create(request->name, config, quiet, err);
     r = r < 0 ? r : sandbox_mark_ready(request->name, err);

@@ -9,8 +9,8 @@
 #include "base/buf.h"
 #include "base/fs.h"
 #include "base/msg.h"
-#include "cli/settings.h"
 #include "base/paths.h"
+#include "cli/settings.h"
 
 enum { FILE_MAX = 1 << 20, REPLY_MAX = 4 << 20 };
 

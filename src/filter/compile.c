@@ -12,6 +12,8 @@ static const struct {
     const char *name;
     scmp_filter_ctx (*make)(void);
 } filters[] = {{"sandbox_calls", filter_sandbox_calls},
+               {"machine_calls", filter_machine_calls},
+               {"machine_groups", filter_machine_groups},
                {"sandbox_requests", filter_sandbox_requests},
                {"proxy", filter_proxy},
                {"monitor", filter_monitor}};
@@ -41,6 +43,6 @@ int main(int argc, char **argv)
             return !filter || print_program(filters[i].name, filter) < 0;
         }
     }
-    fputs("usage: compile-filter sandbox_calls|sandbox_requests|proxy|monitor\n", stderr);
+    fputs("usage: compile-filter NAME\n", stderr);
     return 2;
 }

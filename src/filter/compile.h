@@ -7,6 +7,8 @@
 #include <seccomp.h>
 
 scmp_filter_ctx filter_sandbox_calls(void);
+scmp_filter_ctx filter_machine_calls(void);
+scmp_filter_ctx filter_machine_groups(void);
 scmp_filter_ctx filter_sandbox_requests(void);
 scmp_filter_ctx filter_proxy(void);
 scmp_filter_ctx filter_monitor(void);

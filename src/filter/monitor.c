@@ -9,50 +9,22 @@
 #include "filter/compile.h"
 
 static const int allowed[] = {
-    SCMP_SYS(read),
-    SCMP_SYS(write),
-    SCMP_SYS(readv),
-    SCMP_SYS(writev),
-    SCMP_SYS(close),
-    SCMP_SYS(recvfrom),
-    SCMP_SYS(recvmsg),
-    SCMP_SYS(sendto),
-    SCMP_SYS(sendmsg),
-    SCMP_SYS(pipe2),
-    SCMP_SYS(shutdown),
-    SCMP_SYS(getsockopt),
-    SCMP_SYS(setsockopt),
-    SCMP_SYS(fcntl),
-    SCMP_SYS(lseek),
-    SCMP_SYS(fstat),
-    SCMP_SYS(newfstatat), /* what fstat() is in newer C libraries; there is nothing to be found */
-    SCMP_SYS(fchmod),
-    SCMP_SYS(ftruncate),
-    SCMP_SYS(memfd_create),
-    SCMP_SYS(epoll_wait),
-    SCMP_SYS(epoll_pwait),
-    SCMP_SYS(epoll_ctl),
-    SCMP_SYS(epoll_create1),
-    SCMP_SYS(poll),
-    SCMP_SYS(timerfd_settime),
-    SCMP_SYS(clock_gettime),
-    SCMP_SYS(gettimeofday),
-    SCMP_SYS(wait4),
-    SCMP_SYS(getrandom),
-    SCMP_SYS(getpid),
-    SCMP_SYS(gettid),
-    SCMP_SYS(futex),
-    SCMP_SYS(brk),
-    SCMP_SYS(munmap),
-    SCMP_SYS(mremap),
-    SCMP_SYS(madvise),
-    SCMP_SYS(rt_sigreturn),
-    SCMP_SYS(rt_sigprocmask),
-    SCMP_SYS(rt_sigaction),
-    SCMP_SYS(restart_syscall),
-    SCMP_SYS(exit),
-    SCMP_SYS(exit_group),
-    SCMP_SYS(tgkill),
+    SCMP_SYS(read),           SCMP_SYS(write),        SCMP_SYS(readv),
+    SCMP_SYS(writev),         SCMP_SYS(close),        SCMP_SYS(recvfrom),
+    SCMP_SYS(recvmsg),        SCMP_SYS(sendto),       SCMP_SYS(sendmsg),
+    SCMP_SYS(pipe2),          SCMP_SYS(shutdown),     SCMP_SYS(getsockopt),
+    SCMP_SYS(setsockopt),     SCMP_SYS(fcntl),        SCMP_SYS(lseek),
+    SCMP_SYS(fstat),          SCMP_SYS(newfstatat), /* what fstat() is in newer C libraries; there
+                                                       is nothing to be found */
+    SCMP_SYS(fchmod),         SCMP_SYS(ftruncate),    SCMP_SYS(memfd_create),
+    SCMP_SYS(epoll_wait),     SCMP_SYS(epoll_pwait),  SCMP_SYS(epoll_ctl),
+    SCMP_SYS(epoll_create1),  SCMP_SYS(poll),         SCMP_SYS(timerfd_settime),
+    SCMP_SYS(clock_gettime),  SCMP_SYS(gettimeofday), SCMP_SYS(wait4),
+    SCMP_SYS(getrandom),      SCMP_SYS(getpid),       SCMP_SYS(gettid),
+    SCMP_SYS(futex),          SCMP_SYS(brk),          SCMP_SYS(munmap),
+    SCMP_SYS(mremap),         SCMP_SYS(madvise),      SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigaction), SCMP_SYS(restart_syscall),
+    SCMP_SYS(exit),           SCMP_SYS(exit_group),   SCMP_SYS(tgkill),
 };
 
 static int add_rules(scmp_filter_ctx filter)
@@ -66,7 +38,7 @@ static int add_rules(scmp_filter_ctx filter)
     /* AF_UNIX */
     r = r ? r
           : seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1,
-                             SCMP_A0(SCMP_CMP_EQ, 1));
+                             SCMP_A0(SCMP_CMP_EQ, 1, 0));
     const unsigned long requests[] = {FIONREAD, TIOCGPTN, TCGETS};
     for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(requests); i++) {
         r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a process inside a sandbox may ask of the kernel.
+ * What a process inside a sandbox may ask of the kernel, and what the processes that run a machine.
  *
  * Two programs, since the kernel takes the strictest verdict of all: `calls` says which calls there
- * are, `requests` which ioctl requests there are not. */
+ * are, `requests` which ioctl requests there are not.  A machine's processes filter their own calls
+ * more strictly; this holds also before they do, and for threads that they forget. */
 #include <errno.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -109,16 +110,24 @@ static int add_argument_rules(scmp_filter_ctx context)
                                     SCMP_A0(SCMP_CMP_EQ, AF_UNIX, 0));
 }
 
-static bool has_argument_rules(int number)
+/* virtiofsd's threads have a working directory each. */
+static int add_machine_rules(scmp_filter_ctx context)
 {
-    return number == SCMP_SYS(clone) || number == SCMP_SYS(clone3) || number == SCMP_SYS(socket) ||
+    return seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(unshare), 1,
+                            SCMP_A0(SCMP_CMP_EQ, CLONE_FS, 0));
+}
+
+static bool has_argument_rules(int number, bool for_machine)
+{
+    return (for_machine && number == SCMP_SYS(unshare)) || number == SCMP_SYS(clone) ||
+           number == SCMP_SYS(clone3) || number == SCMP_SYS(socket) ||
            number == SCMP_SYS(socketpair);
 }
 
 /* Everything that libseccomp knows and that is not refused; what it does not know is newer than
  * this program and does not exist (ENOSYS, so that libraries fall back).  clone3 too: its flags lie
  * in memory where a filter cannot look. */
-static int add_known_calls(scmp_filter_ctx context)
+static int add_known_calls(scmp_filter_ctx context, bool for_machine)
 {
     enum { HIGHEST = 1024 };
     for (int number = 0; number < HIGHEST; number++) {
@@ -127,10 +136,9 @@ static int add_known_calls(scmp_filter_ctx context)
             continue;
         }
         int r = 0;
-        if (is_refused(name)) {
-            r = seccomp_rule_add(context, SCMP_ACT_ERRNO(EPERM), number, 0);
-        } else if (!has_argument_rules(number)) {
-            r = seccomp_rule_add(context, SCMP_ACT_ALLOW, number, 0);
+        if (!has_argument_rules(number, for_machine)) {
+            r = seccomp_rule_add(context, is_refused(name) ? SCMP_ACT_ERRNO(EPERM) : SCMP_ACT_ALLOW,
+                                 number, 0);
         }
         free(name);
         if (r < 0) {
@@ -166,8 +174,26 @@ static scmp_filter_ctx new_context(uint32_t default_action)
 scmp_filter_ctx filter_sandbox_calls(void)
 {
     scmp_filter_ctx context = new_context(SCMP_ACT_ERRNO(ENOSYS));
-    bool good = context && add_known_calls(context) == 0 && add_argument_rules(context) == 0;
+    bool good = context && add_known_calls(context, false) == 0 && add_argument_rules(context) == 0;
     return good ? context : NULL;
+}
+
+scmp_filter_ctx filter_machine_calls(void)
+{
+    scmp_filter_ctx context = new_context(SCMP_ACT_ERRNO(ENOSYS));
+    bool good = context && add_known_calls(context, true) == 0 &&
+                add_argument_rules(context) == 0 && add_machine_rules(context) == 0;
+    return good ? context : NULL;
+}
+
+/* In a user namespace of a single id nobody may change his groups; virtiofsd, which wants to have
+ * none, takes a refusal for a reason to end. */
+scmp_filter_ctx filter_machine_groups(void)
+{
+    scmp_filter_ctx context = new_context(SCMP_ACT_ALLOW);
+    return context && seccomp_rule_add(context, SCMP_ACT_ERRNO(0), SCMP_SYS(setgroups), 0) == 0
+               ? context
+               : NULL;
 }
 
 scmp_filter_ctx filter_sandbox_requests(void)

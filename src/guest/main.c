@@ -181,10 +181,30 @@ static int on_control(void *arg, const json_t *message, struct sb_err **err)
     return 0;
 }
 
+/* After a `stop` it ends with 0, and there is nothing to say. */
+static void say_end(int status)
+{
+    SB_CLEANUP(err) struct sb_err *err = NULL;
+    if (WIFSIGNALED(status)) {
+        sb_fail(&err, SB_EFAIL, "sbx-init was killed by signal %d", WTERMSIG(status));
+    } else if (WEXITSTATUS(status)) {
+        sb_fail(&err, SB_EFAIL, "sbx-init ended with status %d", WEXITSTATUS(status));
+    }
+    if (err) {
+        say(err);
+    }
+}
+
 static void on_closed(void *arg, const struct sb_err *why)
 {
-    (void)arg;
-    say(why);
+    const struct guest *guest = arg;
+    int status;
+    /* With sbx-init its socket ends, and its end may be heard of later. */
+    if (guest->pid && waitpid(guest->pid, &status, WNOHANG) > 0) {
+        say_end(status);
+    } else {
+        say(why);
+    }
     power_off();
 }
 
@@ -198,8 +218,10 @@ static void on_signal(void *arg, uint32_t events)
     char info[128];
     while (read(guest->signals, info, sizeof(info)) > 0) {
     }
-    for (pid_t pid; (pid = waitpid(-1, NULL, WNOHANG)) > 0;) {
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
         if (pid == guest->pid) {
+            say_end(status);
             power_off();
         }
     }

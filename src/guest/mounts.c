@@ -77,21 +77,67 @@ static int mount_overlay(const char *name, const char *lower, const char *target
     return r < 0 ? r : mount("sbx", target, "overlay", 0, options) < 0 ? -errno : 0;
 }
 
-static int mount_layers(struct sb_err **err)
+/* A mount of the host's tree `source` on the directory `dir`. */
+static int attach_tree(const char *source, int dir, uint64_t attributes)
+{
+    SB_CLEANUP(fd)
+    int tree = (int)syscall(SYS_open_tree, AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    struct mount_attr attr = {.attr_set = attributes};
+    if (tree < 0 || syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0 ||
+        syscall(SYS_move_mount, tree, "", dir, "",
+                MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0) {
+        return -errno;
+    }
+    return 0;
+}
+
+/* In a sandbox that cannot see the host's root as an owner of files no overlay can be laid over
+ * them: it opens what lies below with O_NOATIME, which is the owner's alone.  So the system is the
+ * host's, read-only, and /usr/local, where installers write, is the sandbox's own. */
+static int mount_read_only_system(void)
+{
+    static const char *const trees[][2] = {{GUEST_SHARE "/usr", GUEST_ROOT "/usr"},
+                                           {GUEST_SHARE "/dpkg", GUEST_ROOT "/var/lib/dpkg"}};
+    static const char *const dirs[] = {"",       "/bin",     "/sbin",  "/lib", "/etc",
+                                       "/share", "/include", "/games", "/src", "/share/man"};
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(trees); i++) {
+        SB_CLEANUP(free) char *inside = sb_xasprintf("%s/.", trees[i][0]);
+        SB_CLEANUP(fd) int dir = open(trees[i][1], O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (access(inside, F_OK) == 0) {
+            /* Set-id programs there would become nobody. */
+            r = dir < 0 ? -errno
+                        : attach_tree(inside, dir,
+                                      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID);
+        }
+    }
+    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(dirs); i++) {
+        SB_CLEANUP(free) char *path = sb_xasprintf(GUEST_DISK "/local%s", dirs[i]);
+        r = make_dir(path, 0755);
+    }
+    bool none = access(GUEST_ROOT "/usr/local", F_OK) < 0;
+    return r < 0 || none                                                                  ? r
+           : mount(GUEST_DISK "/local", GUEST_ROOT "/usr/local", NULL, MS_BIND, NULL) < 0 ? -errno
+                                                                                          : 0;
+}
+
+static int mount_layers(bool read_only_system, struct sb_err **err)
 {
     static const char *const layers[][3] = {
         {"root", GUEST_SHARE "/template", GUEST_ROOT},
         {"usr", GUEST_SHARE "/usr", GUEST_ROOT "/usr"},
         {"dpkg", GUEST_SHARE "/dpkg", GUEST_ROOT "/var/lib/dpkg"},
     };
+    const size_t count = read_only_system ? 1 : SB_ARRAY_LEN(layers);
     int r = make_dir(GUEST_ROOT, 0755);
-    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(layers); i++) {
+    for (size_t i = 0; r == 0 && i < count; i++) {
         /* Each tree of the host is a mount that the first look into it makes. */
         SB_CLEANUP(free) char *inside = sb_xasprintf("%s/.", layers[i][1]);
         if (access(inside, F_OK) == 0) {
             r = mount_overlay(layers[i][0], layers[i][1], layers[i][2]);
         }
     }
+    r = r == 0 && read_only_system ? mount_read_only_system() : r;
     return r < 0 ? sb_fail_errno(err, -r, "mount the guest's root file system") : 0;
 }
 
@@ -179,20 +225,6 @@ static int make_inside(const char *path)
     return sb_steal_fd(&dir);
 }
 
-/* A mount of the host's tree `source` on the directory `dir`. */
-static int attach_tree(const char *source, int dir, uint64_t attributes)
-{
-    SB_CLEANUP(fd)
-    int tree = (int)syscall(SYS_open_tree, AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-    struct mount_attr attr = {.attr_set = attributes};
-    if (tree < 0 || syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0 ||
-        syscall(SYS_move_mount, tree, "", dir, "",
-                MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0) {
-        return -errno;
-    }
-    return 0;
-}
-
 static int mount_workspaces(const json_t *boot, struct sb_err **err)
 {
     const json_t *list = json_object_get(boot, "workspaces");
@@ -233,7 +265,7 @@ int mounts_build(const json_t *boot, struct sb_err **err)
 {
     umask(0);
     int r = mount_sources(err);
-    r = r < 0 ? r : mount_layers(err);
+    r = r < 0 ? r : mount_layers(json_is_true(json_object_get(boot, "read_only_system")), err);
     r = r < 0 ? r : mount_kernel_views(err);
     r = r < 0 ? r : mount_plain(err);
     r = r < 0 ? r : mount_workspaces(boot, err);

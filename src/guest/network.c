@@ -68,7 +68,7 @@ static int configure_v6(void)
                               .rtmsg_metric = 1};
     inet_pton(AF_INET6, MACHINE_HOST_V6, &route.rtmsg_gateway);
     return ioctl(sock, SIOCSIFADDR, &address) < 0 || ioctl(sock, SIOCADDRT, &route) < 0 ? -errno
-                                                                                       : 0;
+                                                                                        : 0;
 }
 
 int network_up(const json_t *boot, struct sb_err **err)

@@ -16,6 +16,7 @@
 #include "base/fs.h"
 #include "init/account.h"
 #include "init/init.h"
+#include "vm/machine.h"
 
 #define SECURE_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -330,8 +331,18 @@ static int become(const struct sudo *sudo, struct account *ret_target)
     return 0;
 }
 
+/* A machine of ours says so where nobody can but who starts a kernel. */
+static bool is_machine(void)
+{
+    SB_CLEANUP(buf) struct sb_buf line;
+    sb_buf_init(&line, 4096);
+    return sb_read_file(AT_FDCWD, "/proc/cmdline", &line, NULL) == 0 && line.len &&
+           strstr(line.data, " " MACHINE_MARK " ");
+}
+
 /* The template holds this program setuid: on the host itself it must give nothing to anybody.  The
- * first user namespace is the one in which every id maps to itself. */
+ * first user namespace is the one in which every id maps to itself; a sandbox has it only in a
+ * kernel of its own. */
 static bool is_outside_sandbox(void)
 {
     SB_CLEANUP(buf) struct sb_buf map;
@@ -342,7 +353,7 @@ static bool is_outside_sandbox(void)
     char *rest;
     unsigned long inside = strtoul(map.data, &rest, 10);
     unsigned long outside = strtoul(rest, NULL, 10);
-    return inside == 0 && outside == 0;
+    return inside == 0 && outside == 0 && !is_machine();
 }
 
 int sudo_main(int argc, char **argv)

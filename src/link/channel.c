@@ -147,7 +147,7 @@ static int load(struct channel *c)
     }
     /* It may wait, and others may send descriptors meanwhile. */
     c->reserved = msg.nfds;
-    c->link->nfree -= c->reserved;
+    link_reserve(c->link, c->reserved);
     c->loaded = true;
     return 1;
 }

@@ -94,7 +94,11 @@ static void queue_letter(struct channel *c, struct letter *letter)
         link->letters_cost + cost_of(letter) > LINK_LETTERS_MAX) {
         letter_done(letter);
         free(letter);
-        channel_close(c);
+        if (c->id) {
+            channel_close(c);
+        } else {
+            link_broken(link, "more messages than anybody takes");
+        }
         return;
     }
     c->letters_cost += cost_of(letter);

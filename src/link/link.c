@@ -41,6 +41,21 @@ struct slot *link_find(struct link *link, uint32_t id)
     return slot->id == id && (slot->stream || slot->channel) ? slot : NULL;
 }
 
+/* `orders` has a slot of the host's. */
+bool link_is_busy(const struct link *link)
+{
+    return link->nfree < (size_t)LINK_SLOTS - (link->side == LINK_HOST);
+}
+
+void link_reserve(struct link *link, size_t count)
+{
+    bool was_busy = link_is_busy(link);
+    link->nfree -= count;
+    if (!was_busy && link_is_busy(link) && link->events.busy) {
+        link->events.busy(link->events.arg);
+    }
+}
+
 struct slot *link_take_slot(struct link *link)
 {
     struct slot *slots = link->slots[link->side];

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "base/err.h"
 #include "base/loop.h"
@@ -33,6 +34,9 @@ struct link_events {
     /* A message of link_control() from the other end, or NULL when none is expected.  Negative,
      * with `err`, ends the link.  The link must not be freed from here. */
     int (*control)(void *arg, const json_t *message, struct sb_err **err);
+    /* The link has become busy (link_is_busy()), or NULL.  The link must not be
+     * freed from here. */
+    void (*busy)(void *arg);
     void *arg;
 };
 
@@ -42,8 +46,12 @@ struct link_events {
 int link_new(struct sb_loop *loop, enum link_side side, int wire, int orders,
              const struct link_events *events, struct link **ret, struct sb_err **err);
 void link_free(struct link *link);
-/* Lets this process have as many descriptors as a link may need at once, as far as it is allowed. */
+/* Lets this process have as many descriptors as a link may need at once, as far as it is allowed.
+ */
 void link_raise_limits(void);
+/* Whether a descriptor that was sent from here is open, or about to be: commands run, or files are
+ * written. */
+bool link_is_busy(const struct link *link);
 /* A message for the owner of the other link, who gets it in `control`: what has no place in the
  * protocol that is relayed.  At most 64 KiB of text; SB_ELIMIT when too many wait to be sent. */
 int link_control(struct link *link, const json_t *message, struct sb_err **err);

@@ -232,7 +232,9 @@ void link_wake(struct link *link);
 void link_orders_ended(struct channel *orders);
 /* The slot that an id names, or NULL. */
 struct slot *link_find(struct link *link, uint32_t id);
-/* A free slot of ours, its id set, for which link->nfree has been lowered. */
+/* Keeps free slots of ours for descriptors that are about to be sent; there are as many. */
+void link_reserve(struct link *link, size_t count);
+/* A free slot of ours, its id set, that was reserved. */
 struct slot *link_take_slot(struct link *link);
 /* The slot for an id that the other side has given out, or NULL when it cannot. */
 struct slot *link_their_slot(struct link *link, uint32_t id);

@@ -251,8 +251,10 @@ static bool pin_original(struct conn *conn, const struct in6_addr *original, uin
 
 void conn_open(struct proxy *proxy, int fd, const struct in6_addr *original, uint16_t port)
 {
+    static uint64_t count;
     struct conn *conn = sb_xcalloc(1, sizeof(*conn));
     conn->proxy = proxy;
+    conn->door.client = ++count;
     wire_open(&conn->wire, proxy->loop, fd, conn_run, on_late, conn);
     conn->next = proxy->conns;
     if (conn->next) {

@@ -179,16 +179,14 @@ int conn_step_first(struct conn *conn)
 }
 
 /* Perhaps its server speaks first (SMTP, FTP, MySQL): that shows when it is connected.  Where
- * requests must be seen, the client has the time of a head to send one. */
+ * requests must be seen, the client has the time of a head to send one: a slow one must not become
+ * a tunnel that nobody looks into. */
 void conn_first_silent(struct conn *conn)
 {
     const struct door *door = &conn->door;
-    struct policy_decision decision;
     conn->peeked = true;
     wire_deadline(&conn->wire, LIMIT_HEAD_MS);
-    policy_decide(conn->proxy->config->policy,
-                  &(struct policy_request){.host = &door->host, .port = door->port}, &decision);
-    if (conn->wire.in.len == 0 && !decision.needs_request &&
+    if (conn->wire.in.len == 0 && !judge_needs_requests(conn->proxy, &door->host, door->port) &&
         passage_begin(conn, &door->host, door->port, PASSAGE_SILENT) == STEP_CLOSE) {
         conn_doom(conn);
     }

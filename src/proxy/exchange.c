@@ -168,6 +168,35 @@ static bool settle_place(struct judgement *judgement, const struct door *door)
     return same;
 }
 
+static enum filter_coding coding_of(const struct http_head *head)
+{
+    enum filter_coding coding = FILTER_IDENTITY;
+    for (size_t i = 0; i < head->nfields; i++) {
+        const struct http_field *field = &head->fields[i];
+        if (http_field_is(field, "content-encoding")) {
+            coding = coding == FILTER_IDENTITY ? filter_coding_of(field->value, field->value_len)
+                                               : FILTER_UNKNOWN;
+        }
+    }
+    return coding;
+}
+
+/* A body that is compressed goes on plain when it is searched.  What we cannot decode goes on as it
+ * is, with what it holds for placeholders; the log says so. */
+static enum filter_coding prepare_body(struct exchange *x, const struct http_head *head,
+                                       struct inject_result *result)
+{
+    enum filter_coding coding = coding_of(head);
+    if (coding == FILTER_UNKNOWN) {
+        needles_unref(sb_steal(&result->swap));
+        result->edits.reframed = false;
+        x->judgement.record.reason = "unsearched";
+    } else if (coding != FILTER_IDENTITY) {
+        result->edits.reframed = result->decodes = true;
+    }
+    return coding;
+}
+
 /* Makes the request as the origin shall see it; false when it does not fit. */
 static bool inject(struct exchange *x, const struct http_head *head)
 {
@@ -177,6 +206,10 @@ static bool inject(struct exchange *x, const struct http_head *head)
         .host = &judgement->host, .port = judgement->port, .secure = x->secure, .head = head};
     if (inject_apply(x->proxy->config->inject, &request, &result) < 0) {
         return false;
+    }
+    enum filter_coding coding = FILTER_IDENTITY;
+    if (result.swap) {
+        coding = prepare_body(x, head, &result);
     }
     bool fits = http_message_set(&x->request, head, &result.edits);
     x->credential = result.applied;
@@ -189,7 +222,7 @@ static bool inject(struct exchange *x, const struct http_head *head)
         x->capture = capture_ref(result.capture);
     }
     if (result.swap) {
-        struct filter *filter = filter_new(FILTER_IDENTITY, result.swap);
+        struct filter *filter = filter_new(coding, result.swap);
         fits = fits && filter;
         flow_filter(&x->up, filter);
     }
@@ -201,6 +234,7 @@ void exchange_open(struct exchange *x, const struct door *door, const struct htt
                    bool http2)
 {
     struct judgement *judgement = &x->judgement;
+    x->client = door->client;
     x->secure = door->secure;
     x->http2_known = http2 && !door->secure;
     x->request.head.method = head->method; /* until it is set: an answer to HEAD has no body */
@@ -267,19 +301,6 @@ static enum http_verdict scrub_field(void *arg, const struct http_field *field, 
     }
     sb_buf_wipe(&text);
     return verdict;
-}
-
-static enum filter_coding coding_of(const struct http_head *head)
-{
-    enum filter_coding coding = FILTER_IDENTITY;
-    for (size_t i = 0; i < head->nfields; i++) {
-        const struct http_field *field = &head->fields[i];
-        if (http_field_is(field, "content-encoding")) {
-            coding = coding == FILTER_IDENTITY ? filter_coding_of(field->value, field->value_len)
-                                               : FILTER_UNKNOWN;
-        }
-    }
-    return coding;
 }
 
 /* The tokens of a sign-in go to the supervisor, which keeps them; the rules here have them before
@@ -351,7 +372,7 @@ const char *exchange_answer(struct exchange *x, const struct http_head *head)
 static bool is_stuck(struct exchange *x)
 {
     bool failed = x->up.failed || x->down.failed;
-    if (failed && !x->broken) {
+    if (failed && !x->broken && !x->last) { /* last: it has been answered by us */
         exchange_fail(x, "scrub", "sbx: the body cannot be searched for secrets\n");
     }
     return failed;

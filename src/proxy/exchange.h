@@ -20,6 +20,7 @@ struct door {
     bool pinned;         /* CONNECT, SOCKS or the address named the host */
     bool pinned_name;    /* ... and it is a name */
     bool secure;         /* TLS was terminated here */
+    uint64_t client;     /* which connection of the sandbox this is; none has the same ever again */
     struct host host;
     uint16_t port;
 };
@@ -53,6 +54,7 @@ struct exchange {
     const struct inject_rule *credential; /* only to be compared */
     struct needles *scrub;                /* secrets that the answer must not hold, or NULL */
     struct capture *capture;              /* how the answer gives tokens, or NULL */
+    uint64_t client;                      /* its connection from the sandbox (struct door) */
     bool secure;
     bool http2_known; /* plain HTTP/2 by prior knowledge, on both sides */
     bool http1_only;  /* an HTTP/2 origin could not do it */

@@ -375,11 +375,10 @@ static void put_for_content(struct sb_buf *out, const struct http_head *head,
     }
 }
 
-/* A compressed body is not searched: what is in it stays a placeholder. */
 static void set_body(struct inject_result *ret)
 {
     const struct http_head *head = ret->request->head;
-    if (head->body == HTTP_BODY_NONE || http_find(head, "content-encoding")) {
+    if (head->body == HTTP_BODY_NONE) {
         return;
     }
     for (size_t i = 0; i < ret->nactive; i++) {
@@ -413,6 +412,9 @@ static enum http_verdict filter_request(void *arg, const struct http_field *fiel
     bool whole = result->scrub || result->capture;
     if (whole && (http_field_is(field, "range") || http_field_is(field, "if-range") ||
                   http_field_is(field, "a-im"))) {
+        return HTTP_DROP;
+    }
+    if (result->decodes && http_field_is(field, "content-encoding")) {
         return HTTP_DROP;
     }
     return !result->applied                              ? HTTP_KEEP

@@ -56,6 +56,7 @@ struct inject_result {
     const char *service;               /* ... for this service (also set when applied) */
     struct http_edits edits;           /* for http_message_set(); points into this struct */
     struct needles *swap;              /* NULL, or what is replaced in the request's body */
+    bool decodes;                      /* set by the caller: its compressed body goes on plain */
     struct needles *scrub;             /* NULL, or the set's: what is masked in the answer */
     struct capture *capture;           /* NULL, or the set's: the answer may hold tokens */
     /* Private; wiped by inject_result_done(). */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <openssl/ssl.h>
 #include <string.h>
+#include <strings.h>
 
 #include "proxy/back2.h"
 #include "proxy/bounds.h"
@@ -185,8 +186,29 @@ static void link_free(struct link *link)
     }
 }
 
+/* Does the request sign its connection in? */
+static bool signs_in(const struct exchange *x)
+{
+    static const char *const schemes[] = {"NTLM", "Negotiate"};
+    const struct http_head *head = &x->request.head;
+    for (size_t i = 0; i < head->nfields; i++) {
+        const struct http_field *field = &head->fields[i];
+        for (size_t s = 0; s < SB_ARRAY_LEN(schemes) && http_field_is(field, "authorization");
+             s++) {
+            size_t n = strlen(schemes[s]);
+            if (field->value_len >= n && strncasecmp(field->value, schemes[s], n) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 static void serve(struct link *link, struct exchange *x)
 {
+    if (signs_in(x)) {
+        link->bound = x->client;
+    }
     if (!link->nserved++) {
         set_idle(link, false);
     }
@@ -257,16 +279,40 @@ static bool has_room(const struct link *link)
                                        : false;
 }
 
+/* For this request?  One that signs in must not share a link that serves others, either. */
+static bool may_take(const struct link *link, const struct exchange *x)
+{
+    bool free_to_bind = !link->bound && !(link->nserved && signs_in(x));
+    return has_room(link) && (free_to_bind || link->bound == x->client);
+}
+
 static void need_links(struct origin *origin);
 
 static void serve_waiting(struct link *link)
 {
     struct origin *origin = link->origin;
-    while (origin->waiting && has_room(link)) {
-        struct exchange *x = origin->waiting;
-        dequeue(origin, x);
-        serve(link, x);
+    struct exchange *next;
+    for (struct exchange *x = origin->waiting; x && has_room(link); x = next) {
+        next = x->link_next;
+        if (may_take(link, x)) {
+            dequeue(origin, x);
+            serve(link, x);
+        }
     }
+}
+
+static struct link *find_link(const struct origin *origin, const struct exchange *x)
+{
+    bool repeatable = exchange_repeatable(x);
+    struct link *found = NULL;
+    for (struct link *link = origin->links; link; link = link->next) {
+        /* The one that its client has signed in goes before all others. */
+        bool better = !found || (link->bound && !found->bound);
+        if (better && may_take(link, x) && (repeatable || is_alive(link))) {
+            found = link;
+        }
+    }
+    return found;
 }
 
 void link_free_again(struct link *link)
@@ -472,13 +518,11 @@ void link_request(struct exchange *x)
     /* Only extended CONNECT (RFC 8441) can ask an HTTP/2 origin for another protocol. */
     x->http1_only |= x->request.head.protocol_len && !http_method_is(&x->request.head, "CONNECT");
     struct origin *origin = origin_of(x);
-    bool repeatable = exchange_repeatable(x);
+    struct link *link = x->retried ? NULL : find_link(origin, x);
     x->origin = origin;
-    for (struct link *link = x->retried ? NULL : origin->links; link; link = link->next) {
-        if (has_room(link) && (repeatable || is_alive(link))) {
-            serve(link, x);
-            return;
-        }
+    if (link) {
+        serve(link, x);
+        return;
     }
     enqueue(origin, x);
     need_links(origin);

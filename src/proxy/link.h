@@ -5,7 +5,9 @@
  * and the credential.  Its links are connections: an HTTP/1 link serves one exchange at a time, an
  * HTTP/2 link many.  What waits for a link waits in its origin.  A new configuration retires every
  * origin: idle links close, busy ones close when they are through, and no later request uses them.
- */
+ *
+ * Some logins hold for the connection, not for the request (NTLM, Negotiate).  Who sends one binds
+ * the link that it goes to: from then on it serves no other connection of the sandbox. */
 #pragma once
 
 #include "proxy/back1.h"
@@ -46,7 +48,8 @@ struct link {
     struct wire wire;
     struct exchange *served;
     size_t nserved;
-    bool used; /* it has served before: its far end may have closed it by now */
+    uint64_t bound; /* it may be signed in (NTLM, Negotiate) for this client alone; 0: for nobody */
+    bool used;      /* it has served before: its far end may have closed it by now */
     struct back1 h1;
     struct h2 *h2;
 };

@@ -2,8 +2,10 @@
  * Who may make a sandbox: its name and its range of ids are taken under locks. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 
 #include "base/fs.h"
@@ -82,6 +84,20 @@ static int fill_and_move(const char *name, const char *made, const json_t *confi
     return r;
 }
 
+/* Sandboxes are trees of files that have nothing to do with each other: says so to file systems
+ * that place what lies together close together (ext4's Orlov allocator, chattr(1) T).  Where files
+ * were just deleted in number, as after each removed sandbox, new ones can cost a hundred times
+ * more. */
+static void spread_below(const char *base)
+{
+    SB_CLEANUP(fd) int fd = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int flags = 0;
+    if (fd >= 0 && ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0 && !(flags & FS_TOPDIR_FL)) {
+        flags |= FS_TOPDIR_FL;
+        ioctl(fd, FS_IOC_SETFLAGS, &flags);
+    }
+}
+
 int sandbox_claim(const char *name, json_t *config, int *ret_claim, struct sb_err **err)
 {
     SB_CLEANUP(free) char *base = NULL;
@@ -103,6 +119,7 @@ int sandbox_claim(const char *name, json_t *config, int *ret_claim, struct sb_er
     /* Under a name that no sandbox has, so that nobody ever meets a half of it.  What stands there
      * was left by one who was killed: only the holder of the lock gets here. */
     SB_CLEANUP(free) char *made = sb_xasprintf("%s/.new", base);
+    spread_below(base);
     r = sb_remove_tree(AT_FDCWD, made);
     if (r < 0 || mkdir(made, 0700) < 0) {
         return sb_fail_errno(err, r < 0 ? -r : errno, "create '%s'", made);

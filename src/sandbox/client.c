@@ -4,8 +4,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -207,6 +209,35 @@ static void drop_start(void)
     }
 }
 
+/* The signals that would end us if the caller did not hold them back, as something to wait for. */
+static int held_signals(void)
+{
+    static const int ending[] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP};
+    sigset_t blocked;
+    sigset_t set;
+    sigemptyset(&set);
+    sigprocmask(SIG_BLOCK, NULL, &blocked);
+    for (size_t i = 0; i < SB_ARRAY_LEN(ending); i++) {
+        struct sigaction action;
+        if (sigismember(&blocked, ending[i]) && sigaction(ending[i], NULL, &action) == 0 &&
+            action.sa_handler != SIG_IGN) {
+            sigaddset(&set, ending[i]);
+        }
+    }
+    return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+/* A machine may take long to start, or for ever: whoever has enough of it need not wait.  The
+ * signal stays pending; the end of our socket tells the supervisor. */
+static int await_start(int starter, struct sb_err **err)
+{
+    SB_CLEANUP(fd) int signals = held_signals();
+    struct pollfd polled[] = {{.fd = starter, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
+    while (poll(polled, SB_ARRAY_LEN(polled), -1) < 0 && errno == EINTR) {
+    }
+    return polled[0].revents ? 0 : sb_fail(err, SB_ESTART, "interrupted");
+}
+
 int sandbox_start(const char *name, bool *ret_started, struct sb_err **err)
 {
     SB_CLEANUP(fd) int lock = lock_start(name, err);
@@ -222,6 +253,7 @@ int sandbox_start(const char *name, bool *ret_started, struct sb_err **err)
     SB_CLEANUP(msg) struct sb_msg reply = {0};
     int r = starter < 0 ? spawn_supervisor(name, &starter, err) : 0;
     r = r < 0 ? r : send_word(name, starter, err);
+    r = r < 0 ? r : await_start(starter, err);
     r = r < 0 ? r : read_reply(starter, &reply, err);
     if (r < 0) {
         sb_wrap(err, r, "cannot start sandbox '%s'", name);
@@ -289,6 +321,21 @@ static int end_processes(const char *name, enum ending ending, int *ret_sock, st
     return 0;
 }
 
+char *sandbox_end_reason(const char *name)
+{
+    char *why = state_end(name);
+    if (why) {
+        return why;
+    }
+    /* The supervisor may be about to tell. */
+    SB_CLEANUP(fd) int sock = sandbox_connect(name, NULL);
+    SB_CLEANUP(msg) struct sb_msg end = {0};
+    if (sock >= 0) {
+        sb_msg_recv(sock, &end, NULL);
+    }
+    return state_end(name);
+}
+
 static void await_supervisor_end(int sock)
 {
     SB_CLEANUP(msg) struct sb_msg end = {0};
@@ -308,8 +355,20 @@ int sandbox_stop(const char *name, struct sb_err **err)
 /* The supervisor, which has ended its sandbox, empties what is left of it after us. */
 static bool hand_over(int sock, const char *trash)
 {
-    SB_CLEANUP(json) json_t *request = json_pack("{s:s,s:s}", "op", "empty", "directory", trash);
+    SB_CLEANUP(json) json_t *request = json_pack("{s:s,s:s}", "op", "empty", "name", trash);
     return sock >= 0 && sb_msg_send(sock, request, NULL, 0, NULL) == 0;
+}
+
+/* Locks a sandbox's directory, as starts do, and says whether it still stands at `path`: of several
+ * removals one goes on.  Who starts it gives up, since its supervisor has been ended. */
+static bool lock_same(int dir, const char *path)
+{
+    struct stat ours;
+    struct stat there;
+    while (flock(dir, LOCK_EX) < 0 && errno == EINTR) {
+    }
+    return fstat(dir, &ours) == 0 && stat(path, &there) == 0 && ours.st_dev == there.st_dev &&
+           ours.st_ino == there.st_ino;
 }
 
 int sandbox_discard(const char *name, struct sb_err **err)
@@ -317,12 +376,16 @@ int sandbox_discard(const char *name, struct sb_err **err)
     SB_CLEANUP(free) char *dir = NULL;
     SB_CLEANUP(free) char *runtime = NULL;
     SB_CLEANUP(fd) int sock = -1;
-    int r = end_processes(name, END_FOR_REMOVAL, &sock, err);
-    drop_start();
-    r = r < 0 ? r : sandbox_dir(name, &dir, err);
+    int r = sandbox_dir(name, &dir, err);
     r = r < 0 ? r : sandbox_runtime_dir(name, &runtime, err);
+    SB_CLEANUP(fd) int opened = r < 0 ? -1 : open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    r = r < 0 ? r : end_processes(name, END_FOR_REMOVAL, &sock, err);
+    drop_start();
     if (r < 0) {
         return r;
+    }
+    if (opened >= 0 && !lock_same(opened, dir)) {
+        return 0; /* another removal was quicker; what has the name now is another's */
     }
     /* Without a directory there may be rests; one that appears from here on is another's.  A
      * supervisor that has ended its sandbox still holds the lock while it ends itself. */
@@ -348,7 +411,7 @@ int sandbox_discard(const char *name, struct sb_err **err)
     }
     /* From here on the name is free, and another's. */
     if (trash && !hand_over(sock, trash)) {
-        r = trash_remove(trash, err);
+        r = trash_remove(dir, trash, err);
     }
     SB_CLEANUP(free) char *base = sb_xstrndup(dir, strlen(dir) - strlen(name) - 1);
     int swept = trash_sweep(base, r < 0 ? NULL : err);
@@ -433,19 +496,24 @@ static int list_one(const char *name, void *arg, struct sb_err **err)
         config = json_object();
     }
     SB_CLEANUP(json) json_t *status = ask_status(name);
-    const char *word = state_is_ready(config) ? (status ? "running" : "stopped")
-                                              : (sandbox_is_claimed(name) ? "creating" : "broken");
+    bool silent = json_is_true(json_object_get(status, "silent"));
+    const char *lives = silent ? "not responding" : status ? "running" : "stopped";
+    const char *word = state_is_ready(config)     ? lives
+                       : sandbox_is_claimed(name) ? "creating"
+                                                  : "broken";
+    SB_CLEANUP(free) char *ended = status ? NULL : state_end(name);
     const char *agent = sb_json_str(config, "agent");
     const char *workspace = sb_json_str(config, "workspace");
     const char *created = sb_json_str(config, "created");
     const char *isolation = sb_json_str(config, "isolation");
     json_t *ports = json_object_get(status, "ports");
-    json_array_append_new(
-        arg,
-        json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:s,s:s*}", "name", name, "agent", agent ? agent : "?",
-                  "status", word, "isolation", isolation ? isolation : "ns", "workspace",
-                  workspace ? workspace : "", "ports", ports ? json_incref(ports) : json_array(),
-                  "created", created ? created : "", "limits", sb_json_str(status, "limits")));
+    json_array_append_new(arg, json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:s,s:s*,s:s*}", "name", name,
+                                         "agent", agent ? agent : "?", "status", word, "isolation",
+                                         isolation ? isolation : "ns", "workspace",
+                                         workspace ? workspace : "", "ports",
+                                         ports ? json_incref(ports) : json_array(), "created",
+                                         created ? created : "", "limits",
+                                         sb_json_str(status, "limits"), "ended", ended));
     return 0;
 }
 

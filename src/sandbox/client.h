@@ -26,6 +26,9 @@ int sandbox_start(const char *name, bool *ret_started, struct sb_err **err);
 /* All that belongs to the start has been done: from now on it outlives this process. */
 int sandbox_settle(const char *name, struct sb_err **err);
 int sandbox_stop(const char *name, struct sb_err **err);
+/* Why one has just ended that was not told to, or NULL; waits until its supervisor has told.  The
+ * caller frees it. */
+char *sandbox_end_reason(const char *name);
 /* Stops it and removes everything of it but its logs.  A command that is still making it fails. */
 int sandbox_remove(const char *name, struct sb_err **err);
 /* The same by the command that makes it and gives up. */

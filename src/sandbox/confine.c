@@ -7,9 +7,12 @@
 #include <stdbool.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "base/fs.h"
 #include "filter/load.h"
+#include "filter/machine_calls.inc"
+#include "filter/machine_groups.inc"
 #include "filter/sandbox_calls.inc"
 #include "filter/sandbox_requests.inc"
 
@@ -31,6 +34,28 @@ int confine_capabilities(struct sb_err **err)
         }
     }
     return 0;
+}
+
+int confine_single_machine(struct sb_err **err)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct powers[2];
+    if (syscall(SYS_capget, &header, powers) < 0) {
+        return sb_fail_errno(err, errno, "read the capabilities");
+    }
+    for (size_t i = 0; i < SB_ARRAY_LEN(kept_capabilities); i++) {
+        powers[0].inheritable |= 1U << kept_capabilities[i];
+    }
+    int r = syscall(SYS_capset, &header, powers) < 0 ? -errno : 0;
+    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(kept_capabilities); i++) {
+        r = prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, kept_capabilities[i], 0, 0) < 0 ? -errno
+                                                                                        : 0;
+    }
+    if (r < 0) {
+        return sb_fail_errno(err, -r, "keep the capabilities");
+    }
+    r = filter_load(filter_machine_groups, SB_ARRAY_LEN(filter_machine_groups));
+    return r < 0 ? sb_fail_errno(err, -r, "load the system call filter") : 0;
 }
 
 void confine_halve_limits(void)
@@ -83,9 +108,12 @@ int confine_core_dumps(struct sb_err **err)
     return setrlimit(RLIMIT_CORE, &none) < 0 ? sb_fail_errno(err, errno, "limit core dumps") : 0;
 }
 
-int confine_calls(struct sb_err **err)
+int confine_calls(bool for_machine, struct sb_err **err)
 {
     int r = filter_load(filter_sandbox_requests, SB_ARRAY_LEN(filter_sandbox_requests));
-    r = r < 0 ? r : filter_load(filter_sandbox_calls, SB_ARRAY_LEN(filter_sandbox_calls));
+    if (r == 0) {
+        r = for_machine ? filter_load(filter_machine_calls, SB_ARRAY_LEN(filter_machine_calls))
+                        : filter_load(filter_sandbox_calls, SB_ARRAY_LEN(filter_sandbox_calls));
+    }
     return r < 0 ? sb_fail_errno(err, -r, "load the system call filter") : 0;
 }

@@ -75,20 +75,18 @@ static int exec_init(const struct ns_spec *spec, int channel, struct sb_err **er
 }
 
 /* The machine's parts at the numbers where sbx-vm looks for them. */
-static int exec_monitor(const struct vm *vm, int channel, struct sb_err **err)
+static int exec_monitor(const struct vm *vm, int channel, int word, struct sb_err **err)
 {
     const struct {
         int from, to;
-    } places[] = {{channel, MONITOR_CHANNEL},
-                  {vm->config_fd, MONITOR_CONFIG},
-                  {vm->kernel_fd, MONITOR_KERNEL},
-                  {vm->initrd_fd, MONITOR_INITRD},
-                  {vm->disk_fd, MONITOR_DISK}};
+    } places[] = {{channel, MONITOR_CHANNEL},      {word, MONITOR_WORD},
+                  {vm->config_fd, MONITOR_CONFIG}, {vm->kernel_fd, MONITOR_KERNEL},
+                  {vm->initrd_fd, MONITOR_INITRD}, {vm->disk_fd, MONITOR_DISK}};
     int moved[SB_ARRAY_LEN(places)];
     SB_CLEANUP(fd) int program = fcntl(vm->monitor_fd, F_DUPFD_CLOEXEC, MONITOR_FDS_END);
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    bool ok = program >= 0 && null >= 0 && dup2(null, 0) >= 0 && dup2(null, 1) >= 0 &&
-              dup2(null, 2) >= 0;
+    bool ok =
+        program >= 0 && null >= 0 && dup2(null, 0) >= 0 && dup2(null, 1) >= 0 && dup2(null, 2) >= 0;
     /* First out of each other's way, then to their places. */
     for (size_t i = 0; ok && i < SB_ARRAY_LEN(places); i++) {
         moved[i] = fcntl(places[i].from, F_DUPFD_CLOEXEC, MONITOR_FDS_END);
@@ -107,7 +105,7 @@ static int exec_monitor(const struct vm *vm, int channel, struct sb_err **err)
     return sb_fail_errno(err, errno, "execute sbx-vm");
 }
 
-static int become_init(const struct ns_spec *spec, int channel, struct sb_err **err)
+static int become_init(const struct ns_spec *spec, int channel, int word, struct sb_err **err)
 {
     struct rootfs *rootfs = spec->rootfs;
     int listeners[NET_LISTENERS];
@@ -157,16 +155,18 @@ static int become_init(const struct ns_spec *spec, int channel, struct sb_err **
     fds[count++] = mounts;
     SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:O}", "event", "listeners", "which", names);
     r = sb_msg_send(channel, message, fds, count, err);
-    if (r == 0 && spec->vm) {
-        /* QEMU and virtiofsd filter their own calls, and the guest's processes are not ours. */
-        return exec_monitor(spec->vm, channel, err);
+    r = r < 0 ? r : confine_calls(spec->vm != NULL, err);
+    if (r == 0 && spec->vm && rootfs->map.mode == IDMAP_SINGLE) {
+        r = confine_single_machine(err);
     }
-    r = r < 0 ? r : confine_calls(err);
+    if (r == 0 && spec->vm) {
+        return exec_monitor(spec->vm, channel, word, err);
+    }
     r = r < 0 ? r : cgroup_limit_process(spec->cgroup, err);
     return r < 0 ? r : exec_init(spec, channel, err);
 }
 
-static _Noreturn void child_main(const struct ns_spec *spec, int channel, int gate)
+static _Noreturn void child_main(const struct ns_spec *spec, int channel, int word, int gate)
 {
     char byte;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -176,7 +176,7 @@ static _Noreturn void child_main(const struct ns_spec *spec, int channel, int ga
     }
     close(gate);
     struct sb_err *err = NULL;
-    become_init(spec, channel, &err);
+    become_init(spec, channel, word, &err);
     SB_CLEANUP(json)
     json_t *message = json_pack("{s:s,s:s,s:s?,s:i}", "event", "failed", "error", err->message,
                                 "hint", err->hint, "code", err->code);
@@ -189,9 +189,13 @@ static _Noreturn void child_main(const struct ns_spec *spec, int channel, int ga
 int ns_await_network(struct ns_sandbox *sandbox, struct sb_err **err)
 {
     SB_CLEANUP(msg) struct sb_msg msg = {0};
-    int r = sb_msg_recv(sandbox->channel, &msg, err);
+    int r = sb_msg_recv(sandbox->channel, &msg, NULL);
+    if (r == -ECONNRESET) {
+        /* It ended with mounts of ours unread: the socket tells that before what it said itself. */
+        r = sb_msg_recv(sandbox->channel, &msg, NULL);
+    }
     if (r <= 0) {
-        return r < 0 ? r : sb_fail(err, SB_ESTART, "the sandbox's first process ended too early");
+        return sb_fail(err, SB_ESTART, "the sandbox's first process ended too early");
     }
     const char *event = sb_json_str(msg.json, "event");
     if (!event || strcmp(event, "listeners") != 0) {
@@ -248,13 +252,15 @@ static void kill_and_reap(const struct ns_sandbox *sandbox)
 
 int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err **err)
 {
-    struct ns_sandbox sandbox = {.pidfd = -1, .mounts = -1};
+    struct ns_sandbox sandbox = {.pidfd = -1, .word = -1, .mounts = -1};
     for (size_t i = 0; i < NET_LISTENERS; i++) {
         sandbox.listeners[i] = -1;
     }
     int channel[2];
+    int word[2] = {-1, -1};
     int gate[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) < 0 ||
+        (spec->vm && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, word) < 0) ||
         pipe2(gate, O_CLOEXEC) < 0) {
         return sb_fail_errno(err, errno, "make the sandbox's channel");
     }
@@ -272,16 +278,18 @@ int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err *
     if (sandbox.pid == 0) {
         close(channel[0]);
         close(gate[1]);
-        child_main(spec, channel[1], gate[0]);
+        child_main(spec, channel[1], word[1], gate[0]);
     }
     int clone_errno = errno;
     close(channel[1]);
+    sb_cleanup_fd(&word[1]);
     close(gate[0]);
     int r =
         sandbox.pid < 0 ? idmap_refused(clone_errno, err) : admit(spec, sandbox.pid, gate[1], err);
     close(gate[1]);
     if (r < 0) {
         close(channel[0]);
+        sb_cleanup_fd(&word[0]);
         if (sandbox.pid > 0) {
             kill_and_reap(&sandbox);
             close(sandbox.pidfd);
@@ -289,6 +297,7 @@ int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err *
         return r;
     }
     sandbox.channel = channel[0];
+    sandbox.word = word[0];
     *ret = sandbox;
     return 0;
 }

@@ -20,6 +20,7 @@ struct ns_sandbox {
     pid_t pid; /* of the first program, in our pid namespace */
     int pidfd;
     int channel; /* to sbx-init */
+    int word;    /* of a machine: what sbx-vm says (monitor.h); else -1 */
     /* Its mount namespace: while we have it, the end of process 1 need not wait until all is
      * unmounted, which writes the file system below back to disk. */
     int mounts;

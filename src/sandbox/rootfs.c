@@ -511,8 +511,8 @@ static int mount_workspaces(struct rootfs *rootfs, struct sb_err **err)
 int rootfs_move_into(const char *root)
 {
     /* The old root is stacked under the new one and then dropped (pivot_root(2), NOTES). */
-    if (chdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
-        umount2(".", MNT_DETACH) < 0 || chdir("/") < 0) {
+    if (chdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 ||
+        chdir("/") < 0) {
         return -errno;
     }
     return 0;

@@ -45,7 +45,8 @@ int rootfs_receive_workspaces(struct rootfs *rootfs, struct sb_err **err);
 /* In the sandbox's new mount namespace, with its ids: builds the root, moves into it, and leaves
  * nothing of the host's tree behind.  `hostname` is written to /etc/hostname and /etc/hosts. */
 int rootfs_enter(struct rootfs *rootfs, const char *hostname, struct sb_err **err);
-/* For other roots of the same trees: mounts a tree at `path` below `dir` (at `dir` itself when it is
- * empty) and closes it; makes the mount at `root` the root, and drops the old one.  0 or -errno. */
+/* For other roots of the same trees: mounts a tree at `path` below `dir` (at `dir` itself when it
+ * is empty) and closes it; makes the mount at `root` the root, and drops the old one.  0 or -errno.
+ */
 int rootfs_attach(int *tree, int dir, const char *path);
 int rootfs_move_into(const char *root);

@@ -2,9 +2,9 @@
  * A command inside a running sandbox, attached to our terminal, our pipes, or a caller's sink.
  *
  * With a terminal, sbx-init makes a pseudo-terminal inside and hands us its master, or a socket to
- * it from another kernel: we copy bytes, and ^C or ^Z are bytes for the line discipline inside.  Without one, three
- * pipes are made here: a descriptor of the host's own (a terminal, a file) never enters the
- * sandbox.
+ * it from another kernel: we copy bytes, and ^C or ^Z are bytes for the line discipline inside.
+ * Without one, three pipes are made here: a descriptor of the host's own (a terminal, a file) never
+ * enters the sandbox.
  *
  * Signals to us: without a terminal they go to the command's process group.  With one, interrupts
  * go to whatever is in the foreground inside, and SIGTERM or SIGHUP hangs up, as ssh does: an
@@ -32,10 +32,11 @@ enum {
 };
 
 struct session {
-    int channel;   /* to sbx-init */
-    int in;        /* what we write to: pty master or pipe; -1 closed */
-    int out, errs; /* what we read from */
-    int signals;   /* signalfd */
+    const char *name; /* of the sandbox */
+    int channel;      /* to sbx-init */
+    int in;           /* what we write to: pty master or pipe; -1 closed */
+    int out, errs;    /* what we read from */
+    int signals;      /* signalfd */
     const struct sandbox_exec *exec;
     /* Input that the command has not taken yet.  We never block on it: the command may itself be
      * waiting for us to take its output. */
@@ -172,8 +173,8 @@ static void copy_window_size(const struct session *s)
     struct winsize size;
     if (s->exec->tty && s->out >= 0 && window_size(&size)) {
         SB_CLEANUP(json)
-        json_t *message = json_pack("{s:s,s:i,s:i}", "op", "resize", "rows", size.ws_row, "cols",
-                                    size.ws_col);
+        json_t *message =
+            json_pack("{s:s,s:i,s:i}", "op", "resize", "rows", size.ws_row, "cols", size.ws_col);
         sb_msg_send(s->channel, message, NULL, 0, NULL);
     }
 }
@@ -182,8 +183,8 @@ static void send_signal(const struct session *s, int signo)
 {
     bool foreground = s->exec->tty && (signo == SIGINT || signo == SIGQUIT);
     SB_CLEANUP(json)
-    json_t *message = json_pack("{s:s,s:i,s:b}", "op", "signal", "signo", signo, "foreground",
-                                foreground);
+    json_t *message =
+        json_pack("{s:s,s:i,s:b}", "op", "signal", "signo", signo, "foreground", foreground);
     sb_msg_send(s->channel, message, NULL, 0, NULL);
 }
 
@@ -194,10 +195,13 @@ static int on_channel(struct session *s, struct sb_err **err)
     int r = sb_msg_recv(s->channel, &msg, NULL);
     const char *event = r > 0 ? sb_json_str(msg.json, "event") : NULL;
     if (!event) {
-        sb_fail(err, SB_EFAIL, "the sandbox stopped while the command was running");
+        SB_CLEANUP(free) char *why = sandbox_end_reason(s->name);
+        sb_fail(err, SB_EFAIL, "the sandbox stopped while the command was running%s%s",
+                why ? ": " : "", why ? why : "");
         s->status = EXIT_SIGNAL + SIGKILL;
         s->ended = true;
-    } else if (strcmp(event, "started") == 0 && s->exec->tty) {
+    } else if (strcmp(event, "started") == 0 && s->exec->tty && s->out < 0) {
+        /* One terminal at a time: a guest may say so for ever. */
         s->in = s->out = sb_msg_steal_fd(&msg, 0);
         fcntl(s->in, F_SETFL, O_RDWR | O_NONBLOCK);
         copy_window_size(s); /* it may have changed since we asked */
@@ -419,7 +423,7 @@ int sandbox_run(const char *name, const struct sandbox_exec *exec, int *ret_stat
                 struct sb_err **err)
 {
     struct session s = {
-        .channel = -1, .in = -1, .out = -1, .errs = -1, .signals = -1, .exec = exec};
+        .name = name, .channel = -1, .in = -1, .out = -1, .errs = -1, .signals = -1, .exec = exec};
     struct sb_err *why = NULL;
     int r = exec->tty || exec->detach ? request_session(name, &s, NULL, 0, err)
                                       : open_with_pipes(name, &s, err);

@@ -9,12 +9,14 @@
 
 #include "base/fs.h"
 #include "base/msg.h"
+#include "base/text.h"
 #include "sandbox/layout.h"
 
 #define STATE_READY    "sandbox.json"
 #define STATE_CREATING "creating.json"
+#define STATE_ENDED    "ended"
 
-enum { STATE_MAX = 16 << 20, LOCK_TRIES = 500, LOCK_NAP_NS = 10000000 };
+enum { STATE_MAX = 16 << 20, END_MAX = 4096, LOCK_TRIES = 500, LOCK_NAP_NS = 10000000 };
 
 /* Its file, and whether it is finished: it has another name until then.  That may change between
  * two looks, but only once. */
@@ -118,6 +120,32 @@ bool state_is_vm(const json_t *config)
 {
     const char *isolation = sb_json_str(config, "isolation");
     return isolation && strcmp(isolation, "vm") == 0;
+}
+
+static char *end_path(const char *name)
+{
+    SB_CLEANUP(free) char *dir = NULL;
+    return sandbox_dir(name, &dir, NULL) < 0 ? NULL : sb_xasprintf("%s/" STATE_ENDED, dir);
+}
+
+/* It helps those who ask; nothing depends on it. */
+void state_put_end(const char *name, const char *why)
+{
+    SB_CLEANUP(free) char *path = end_path(name);
+    if (path && why) {
+        sb_write_file_atomic(AT_FDCWD, path, why, strlen(why), 0600, NULL);
+    } else if (path) {
+        unlink(path);
+    }
+}
+
+char *state_end(const char *name)
+{
+    SB_CLEANUP(free) char *path = end_path(name);
+    SB_CLEANUP(buf) struct sb_buf text;
+    sb_buf_init(&text, END_MAX);
+    bool known = path && sb_read_file(AT_FDCWD, path, &text, NULL) == 0 && text.len > 0;
+    return known ? sb_printable(text.data, "") : NULL;
 }
 
 int state_lock(const char *name, struct sb_err **err)

@@ -21,6 +21,10 @@ int state_write(const char *dir, const json_t *config, struct sb_err **err);
 int state_finish(const char *name, struct sb_err **err);
 /* Whether the sandbox has a kernel of its own ("isolation": "vm"). */
 bool state_is_vm(const json_t *config);
+/* Why a sandbox ended that nobody stopped, for whoever waited for it: put by its supervisor (NULL:
+ * it starts anew), read by others (NULL: unknown; the caller frees it). */
+void state_put_end(const char *name, const char *why);
+char *state_end(const char *name);
 /* The lock that a supervisor holds while it lives, wherever its socket has gone; waits a little for
  * one that is just ending.  Returns a descriptor; SB_ENOTFOUND when there is no such sandbox. */
 int state_lock(const char *name, struct sb_err **err);

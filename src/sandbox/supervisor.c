@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  * sbx-supervisor NAME: the host process of one running sandbox.
  *
- * Descriptor 3 is the socket of the command that starts it: that gives the word to begin and says what
- * of its environment counts, gets {"ok":true} or the reason of a failure, and its end, before that command says that it is done,
- * ends the sandbox (a killed `sbx create` leaves nothing running).  All of the sandbox dies with
- * this process; a lock in the sandbox's directory is held for its life, so that there is never a
- * second one.
+ * Descriptor 3 is the socket of the command that starts it: that gives the word to begin and says
+ * what of its environment counts, gets {"ok":true} or the reason of a failure, and its end, before
+ * that command says that it is done, ends the sandbox (a killed `sbx create` leaves nothing
+ * running).  All of the sandbox dies with this process; a lock in the sandbox's directory is held
+ * for its life, so that there is never a second one.
  *
  * It never reads or follows anything inside the sandbox: files are written there by sbx-init. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -24,8 +25,8 @@
 #include "base/fs.h"
 #include "base/loop.h"
 #include "base/msg.h"
-#include "base/text.h"
 #include "base/paths.h"
+#include "base/text.h"
 #include "base/wipe.h"
 #include "policy/store.h"
 #include "sandbox/environment.h"
@@ -47,6 +48,9 @@ enum { STARTER = 3, CLIENTS_MAX = 256, GRACE_MS = 5000, INIT_WAIT_S = 10, REMOVE
 /* A machine without hardware virtualization boots for seconds, on a busy host for more. */
 enum { MACHINE_WAIT_S = 120 };
 enum { EXTRA_CA_MAX = 4 << 20 };
+/* Beyond its grace a sandbox that is told to stop gets this long: process 1 may not run any more.
+ */
+enum { STOP_LATE_MS = 5000, GRACE_MS_MAX = 3600 * 1000 };
 
 struct client {
     struct supervisor *supervisor;
@@ -77,7 +81,12 @@ struct supervisor {
     struct log_keeper log;
     struct token_keeper tokens;
     int lock_fd, control_fd, template_lock;
-    bool is_vm; /* the sandbox has a kernel of its own */
+    bool is_up;    /* process 1 has said that it is ready */
+    bool is_vm;    /* the sandbox has a kernel of its own */
+    bool silent;   /* ... which does not answer */
+    bool ended;    /* ... which has said why it ended */
+    bool stopping; /* somebody asked for its end */
+    struct sb_timer stop_timer;
     struct client *clients;
     size_t nclients;
 };
@@ -158,6 +167,7 @@ static int prepare_vm(struct supervisor *s, const char *init_path, const struct 
         .cpus = limits->cpus,
         .memory_bytes = limits->memory_bytes,
         .pids = limits->pids,
+        .read_only_system = s->rootfs.map.mode != IDMAP_ROOT,
     };
     return r < 0 ? r : vm_prepare(&wish, ret, err);
 }
@@ -211,9 +221,11 @@ static int start_namespaces(struct supervisor *s, struct sb_err **err)
     }
     s->rootfs.memory_bytes = limits.memory_bytes;
     s->cgroup = cgroup_create(s->name, &limits, s->lock_fd);
-    struct ns_spec spec = {
-        .name = s->name, .rootfs = &s->rootfs, .cgroup = s->cgroup, .init_fd = init_fd,
-        .vm = s->is_vm ? &vm : NULL};
+    struct ns_spec spec = {.name = s->name,
+                           .rootfs = &s->rootfs,
+                           .cgroup = s->cgroup,
+                           .init_fd = init_fd,
+                           .vm = s->is_vm ? &vm : NULL};
     r = ns_start(&spec, &s->ns, err);
     r = r < 0 ? r : ns_provide(&spec, &s->ns, err);
     /* The sandbox has its mounts: ours would keep the host's file systems busy. */
@@ -239,6 +251,24 @@ static bool wants_ca(const json_t *proxy_config)
     return false;
 }
 
+/* Process 1 lives with what it guards: its silence must not become ours. */
+static int patience(const struct supervisor *s)
+{
+    return s->is_vm && !s->is_up ? MACHINE_WAIT_S : INIT_WAIT_S;
+}
+
+/* Until process 1 says something on `fd`.  Before it is up whoever waits for it may give up. */
+static int await_word_of_init(const struct supervisor *s, int fd, struct sb_err **err)
+{
+    struct pollfd polled[] = {{.fd = fd, .events = POLLIN},
+                              {.fd = s->is_up ? -1 : STARTER, .events = POLLIN}};
+    int n = poll(polled, SB_ARRAY_LEN(polled), patience(s) * 1000);
+    if (n <= 0) {
+        return sb_fail(err, SB_ESTART, "sbx-init did not answer within %d seconds", patience(s));
+    }
+    return polled[0].revents ? 0 : sb_fail(err, SB_ESTART, "the command that started it has ended");
+}
+
 /* Asks sbx-init to write a file and waits for its word. */
 static int write_inside(struct supervisor *s, const char *path, const void *data, size_t len,
                         struct sb_err **err)
@@ -248,7 +278,6 @@ static int write_inside(struct supervisor *s, const char *path, const void *data
         return sb_fail_errno(err, errno, "socketpair");
     }
     SB_CLEANUP(fd) int near = channel[0];
-    sb_msg_limit_wait(near, INIT_WAIT_S);
     SB_CLEANUP(fd) int content = sb_memfd("sbx-file", data, len);
     SB_CLEANUP(json)
     json_t *message = json_pack("{s:s,s:s,s:i,s:i,s:i,s:b}", "op", "write", "path", path, "mode",
@@ -257,11 +286,12 @@ static int write_inside(struct supervisor *s, const char *path, const void *data
     int r = content < 0 ? content : sb_msg_send(s->ns.channel, message, fds, 2, err);
     close(channel[1]);
     SB_CLEANUP(msg) struct sb_msg reply = {0};
+    r = r < 0 ? r : await_word_of_init(s, near, err);
     r = r < 0 ? r : sb_msg_recv(near, &reply, err);
     if (r > 0 && json_is_true(json_object_get(reply.json, "ok"))) {
         return 0;
     }
-    return r < 0 ? r : sb_fail(err, SB_ESTART, "sbx-init could not write '%s'", path);
+    return r < 0 ? r : sb_fail(err, SB_ESTART, "sbx-init did not write '%s'", path);
 }
 
 /* Which extra certificates (PEM) the sandbox's bundle was last made with; "" without. */
@@ -362,9 +392,14 @@ static int configure_proxy(struct supervisor *s, struct sb_err **err)
             json_object_set(config, "ca", s->ca);
         }
     }
+    if (r < 0) {
+        return r;
+    }
+    /* What the sandbox does not let us write must not keep the proxy from what holds now. */
     const char *extra = sb_json_str(config, "extra_ca");
-    r = r < 0 ? r : update_trust(s, extra ? extra : "", err);
-    return r < 0 ? r : exit_proxy_configure(&s->proxy, config, err);
+    int trust = update_trust(s, extra ? extra : "", err);
+    r = exit_proxy_configure(&s->proxy, config, trust < 0 ? NULL : err);
+    return trust < 0 ? trust : r;
 }
 
 /* A sign-in gave new tokens: they are stored, and the rules that use them made anew. */
@@ -509,10 +544,10 @@ static int op_status(struct supervisor *s, struct client *client, struct sb_msg 
     (void)request;
     (void)err;
     SB_CLEANUP(json)
-    json_t *reply =
-        json_pack("{s:b,s:i,s:i,s:i,s:s,s:s,s:o}", "ok", 1, "pid", getpid(), "init_pid", s->ns.pid,
-                  "proxy_pid", s->proxy.pid, "limits", cgroup_kind(s->cgroup), "ids",
-                  idmap_mode_name(s->rootfs.map.mode), "ports", publish_list(s->publish));
+    json_t *reply = json_pack(
+        "{s:b,s:i,s:i,s:i,s:b,s:s,s:s,s:o}", "ok", 1, "pid", getpid(), "init_pid", s->ns.pid,
+        "proxy_pid", s->proxy.pid, "silent", s->silent, "limits", cgroup_kind(s->cgroup), "ids",
+        idmap_mode_name(s->rootfs.map.mode), "ports", publish_list(s->publish));
     return sb_msg_send(client->fd, reply, NULL, 0, NULL);
 }
 
@@ -527,6 +562,14 @@ static int op_reload(struct supervisor *s, struct client *client, struct sb_msg 
     return r;
 }
 
+/* Process 1 gives the grace; who runs it, a guest's kernel, may not run any more. */
+static void on_stop_late(void *arg)
+{
+    struct supervisor *s = arg;
+    fprintf(stderr, "sandbox '%s': did not stop when it was told to, and was killed\n", s->name);
+    kill(s->ns.pid, SIGKILL);
+}
+
 /* {"op":"stop","grace_ms":n,"removal":bool}: 0 kills at once. */
 static int op_stop(struct supervisor *s, struct client *client, struct sb_msg *request,
                    struct sb_err **err)
@@ -534,11 +577,16 @@ static int op_stop(struct supervisor *s, struct client *client, struct sb_msg *r
     json_int_t grace = sb_json_int(request->json, "grace_ms", GRACE_MS);
     client->awaits_end = true;
     client->removes = json_is_true(json_object_get(request->json, "removal"));
+    s->stopping = true;
     if (grace <= 0) {
         kill(s->ns.pid, SIGKILL);
         return 0;
     }
+    grace = grace > GRACE_MS_MAX ? GRACE_MS_MAX : grace;
     SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:I}", "op", "stop", "grace_ms", grace);
+    if (!s->stop_timer.armed) {
+        sb_loop_timer(s->loop, &s->stop_timer, (uint64_t)grace + STOP_LATE_MS, on_stop_late, s);
+    }
     return sb_msg_send(s->ns.channel, message, NULL, 0, err);
 }
 
@@ -623,27 +671,47 @@ static int listen_control(struct supervisor *s, struct sb_err **err)
 
 /* ---- the end ---- */
 
-/* A machine's last word is why it ended.  Only the first counts: it comes from where a guest may
- * have taken over. */
-static void take_word(struct supervisor *s)
+static void take_end(struct supervisor *s, const char *why)
+{
+    s->ended = true;
+    SB_CLEANUP(free) char *shown = sb_printable(why, "");
+    if (!s->stopping) {
+        fprintf(stderr, "sandbox '%s': %s\n", s->name, shown);
+        state_put_end(s->name, shown);
+    }
+}
+
+/* What sbx-vm says (vm/monitor.h); false when there is no more. */
+static bool take_word(struct supervisor *s)
 {
     SB_CLEANUP(msg) struct sb_msg msg = {0};
-    int r = sb_msg_recv(s->ns.channel, &msg, NULL);
-    const char *text = r > 0 ? sb_json_str(msg.json, "error") : NULL;
-    SB_CLEANUP(free) char *shown = text ? sb_printable(text, "") : NULL;
-    if (shown) {
-        fprintf(stderr, "sandbox '%s': %s\n", s->name, shown);
+    int r = sb_msg_recv(s->ns.word, &msg, NULL);
+    const char *event = r > 0 ? sb_json_str(msg.json, "event") : NULL;
+    const char *error = r > 0 ? sb_json_str(msg.json, "error") : NULL;
+    if (event && strcmp(event, "ended") == 0 && error) {
+        take_end(s, error);
+    } else if (event) {
+        s->silent = strcmp(event, "silent") == 0;
+        fprintf(stderr, "sandbox '%s': the guest %s\n", s->name,
+                s->silent ? "does not answer" : "answers again");
     }
-    sb_loop_unwatch(s->loop, s->word_watch);
-    s->word_watch = 0;
+    return r > 0;
 }
 
 static void on_init_end(void *arg, uint32_t events)
 {
     struct supervisor *s = arg;
     (void)events;
-    if (s->word_watch) {
-        take_word(s);
+    while (s->is_vm && take_word(s)) {
+    }
+    siginfo_t info = {0};
+    if (s->is_vm && !s->ended &&
+        waitid(P_PID, (id_t)s->ns.pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0) {
+        SB_CLEANUP(free)
+        char *why = info.si_code == CLD_EXITED
+                        ? sb_xasprintf("sbx-vm ended with status %d", info.si_status)
+                        : sb_xasprintf("sbx-vm was killed by signal %d", info.si_status);
+        take_end(s, why);
     }
     sb_loop_stop(s->loop);
 }
@@ -651,7 +719,10 @@ static void on_init_end(void *arg, uint32_t events)
 static void on_word(void *arg, uint32_t events)
 {
     (void)events;
-    take_word(arg);
+    struct supervisor *s = arg;
+    if (!take_word(s)) {
+        sb_loop_unwatch(s->loop, s->word_watch);
+    }
 }
 
 /* The command that is making or starting this sandbox: its word {"op":"ready"} that all steps have
@@ -693,9 +764,9 @@ static void tear_down(struct supervisor *s)
     }
 }
 
-/* {"op":"empty","directory":"…"} from one who removes the sandbox: the name is free, and nothing of
+/* {"op":"empty","name":"…"} from one who removes the sandbox: the name is free, and nothing of
  * it is left but storage.  Without the word, it stays. */
-static void empty_storage(int fd)
+static void empty_storage(const struct supervisor *s, int fd)
 {
     SB_CLEANUP(msg) struct sb_msg request = {0};
     SB_CLEANUP(err) struct sb_err *err = NULL;
@@ -705,8 +776,8 @@ static void empty_storage(int fd)
     if (sb_msg_recv(fd, &request, NULL) <= 0) {
         return;
     }
-    const char *directory = sb_json_str(request.json, "directory");
-    if (directory && trash_remove(directory, &err) < 0) {
+    const char *name = sb_json_str(request.json, "name");
+    if (name && trash_remove(s->directory, name, &err) < 0) {
         sb_err_print(err);
     }
 }
@@ -715,9 +786,10 @@ static void empty_storage(int fd)
 static void clear_away(struct supervisor *s)
 {
     sb_cleanup_fd(&s->ns.mounts);
+    sb_cleanup_fd(&s->template_lock);
     for (struct client *client = s->clients; client; client = client->next) {
         if (client->removes) {
-            empty_storage(client->fd);
+            empty_storage(s, client->fd);
         }
     }
 }
@@ -727,18 +799,28 @@ static void clear_away(struct supervisor *s)
 static int await_init(struct supervisor *s, struct sb_err **err)
 {
     SB_CLEANUP(msg) struct sb_msg msg = {0};
-    /* Process 1 lives with what it guards: its silence must not become ours. */
-    sb_msg_limit_wait(s->ns.channel, s->is_vm ? MACHINE_WAIT_S : INIT_WAIT_S);
-    int r = sb_msg_recv(s->ns.channel, &msg, err);
+    sb_msg_limit_wait(s->ns.channel, INIT_WAIT_S);
+    int r = await_word_of_init(s, s->ns.channel, err);
     if (r < 0) {
         return r;
     }
-    const char *event = r ? sb_json_str(msg.json, "event") : NULL;
-    if (!event || strcmp(event, "ready") != 0) {
-        const char *text = r ? sb_json_str(msg.json, "error") : NULL;
-        return sb_fail(err, SB_ESTART, "%s", text ? text : "sbx-init did not start");
+    r = sb_msg_recv(s->ns.channel, &msg, err);
+    const char *event = r > 0 ? sb_json_str(msg.json, "event") : NULL;
+    if (event && strcmp(event, "ready") == 0) {
+        s->is_up = true;
+        return 0;
     }
-    return 0;
+    if (r < 0 && r != -ECONNRESET) {
+        return r;
+    }
+    /* Who runs a machine says why there is none. */
+    SB_CLEANUP(msg) struct sb_msg word = {0};
+    const char *text = s->is_vm && sb_msg_recv(s->ns.word, &word, NULL) > 0
+                           ? sb_json_str(word.json, "error")
+                           : NULL;
+    SB_CLEANUP(free) char *shown = text ? sb_printable(text, "") : NULL;
+    sb_err_free(err ? sb_steal(err) : NULL);
+    return sb_fail(err, SB_ESTART, "%s", shown ? shown : "sbx-init did not start");
 }
 
 /* The proxy learns its rules while process 1 starts; of two failures that of process 1 is the one
@@ -748,6 +830,9 @@ static int configure_and_await_init(struct supervisor *s, struct sb_err **err)
     SB_CLEANUP(err) struct sb_err *proxy_err = NULL;
     int configured = configure_proxy(s, &proxy_err);
     int r = await_init(s, err);
+    s->is_up = r == 0;
+    /* From here on only the short word is sent there, and nobody shall wait for who takes none. */
+    sb_msg_limit_wait(s->ns.channel, INIT_WAIT_S);
     if (r == 0 && configured < 0 && err) {
         *err = sb_steal(&proxy_err);
     }
@@ -775,6 +860,9 @@ static int start(struct supervisor *s, struct sb_err **err)
     r = r < 0 ? r : take_lock(s, err);
     r = r < 0 ? r : state_load(s->name, &s->config, err);
     s->is_vm = r == 0 && state_is_vm(s->config);
+    if (r == 0) {
+        state_put_end(s->name, NULL);
+    }
     r = r < 0 ? r : start_namespaces(s, err);
     /* While the first process makes the root; who connects before all is ready, waits. */
     r = r < 0 ? r : log_keeper_open(&s->log, s->name, err);
@@ -793,7 +881,8 @@ static int start(struct supervisor *s, struct sb_err **err)
     sb_loop_watch(s->loop, s->control_fd, EPOLLIN, on_control, s);
     sb_loop_watch(s->loop, s->ns.pidfd, EPOLLIN, on_init_end, s);
     if (s->is_vm) {
-        s->word_watch = sb_loop_watch(s->loop, s->ns.channel, EPOLLIN, on_word, s);
+        fcntl(s->ns.word, F_SETFL, O_NONBLOCK);
+        s->word_watch = sb_loop_watch(s->loop, s->ns.word, EPOLLIN, on_word, s);
     }
     s->starter_watch = sb_loop_watch(s->loop, STARTER, EPOLLIN | EPOLLHUP, on_starter, s);
     return watch_proxy(s);

@@ -14,22 +14,30 @@
 
 #define PREFIX ".removed." /* no sandbox's name begins so */
 
-int trash_put(const char *dir, char **ret_trash, struct sb_err **err)
+static bool is_trash(const char *name)
 {
-    const char *slash = strrchr(dir, '/');
-    SB_CLEANUP(free)
-    char *trash =
-        sb_xasprintf("%.*s/" PREFIX "%s.%d", (int)(slash - dir), dir, slash + 1, getpid());
-    if (rename(dir, trash) < 0) {
+    return strncmp(name, PREFIX, strlen(PREFIX)) == 0 && !strchr(name, '/');
+}
+
+static char *beside(const char *dir, const char *name)
+{
+    return sb_xasprintf("%.*s/%s", (int)(strrchr(dir, '/') - dir), dir, name);
+}
+
+int trash_put(const char *dir, char **ret_name, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *name = sb_xasprintf(PREFIX "%s.%d", strrchr(dir, '/') + 1, getpid());
+    SB_CLEANUP(free) char *path = beside(dir, name);
+    if (rename(dir, path) < 0) {
         return sb_fail_errno(err, errno, "remove '%s'", dir);
     }
-    *ret_trash = sb_steal(&trash);
+    *ret_name = sb_steal(&name);
     return 0;
 }
 
 /* The layers hold files with the sandbox's ids.  Real root can remove them; an ordinary user needs
  * a process with those ids. */
-int trash_remove(const char *path, struct sb_err **err)
+static int remove_layers(const char *path, struct sb_err **err)
 {
     int r = sb_remove_tree(AT_FDCWD, path);
     struct idmap map = idmap_choose(0);
@@ -37,6 +45,15 @@ int trash_remove(const char *path, struct sb_err **err)
         return r < 0 ? sb_fail_errno(err, -r, "remove '%s'", path) : 0;
     }
     return idmap_remove_tree(&map, path, err);
+}
+
+int trash_remove(const char *dir, const char *name, struct sb_err **err)
+{
+    if (!is_trash(name)) {
+        return sb_fail(err, SB_EPROTO, "'%s' is not what a removed sandbox leaves", name);
+    }
+    SB_CLEANUP(free) char *path = beside(dir, name);
+    return remove_layers(path, err);
 }
 
 /* Its lock goes with the rest: without one it has been taken, and two who remove the same do no
@@ -48,19 +65,19 @@ static bool is_held(const char *path)
     return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
 }
 
-static int is_trash(const struct dirent *entry)
+static int select_trash(const struct dirent *entry)
 {
-    return strncmp(entry->d_name, PREFIX, strlen(PREFIX)) == 0;
+    return is_trash(entry->d_name);
 }
 
 int trash_sweep(const char *base, struct sb_err **err)
 {
     struct dirent **entries = NULL;
-    int count = scandir(base, &entries, is_trash, NULL);
+    int count = scandir(base, &entries, select_trash, NULL);
     int r = 0;
     for (int i = 0; i < count; i++) {
         SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", base, entries[i]->d_name);
-        r = r < 0 || is_held(path) ? r : trash_remove(path, err);
+        r = r < 0 || is_held(path) ? r : remove_layers(path, err);
         free(entries[i]);
     }
     free(entries);

@@ -10,11 +10,11 @@
 
 #include "base/err.h"
 
-/* Moves the sandbox's directory `dir` out of its name; *ret_trash is the name that it has then,
- * beside where it was.  Whoever calls holds its lock, or is answered by the supervisor that does.
+/* Moves the sandbox's directory `dir` out of its name; *ret_name is the one that it has then, in
+ * the same place.  Whoever calls holds its lock, or is answered by the supervisor that does.
  */
-int trash_put(const char *dir, char **ret_trash, struct sb_err **err);
-/* Removes one with all in it, whatever ids the files have. */
-int trash_remove(const char *path, struct sb_err **err);
+int trash_put(const char *dir, char **ret_name, struct sb_err **err);
+/* Removes what lies under such a name beside `dir`, whatever ids its files have; nothing else. */
+int trash_remove(const char *dir, const char *name, struct sb_err **err);
 /* Removes what nobody works on any more.  `base`: where sandboxes lie. */
 int trash_sweep(const char *base, struct sb_err **err);

@@ -4,7 +4,8 @@
  *   /share             what the guest sees: template, usr, dpkg, workspaces/0 ... (virtiofsd's root)
  *   /machine           QEMU's root: the same programs, /proc, a few devices; nothing of /share
  *
- * Nothing here is the guest's to change but the content of workspaces, which nobody walks by path. */
+ * Nothing here is the guest's to change but the content of workspaces, which nobody walks by path.
+ */
 #include "sandbox/vm_root.h"
 
 #include <errno.h>
@@ -70,14 +71,15 @@ static int bind_devices(void)
 static int stage_machine(struct rootfs *rootfs)
 {
     static const char *const dirs[] = {
-        STAGE "/usr",         STAGE "/proc",         STAGE "/dev",         STAGE "/share",
-        STAGE "/machine",     STAGE "/machine/usr",  STAGE "/machine/proc", STAGE "/machine/dev"};
+        STAGE "/usr",     STAGE "/proc",        STAGE "/dev",          STAGE "/share",
+        STAGE "/machine", STAGE "/machine/usr", STAGE "/machine/proc", STAGE "/machine/dev"};
     int r = make_dirs(dirs, SB_ARRAY_LEN(dirs));
     r = r < 0 ? r : rootfs_attach(&rootfs->usr_tree, AT_FDCWD, STAGE "/usr");
     r = r < 0 ? r : bind(STAGE "/usr", STAGE "/machine/usr");
     r = r < 0 ? r : link_programs(STAGE);
     r = r < 0 ? r : link_programs(STAGE "/machine");
-    if (r == 0 && mount("proc", STAGE "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0) {
+    if (r == 0 &&
+        mount("proc", STAGE "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0) {
         r = -errno;
     }
     r = r < 0 ? r : bind(STAGE "/proc", STAGE "/machine/proc");
@@ -96,9 +98,8 @@ static int stage_share(struct rootfs *rootfs)
     }
     for (size_t i = 0; r == 0 && i < rootfs->nworkspaces; i++) {
         SB_CLEANUP(free) char *path = sb_xasprintf(STAGE "/share/workspaces/%zu", i);
-        r = mkdir(path, 0755) < 0
-                ? -errno
-                : rootfs_attach(&rootfs->workspaces[i].tree, AT_FDCWD, path);
+        r = mkdir(path, 0755) < 0 ? -errno
+                                  : rootfs_attach(&rootfs->workspaces[i].tree, AT_FDCWD, path);
     }
     return r;
 }
@@ -111,7 +112,7 @@ int vm_root_enter(struct rootfs *rootfs, struct sb_err **err)
         return r;
     }
     umask(0);
-    r = mount("sbx", STAGE, "tmpfs", MS_NOSUID, "mode=0755,size=1m") < 0 ? -errno : 0;
+    r = mount("sbx", STAGE, "tmpfs", MS_NOSUID, "mode=0755,size=1m,nr_inodes=1k") < 0 ? -errno : 0;
     r = r < 0 ? r : stage_machine(rootfs);
     r = r < 0 ? r : stage_share(rootfs);
     umask(022);

@@ -10,10 +10,10 @@
 
 #include "base/err.h"
 
-#define SETTING_EXTRA_CA "tls.extra-ca"   /* {"pem", "certificates": [{"subject","until","ca"}]} */
-#define SETTING_UPSTREAM "proxy.upstream" /* proxy_url.h */
-#define SETTING_NO_PROXY "proxy.no-proxy" /* no_proxy.h */
-#define SETTING_ISOLATION "isolation"     /* "auto", "vm" or "ns" */
+#define SETTING_EXTRA_CA  "tls.extra-ca"   /* {"pem", "certificates": [{"subject","until","ca"}]} */
+#define SETTING_UPSTREAM  "proxy.upstream" /* proxy_url.h */
+#define SETTING_NO_PROXY  "proxy.no-proxy" /* no_proxy.h */
+#define SETTING_ISOLATION "isolation"      /* "auto", "vm" or "ns" */
 
 /* All that is set. */
 int settings_load(json_t **ret, struct sb_err **err);

@@ -48,7 +48,13 @@ char *console_panic(const struct console *console)
 
 char *console_last_line(const struct console *console)
 {
+    static const char ours[] = "sbx-guest: ";
     const char *end = console->data + console->len;
+    /* What process 1 says counts more than what the kernel says of the end that follows. */
+    const char *at = memmem(console->data, console->len, ours, sizeof(ours) - 1);
+    if (at) {
+        return shown_line(at, end);
+    }
     while (end > console->data && (end[-1] == '\n' || end[-1] == '\r' || end[-1] == ' ')) {
         end--;
     }

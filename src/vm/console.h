@@ -16,5 +16,5 @@ void console_add(struct console *console, const char *data, size_t len);
 /* Why the guest's kernel gave up, as one line fit to be shown, or NULL when it did not say so.  The
  * caller frees it. */
 char *console_panic(const struct console *console);
-/* The last line that says anything, or NULL; the caller frees it. */
+/* What sbx-guest said, else the last line that says anything, or NULL; the caller frees it. */
 char *console_last_line(const struct console *console);

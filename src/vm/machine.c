@@ -7,7 +7,9 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
-enum { ARGS_MAX = 96, QUEUE_SIZE = 1024 };
+/* Translated code, which QEMU would let grow to a gigabyte.  A guest's working set is below this.
+ */
+enum { ARGS_MAX = 96, QUEUE_SIZE = 1024, TRANSLATED_MB = 64 };
 
 struct args {
     char *words[ARGS_MAX];
@@ -38,14 +40,20 @@ static void add_base(struct args *args, const struct machine *m)
     add(args, "-display", "none");
     add(args, "-no-reboot", NULL);
     add(args, "-name", "sbx");
-    add(args, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
-    /* Without the clock chip the kernel waits for it, for one second at a time; without ACPI it has no
-     * timer but the chips'. */
+    add(args, "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    /* Without the clock chip the kernel waits for it, for one second at a time; without ACPI it has
+     * no timer but the chips'. */
     add(args, "-machine",
-        "microvm,accel=%s,memory-backend=mem,isa-serial=off,rtc=on,pit=%s,pic=%s,acpi=%s,"
-        "auto-kernel-cmdline=%s",
-        m->accelerator, m->acpi ? "off" : "on", m->acpi ? "off" : "on", m->acpi ? "on" : "off",
+        "microvm,memory-backend=mem,isa-serial=off,rtc=on,pit=%s,pic=%s,acpi=%s,auto-kernel-"
+        "cmdline=%s",
+        m->acpi ? "off" : "on", m->acpi ? "off" : "on", m->acpi ? "on" : "off",
         m->acpi ? "off" : "on");
+    if (kvm) {
+        add(args, "-accel", "kvm");
+    } else {
+        add(args, "-accel", "tcg,tb-size=%d", TRANSLATED_MB);
+    }
     /* QEMU asks for an MSR of the host's that not every hypervisor gives its guests. */
     add(args, "-cpu", kvm ? "host,-arch-capabilities" : "max");
     add(args, "-smp", "%u", m->cpus);
@@ -62,8 +70,8 @@ static void add_kernel(struct args *args, const struct machine *m)
     /* Without a known TSC frequency one emulated boot in ten hangs calibrating it.  Debian's kernel
      * tries out its ciphers at each start, for more than half of the instructions of its boot. */
     add(args, "-append",
-        "console=hvc0 quiet loglevel=4 reboot=t panic=-1 oops=panic cryptomgr.notests "
-        "tsc_early_khz=%u",
+        "console=hvc0 quiet loglevel=4 reboot=t panic=-1 oops=panic cryptomgr.notests " MACHINE_MARK
+        " tsc_early_khz=%u",
         m->tsc_khz);
 }
 
@@ -80,16 +88,17 @@ static void add_devices(struct args *args, const struct machine *m)
     add(args, "-device", "virtio-rng-device,rng=rng");
     add(args, "-device", "virtio-balloon-device,free-page-reporting=on,deflate-on-oom=on");
     add(args, "-chardev", "socket,id=share,fd=%d", m->share_fd);
-    add(args, "-device", "vhost-user-fs-device,chardev=share,tag=" MACHINE_SHARE_TAG ",queue-size=%d",
-        QUEUE_SIZE);
+    add(args, "-device",
+        "vhost-user-fs-device,chardev=share,tag=" MACHINE_SHARE_TAG ",queue-size=%d", QUEUE_SIZE);
     add(args, "-add-fd", "fd=%d,set=1", m->disk_fd);
     add(args, "-blockdev",
         "driver=raw,node-name=disk,discard=unmap,detect-zeroes=unmap,file.driver=file,"
         "file.filename=/dev/fdset/1,file.locking=off,file.discard=unmap");
     add(args, "-device", "virtio-blk-device,drive=disk");
     add(args, "-netdev",
-        "user,id=net,ipv4=on,ipv6=on,net=" MACHINE_NET_V4 ",host=" MACHINE_HOST_V4 ",dhcpstart=" MACHINE_GUEST_V4
-        ",ipv6-prefix=" MACHINE_NET_V6 ",ipv6-prefixlen=%d,ipv6-host=" MACHINE_HOST_V6,
+        "user,id=net,ipv4=on,ipv6=on,net=" MACHINE_NET_V4 ",host=" MACHINE_HOST_V4
+        ",dhcpstart=" MACHINE_GUEST_V4 ",ipv6-prefix=" MACHINE_NET_V6
+        ",ipv6-prefixlen=%d,ipv6-host=" MACHINE_HOST_V6,
         MACHINE_PREFIX_V6);
     add(args, "-device", "virtio-net-device,netdev=net");
 }

@@ -20,7 +20,7 @@
 #define MACHINE_DNS        "198.18.0.1" /* an address of the namespace itself (names.h) */
 #define MACHINE_PORT       "sbx.link"
 #define MACHINE_SHARE_TAG  "sbx"
-
+#define MACHINE_MARK       "sbx.guest" /* on the kernel's command line */
 
 enum { MACHINE_PREFIX_V6 = 64 };
 
@@ -30,7 +30,7 @@ struct machine {
     unsigned cpus, memory_mb, tsc_khz;
     bool acpi; /* how the guest's kernel finds its devices; else by its command line */
     /* Descriptors that QEMU inherits. */
-    int kernel_fd, initrd_fd, disk_fd; /* files */
+    int kernel_fd, initrd_fd, disk_fd;         /* files */
     int link_fd, share_fd, qmp_fd, console_fd; /* connected sockets: sbx.link, virtiofsd, QMP, and
                                                   the kernel's messages */
 };

@@ -8,6 +8,8 @@
  * The guest is hostile: its bytes reach only the link (bounded, see link.h) and the console. */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -25,6 +27,7 @@
 #include "base/fs.h"
 #include "base/loop.h"
 #include "base/msg.h"
+#include "base/text.h"
 #include "filter/load.h"
 #include "filter/monitor.inc"
 #include "link/link.h"
@@ -34,6 +37,8 @@
 #include "vm/qmp.h"
 #include "vm/share.h"
 
+enum { GUEST_TEXT_MAX = 200 };
+
 struct monitor {
     json_t *config;
     struct sb_loop *loop;
@@ -41,11 +46,21 @@ struct monitor {
     struct qmp *qmp;
     struct console console;
     int console_fd, signals, clock;
-    int word; /* a second descriptor of the channel, for our own last word */
+    sb_watch console_watch;
     pid_t share, machine;
     bool booted;
-    char *why; /* of the end */
+    struct sb_timer beat;
+    unsigned missed; /* beats since a question that has no answer yet; 0: none is open */
+    struct sb_timer ending;
+    char *sign; /* of an end that is near */
+    char *why;  /* of the end */
 };
+
+static void tell(const char *event, const char *error)
+{
+    SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:s*}", "event", event, "error", error);
+    sb_msg_send(MONITOR_WORD, message, NULL, 0, NULL);
+}
 
 /* ---- the end ---- */
 
@@ -60,10 +75,36 @@ static void end(struct monitor *m, char *why)
     sb_loop_stop(m->loop);
 }
 
+/* Something has closed, which tells less than how QEMU ends; and a guest that ends in order still
+ * has a disk to close.  So the end is waited for. */
+enum { ENDING_MS = 5000 };
+
+static void on_ending(void *arg)
+{
+    struct monitor *m = arg;
+    end(m, sb_steal(&m->sign));
+}
+
+static void end_soon(struct monitor *m, char *sign)
+{
+    if (m->sign) {
+        free(sign);
+        return;
+    }
+    m->sign = sign;
+    sb_loop_timer(m->loop, &m->ending, ENDING_MS, on_ending, m);
+}
+
+/* Only the last is of interest, and a guest may write faster than anybody reads. */
 static void drain_console(struct monitor *m)
 {
+    enum { READS = 256 };
     char data[4096];
-    for (ssize_t n; (n = read(m->console_fd, data, sizeof(data))) > 0;) {
+    for (int i = 0; i < READS; i++) {
+        ssize_t n = read(m->console_fd, data, sizeof(data));
+        if (n <= 0) {
+            return;
+        }
         console_add(&m->console, data, (size_t)n);
     }
 }
@@ -75,11 +116,9 @@ static void tell_end(struct monitor *m)
     SB_CLEANUP(free) char *last = panic ? NULL : console_last_line(&m->console);
     SB_CLEANUP(free)
     char *text = panic  ? sb_xasprintf("the guest's kernel stopped: %s", panic)
-                 : last ? sb_xasprintf("%s (the guest's last words: %s)", m->why, last)
+                 : last ? sb_xasprintf("%s (last words: %s)", m->why, last)
                         : sb_xstrdup(m->why ? m->why : "the machine ended");
-    SB_CLEANUP(json)
-    json_t *message = json_pack("{s:s,s:s}", "event", m->booted ? "ended" : "failed", "error", text);
-    sb_msg_send(m->word, message, NULL, 0, NULL);
+    tell("ended", text);
 }
 
 static void on_signal(void *arg, uint32_t events)
@@ -94,6 +133,8 @@ static void on_signal(void *arg, uint32_t events)
         const char *who = pid == m->machine ? "QEMU" : pid == m->share ? "virtiofsd" : NULL;
         if (who && WIFSIGNALED(status)) {
             end(m, sb_xasprintf("%s was killed by signal %d", who, WTERMSIG(status)));
+        } else if (who && status == 0 && m->sign) {
+            end(m, sb_steal(&m->sign));
         } else if (who) {
             end(m, sb_xasprintf("%s ended with status %d", who, WEXITSTATUS(status)));
         }
@@ -111,14 +152,66 @@ static void on_console(void *arg, uint32_t events)
     if (n > 0) {
         console_add(&m->console, data, (size_t)n);
     } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-        end(m, sb_xstrdup("QEMU closed the guest's console"));
+        sb_loop_unwatch(m->loop, m->console_watch);
+        end_soon(m, sb_xstrdup("QEMU closed the guest's console"));
     }
 }
 
 static void on_link_closed(void *arg, const struct sb_err *why)
 {
     struct monitor *m = arg;
-    end(m, sb_xasprintf("the link to the guest ended: %s", why ? why->message : "closed"));
+    char *text = sb_xasprintf("the link to the guest ended: %s", why ? why->message : "closed");
+    if (why && why->code == SB_EPROTO) {
+        end(m, text);
+    } else {
+        end_soon(m, text);
+    }
+}
+
+/* ---- does it live? ----
+ *
+ * While commands run, the guest is asked once a second.  An idle one is left alone: nobody waits
+ * for it, and whoever comes makes it busy.  A slow guest is told of, and never ended: it may be
+ * stopped, in a debugger, or on a host that has no time for it. */
+
+enum { BEAT_MS = 1000, BEATS_MISSED = 5 };
+
+/* Beats are counted instead of seconds: after each the loop has looked for an answer, also when we
+ * were the ones who did not run. */
+static void on_beat(void *arg)
+{
+    struct monitor *m = arg;
+    if (m->missed == 0 && link_is_busy(m->link)) {
+        SB_CLEANUP(json) json_t *question = json_pack("{s:s}", "op", "ping");
+        link_control(m->link, question, NULL);
+        m->missed = 1;
+    } else if (m->missed > 0 && ++m->missed > BEATS_MISSED) {
+        tell("silent", NULL);
+    }
+    if (m->missed > 0 && m->missed <= BEATS_MISSED) {
+        sb_loop_timer(m->loop, &m->beat, BEAT_MS, on_beat, m);
+    }
+}
+
+static void on_answer(struct monitor *m)
+{
+    if (m->missed > BEATS_MISSED) {
+        tell("answers", NULL);
+    }
+    m->missed = 0;
+    if (link_is_busy(m->link)) {
+        sb_loop_timer(m->loop, &m->beat, BEAT_MS, on_beat, m);
+    } else {
+        sb_loop_timer_stop(m->loop, &m->beat);
+    }
+}
+
+static void on_link_busy(void *arg)
+{
+    struct monitor *m = arg;
+    if (m->missed == 0) {
+        sb_loop_timer(m->loop, &m->beat, BEAT_MS, on_beat, m);
+    }
 }
 
 static int on_link_control(void *arg, const json_t *message, struct sb_err **err)
@@ -128,9 +221,14 @@ static int on_link_control(void *arg, const json_t *message, struct sb_err **err
     const char *event = sb_json_str(message, "event");
     if (event && strcmp(event, "booted") == 0) {
         m->booted = true;
+    } else if (event && strcmp(event, "pong") == 0) {
+        on_answer(m);
     } else if (event && strcmp(event, "failed") == 0 && !m->booted) {
         const char *text = sb_json_str(message, "error");
-        end(m, sb_xasprintf("the guest could not start: %.200s", text ? text : "?"));
+        SB_CLEANUP(free) char *start = sb_xstrndup(text ? text : "?", GUEST_TEXT_MAX);
+        /* The cut may be within a character. */
+        SB_CLEANUP(free) char *shown = sb_printable(start, "");
+        end(m, sb_xasprintf("the guest could not start: %s", shown));
     }
     return 0;
 }
@@ -192,13 +290,29 @@ static void reset_signals(void)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
 }
 
-/* Takes an id that owns nothing; groups stay, since one of them may open /dev/kvm. */
+/* Takes an id that owns nothing; groups stay, since one of them may open /dev/kvm.  Where there is
+ * no such id, at least nothing remains of root's powers. */
 static int drop_privileges(unsigned id)
 {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    const struct __user_cap_data_struct none[2] = {0};
     if (geteuid() == 0 && (setresgid(id, id, id) < 0 || setresuid(id, id, id) < 0)) {
         return -errno;
     }
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 ||
+        syscall(SYS_capset, &header, none) < 0) {
+        return -errno;
+    }
+    /* Again: a change of ids clears it (prctl(2)). */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+/* Nobody's but the sandbox's own: the groups of who made it must not open files for the guest.
+ * Where ids are few the kernel forbids the call, and virtiofsd has the caller's groups. */
+static int drop_groups(void)
+{
+    return geteuid() == 0 && setgroups(0, NULL) < 0 ? -errno : 0;
 }
 
 /* From here on it has no way to anything but its descriptors. */
@@ -209,7 +323,20 @@ static int lock_in(struct sb_err **err)
     return r < 0 ? sb_fail_errno(err, -r, "lock the monitor in") : 0;
 }
 
-static int start_share(struct monitor *m, int *ret_socket, struct sb_err **err)
+static int make_pair(int *ret_near, int *ret_far, struct sb_err **err)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+        return sb_fail_errno(err, errno, "socketpair");
+    }
+    /* QEMU's end stays blocking, as it wants it. */
+    fcntl(pair[0], F_SETFL, O_NONBLOCK);
+    *ret_near = pair[0];
+    *ret_far = pair[1];
+    return 0;
+}
+
+static int start_share(struct monitor *m, int console, int *ret_socket, struct sb_err **err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/share.sock"};
     SB_CLEANUP(fd) int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -226,6 +353,10 @@ static int start_share(struct monitor *m, int *ret_socket, struct sb_err **err)
     m->share = fork();
     if (m->share == 0) {
         reset_signals();
+        if (drop_groups() < 0) {
+            _exit(126);
+        }
+        dup2(console, STDERR_FILENO);
         keep(&listener, 1);
         execv(program, argv);
         _exit(127);
@@ -235,19 +366,6 @@ static int start_share(struct monitor *m, int *ret_socket, struct sb_err **err)
         return sb_fail_errno(err, errno, "start virtiofsd");
     }
     *ret_socket = sb_steal_fd(&near);
-    return 0;
-}
-
-static int make_pair(int *ret_near, int *ret_far, struct sb_err **err)
-{
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
-        return sb_fail_errno(err, errno, "socketpair");
-    }
-    /* QEMU's end stays blocking, as it wants it. */
-    fcntl(pair[0], F_SETFL, O_NONBLOCK);
-    *ret_near = pair[0];
-    *ret_far = pair[1];
     return 0;
 }
 
@@ -261,12 +379,14 @@ static _Noreturn void exec_machine(const struct machine *machine)
     if (chroot(MONITOR_MACHINE) < 0 || chdir("/") < 0 || drop_privileges(MONITOR_MACHINE_ID) < 0) {
         _exit(126);
     }
+    /* What it complains of stands with the guest's last words. */
+    dup2(machine->console_fd, STDERR_FILENO);
     keep(kept, SB_ARRAY_LEN(kept));
     execv(machine->program, argv);
     _exit(127);
 }
 
-static int start_machine(struct monitor *m, int share, int *ret_link, int *ret_qmp,
+static int start_machine(struct monitor *m, int share, int console, int *ret_link, int *ret_qmp,
                          struct sb_err **err)
 {
     struct machine machine = {
@@ -280,19 +400,17 @@ static int start_machine(struct monitor *m, int share, int *ret_link, int *ret_q
         .initrd_fd = MONITOR_INITRD,
         .disk_fd = MONITOR_DISK,
         .share_fd = share,
+        .console_fd = console,
     };
     SB_CLEANUP(fd) int link_far = -1;
     SB_CLEANUP(fd) int qmp_far = -1;
-    SB_CLEANUP(fd) int console_far = -1;
     int r = make_pair(ret_link, &link_far, err);
     r = r < 0 ? r : make_pair(ret_qmp, &qmp_far, err);
-    r = r < 0 ? r : make_pair(&m->console_fd, &console_far, err);
     if (r < 0) {
         return r;
     }
     machine.link_fd = link_far;
     machine.qmp_fd = qmp_far;
-    machine.console_fd = console_far;
     m->machine = fork();
     if (m->machine == 0) {
         exec_machine(&machine);
@@ -323,7 +441,9 @@ static void on_qmp_event(void *arg, const char *event, const json_t *data)
         end(m, sb_xstrdup("the guest's kernel panicked"));
     } else if (strcmp(event, "SHUTDOWN") == 0) {
         const char *reason = sb_json_str(data, "reason");
-        end(m, sb_xasprintf("the machine was shut down (%s)", reason ? reason : "unknown"));
+        bool by_guest = reason && strncmp(reason, "guest-", strlen("guest-")) == 0;
+        end(m, by_guest ? sb_xstrdup("the guest ended itself")
+                        : sb_xasprintf("the machine was ended (%s)", reason ? reason : "unknown"));
     }
 }
 
@@ -332,7 +452,7 @@ static int watch_all(struct monitor *m, int qmp, struct sb_err **err)
     m->clock = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
     arm_clock(m);
     if (!sb_loop_watch(m->loop, m->signals, EPOLLIN, on_signal, m) ||
-        !sb_loop_watch(m->loop, m->console_fd, EPOLLIN, on_console, m) ||
+        !(m->console_watch = sb_loop_watch(m->loop, m->console_fd, EPOLLIN, on_console, m)) ||
         !sb_loop_watch(m->loop, m->clock, EPOLLIN, on_clock, m)) {
         return sb_fail_errno(err, errno, "watch the machine");
     }
@@ -347,13 +467,15 @@ static int run(struct monitor *m, struct sb_err **err)
         !(m->config = json_loadb(text.data, text.len, 0, NULL))) {
         return sb_fail(err, SB_ESTART, "sbx-vm has no description of its machine");
     }
-    m->word = fcntl(MONITOR_CHANNEL, F_DUPFD_CLOEXEC, MONITOR_FDS_END);
     SB_CLEANUP(fd) int share = -1;
+    int console = -1;
     int wire = -1;
     int qmp = -1;
     int r = watch_signals(m, err);
-    r = r < 0 ? r : start_share(m, &share, err);
-    r = r < 0 ? r : start_machine(m, share, &wire, &qmp, err);
+    r = r < 0 ? r : make_pair(&m->console_fd, &console, err);
+    r = r < 0 ? r : start_share(m, console, &share, err);
+    r = r < 0 ? r : start_machine(m, share, console, &wire, &qmp, err);
+    sb_cleanup_fd(&console);
     r = r < 0 ? r : sb_loop_new(&m->loop, err);
     r = r < 0 ? r : watch_all(m, qmp, err);
     r = r < 0 ? r : lock_in(err);
@@ -361,7 +483,7 @@ static int run(struct monitor *m, struct sb_err **err)
         return r;
     }
     const struct link_events events = {
-        .closed = on_link_closed, .control = on_link_control, .arg = m};
+        .closed = on_link_closed, .control = on_link_control, .busy = on_link_busy, .arg = m};
     r = link_new(m->loop, LINK_HOST, wire, MONITOR_CHANNEL, &events, &m->link, err);
     r = r < 0 ? r : send_boot(m, err);
     return r < 0 ? r : sb_loop_run(m->loop, err);
@@ -375,7 +497,7 @@ int main(void)
     }
     prctl(PR_SET_DUMPABLE, 0);
     link_raise_limits();
-    static struct monitor monitor = {.word = MONITOR_CHANNEL, .console_fd = -1};
+    static struct monitor monitor = {.console_fd = -1};
     SB_CLEANUP(err) struct sb_err *err = NULL;
     if (run(&monitor, &err) < 0) {
         monitor.why = sb_xstrdup(err->message);

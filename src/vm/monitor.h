@@ -5,12 +5,18 @@
 
 enum monitor_fd {
     MONITOR_CHANNEL = 3, /* to the supervisor: the messages of sbx-init */
+    MONITOR_WORD,        /* to the supervisor: what becomes of the machine, in our own words */
     MONITOR_CONFIG,      /* the JSON text of vm.h */
     MONITOR_KERNEL,
     MONITOR_INITRD,
     MONITOR_DISK,
     MONITOR_FDS_END
 };
+
+/* On MONITOR_WORD, where nothing is relayed:
+ *   {"event":"silent"}             commands run, and the guest does not answer
+ *   {"event":"answers"}            it does again
+ *   {"event":"ended","error":"…"}  the machine has ended, and why */
 
 /* In its root file system: */
 #define MONITOR_SHARE   "/share"   /* what virtiofsd shows to the guest */

@@ -14,7 +14,7 @@
 #include "vm/probe.h"
 #include "vm/programs.h"
 
-enum { MEMORY_MB_DEFAULT = 4096, MEMORY_MB_MIN = 128, CPUS_MAX = 16 };
+enum { MEMORY_MB_MIN = 128, CPUS_MAX = 16 };
 static const unsigned long long DISK_BYTES = 64ULL << 30;
 
 void vm_init(struct vm *vm)
@@ -46,10 +46,7 @@ static unsigned choose_cpus(double wish)
 /* Memory is the host's until the guest touches it, and again when the guest has freed it. */
 static unsigned choose_memory_mb(unsigned long long wish)
 {
-    unsigned long long host =
-        (unsigned long long)sysconf(_SC_PHYS_PAGES) * (unsigned long long)sysconf(_SC_PAGESIZE);
-    unsigned long long half = host / 2 >> 20;
-    unsigned long long mb = wish ? wish >> 20 : half < MEMORY_MB_DEFAULT ? half : MEMORY_MB_DEFAULT;
+    unsigned long long mb = wish >> 20;
     return mb < MEMORY_MB_MIN ? MEMORY_MB_MIN : (unsigned)mb;
 }
 
@@ -73,12 +70,12 @@ static int put_config(const struct vm_wish *wish, const struct vm_kernel *kernel
     /* Debian's kernel takes no devices from its command line; ours, without modules, does. */
     SB_CLEANUP(json)
     json_t *config = json_pack(
-        "{s:s,s:s,s:s,s:i,s:i,s:i,s:b,s:{s:s,s:O,s:I}}", "accelerator", accelerator, "qemu",
+        "{s:s,s:s,s:s,s:i,s:i,s:i,s:b,s:{s:s,s:O,s:I,s:b}}", "accelerator", accelerator, "qemu",
         vm_qemu_program(), "virtiofsd", vm_virtiofsd_program(), "cpus",
         (int)choose_cpus(wish->cpus), "memory_mb", (int)choose_memory_mb(wish->memory_bytes),
         "tsc_khz", (int)cpu_tsc_khz(start), "acpi", kernel->modules != NULL, "boot", "hostname",
         wish->name, "workspaces", (json_t *)(unsigned long)wish->workspaces, "pids",
-        (json_int_t)wish->pids);
+        (json_int_t)wish->pids, "read_only_system", wish->read_only_system);
     SB_CLEANUP(free) char *text = json_dumps(config, JSON_COMPACT);
     vm->config_fd = sb_memfd("sbx-machine", text, strlen(text));
     return vm->config_fd < 0 ? sb_fail_errno(err, -vm->config_fd, "describe the machine") : 0;

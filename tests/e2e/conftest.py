@@ -253,6 +253,17 @@ def need_sandboxes(sbx):
         pytest.fail("sbx-supervisor is not built")
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "ns_only(reason): is about namespaces, not about machines")
+
+
+def pytest_collection_modifyitems(items):
+    """On machines, tests of what only namespaces have are left out, each with its reason."""
+    for item in items if ISOLATION == "vm" else ():
+        for mark in item.iter_markers("ns_only"):
+            item.add_marker(pytest.mark.skip(reason=f"ns only: {mark.args[0]}"))
+
+
 def pytest_terminal_summary(terminalreporter):
     for line in SKIPPED:
         terminalreporter.write_line(f"SKIPPED {line}", yellow=True)

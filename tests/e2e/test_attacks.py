@@ -405,7 +405,8 @@ def test_odd_request_lines_reach_nobody(plain, smuggled, line):
 @pytest.mark.parametrize("body", [
     "5\r\nhello0\r\n\r\n", "5\nhello\n0\n\n", "5\r\nhelloX\r\n0\r\n\r\n", "-5\r\nhello\r\n0\r\n\r\n",
     "0x5\r\nhello\r\n0\r\n\r\n", " 5\r\nhello\r\n0\r\n\r\n", "5 \r\nhello\r\n0\r\n\r\n", "\r\n",
-    "5;a\rb\r\nhello\r\n0\r\n\r\n", "5;a\nb\r\nhello\r\n0\r\n\r\n", "g\r\n", "5\r\rhello",
+    "5;GET / HTTP/1.1\r\nhello\r\n0\r\n\r\n", "5;\r\nhello\r\n0\r\n\r\n",
+    "5;a=\"\r\nhello\r\n0\r\n\r\n", "5;a=b=c\r\nhello\r\n0\r\n\r\n", "5;a\rb\r\nhello\r\n0\r\n\r\n", "5;a\nb\r\nhello\r\n0\r\n\r\n", "g\r\n", "5\r\rhello",
     "0\r\nAuthorization: Bearer mine\r\n\r\n", "0\r\nContent-Length: 5\r\n\r\n",
     "0\r\nTransfer-Encoding: chunked\r\n\r\n", "0\r\nHost: evil.example\r\n\r\n",
     "0\r\nX-Api-Key: mine\r\n\r\n", "0\r\n A: b\r\n\r\n", "0\r\nA : b\r\n\r\n", "0\r\nA\r\n\r\n",
@@ -425,6 +426,7 @@ def test_extensions_of_chunks_and_a_body_of_get_go_no_further(plain):
 
     def serve():
         with listener.accept()[0] as peer:
+            peer.settimeout(30)
             data = b""
             while not data.endswith(b"0\r\n\r\n"):
                 data += peer.recv(65536)
@@ -438,7 +440,7 @@ def test_extensions_of_chunks_and_a_body_of_get_go_no_further(plain):
         plain.configure(["allow raw.example"], pins={"raw.example": f"127.0.0.1:{port}"})
         answer = send(plain, b"GET http://raw.example/ HTTP/1.1\r\nHost: raw.example\r\n"
                              b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
-                             b"5;a=\"b\";GET / HTTP/1.1\r\nhello\r\n0;x\r\n\r\n")
+                             b"5;a=\"GET / HTTP/1.1\";b=c;d\r\nhello\r\n0;x\r\n\r\n")
         assert status(answer) == 200
     finally:
         thread.join()
@@ -535,3 +537,78 @@ def test_other_spellings_of_a_placeholder_are_not_it(bound):
             seen = answers(s, 1)[0]
             assert SECRET not in json.dumps(seen), text
             assert seen["body"] == text
+
+
+# ---- logins that hold for a connection ----
+
+class Ntlm(Origin):
+    """What a connection has signed in as stays for its later requests, as such servers do."""
+
+    def do_GET(self):
+        self.read_body()
+        said = self.headers.get("Authorization", "")
+        message = base64.b64decode(said[5:]) if said.startswith("NTLM ") else b""
+        kind = message[8:12] if message.startswith(b"NTLMSSP\0") else b""
+        challenge = ""
+        if kind == b"\1\0\0\0":
+            # Type 2: no target, the flags of the client's own kind, a fixed challenge.
+            challenge = " " + base64.b64encode(
+                b"NTLMSSP\0" + struct.pack("<IHHIIQQHHI", 2, 0, 0, 56, 0x00008205,
+                                           0x0123456789abcdef, 0, 0, 0, 56) + bytes(8)).decode()
+        elif kind == b"\3\0\0\0":
+            length, _, offset = struct.unpack_from("<HHI", message, 36)
+            self.user = message[offset:offset + length].replace(b"\0", b"").decode()
+        user = getattr(self, "user", None)
+        self.send_response(200 if user else 401)
+        if not user:
+            self.send_header("WWW-Authenticate", "NTLM" + challenge)
+        body = f"{user} on {id(self)}\n".encode()
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_login_of_a_connection_serves_no_other(tmp_path, kept):
+    """A real client signs in by NTLM; its connection to the origin is used by nobody else."""
+    server = start_origin(handler=Ntlm)
+    proxy = Proxy(tmp_path)
+    url = "http://corp.example/"
+    try:
+        proxy.configure(["allow corp.example"],
+                        pins={"corp.example": f"127.0.0.1:{server.server_address[1]}"})
+        assert proxy.curl("-w", "%{http_code}", url).stdout.endswith("401")
+        config = tmp_path / "curl"
+        # Three requests on one connection of the client: they share one of the origin's.
+        config.write_text("\n".join(f"url = {url}{i}" for i in range(3)))
+        signed = proxy.curl("--ntlm", "-u", "alice:pass", "-K", str(config))
+        said = signed.stdout.split("\n")[:-1]
+        assert len(set(said)) == 1 and said[0].startswith("alice on "), signed
+        if kept:  # while the client that signed in is still there
+            with socket.create_connection(proxy.http.getsockname(), 10) as s:
+                ask = (b"GET http://corp.example/ HTTP/1.1\r\nHost: corp.example\r\n"
+                       b"Authorization: NTLM %s\r\n\r\n")
+                user = "bob".encode("utf-16-le")
+                third = (b"NTLMSSP\0" + struct.pack("<I", 3) + struct.pack("<HHI", 0, 0, 64) * 3
+                         + struct.pack("<HHI", len(user), len(user), 64)
+                         + struct.pack("<HHI", 0, 0, 64) * 2 + struct.pack("<I", 0) + user)
+                s.sendall(ask % base64.b64encode(third))
+                mine = s.recv(65536)
+                while b"\n" not in mine.partition(b"\r\n\r\n")[2]:
+                    mine += s.recv(65536)
+                assert b"bob on " in mine
+                for method in ("GET", "POST"):
+                    other = proxy.curl("-X", method, "-w", "%{http_code}", url).stdout
+                    assert other.endswith("401"), other
+                s.sendall(b"GET http://corp.example/ HTTP/1.1\r\nHost: corp.example\r\n\r\n")
+                again = s.recv(65536)
+                while b"\n" not in again.partition(b"\r\n\r\n")[2]:
+                    again += s.recv(65536)
+                assert again.partition(b"\r\n\r\n")[2] == mine.partition(b"\r\n\r\n")[2]
+        for _ in range(5):
+            assert proxy.curl("-w", "%{http_code}", url).stdout.endswith("401")
+    finally:
+        proxy.close()
+        server.shutdown()

@@ -17,6 +17,9 @@ from conftest import make_caller, need_program, need_root, skip_loudly, wait_for
 
 HERE = pathlib.Path(__file__).parent
 
+pytestmark = pytest.mark.ns_only("root of a machine may ask its own kernel for anything; test_vm.py "
+                                 "has what holds the host's side")
+
 
 @pytest.fixture(scope="module")
 def probe(tmp_path_factory):

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -606,8 +607,23 @@ def test_placeholders_in_bodies(world):
              f"curl -sS -T - {world.url('/up')}")
     body = world.forge.requests[-1]["body"]
     assert body == bytes(300000) + SECRET.encode() + bytes(300000)
-    world.curl("/", "-H", "Content-Encoding: gzip", "-d", placeholder)
+    # What is compressed goes on plain; what cannot be decoded ends, or goes on as it is.
+    for words in ((), ("-H", "Transfer-Encoding: chunked"), ("--http1.1",)):
+        more = " ".join(map(shlex.quote, words))
+        world.sh(f"printf 'a %s b' {placeholder} | gzip | curl -sS --data-binary @- {more} "
+                 f"-H 'Content-Encoding: gzip' -H 'Content-Type: text/plain' {world.url('/')}")
+        last = world.forge.requests[-1]
+        assert last["body"].decode() == f"a {SECRET} b"
+        assert "content-encoding" not in world.asked()
+    count = len(world.forge.requests)
+    said = world.curl("/", "-H", "Content-Encoding: gzip", "-d", placeholder, "-w", "%{http_code}")
+    assert said.endswith("502")
+    assert all(r["body"] == b"" for r in world.forge.requests[count:])
+    world.curl("/", "-H", "Content-Encoding: zstd", "-d", placeholder)
     assert world.forge.requests[-1]["body"].decode() == placeholder
+    assert world.asked()["content-encoding"] == ["zstd"]
+    assert any(json.loads(line)["reason"] == "unsearched"
+               for line in world.sbx.ok("policy", "log", "box", "--json").splitlines())
 
 
 # ---- Signing in (OAuth) ----

@@ -93,7 +93,10 @@ def pure(sbx, *words, code=0):
 
 PORT = {"host_ip": str, "host_port": int, "port": int}
 BOX = {"name": str, "agent": str, "status": {"running", "stopped", "creating", "broken"},
-       "workspace": str, "ports": [PORT], "created": TIME, "limits?": str}
+       "isolation": {"ns", "vm"}, "workspace": str, "ports": [PORT], "created": TIME, "limits?": str}
+REPORT = {"ok": bool, "isolation": {"ns", "vm"},
+          "checks": [{"name": str, "state": {"ok", "weak", "missing"}, "text": str,
+                      "better": TEXT_OR_NULL}]}
 RULE = {"id": HEX, "type": {"network", "http"}, "origin": str, "decision": {"allow", "deny"},
         "status": {"active", "overridden"}, "resources": [str], "except": [str],
         "method": TEXT_OR_NULL, "path": TEXT_OR_NULL}
@@ -143,6 +146,7 @@ PLAN = {
     (("policy", "ls", "box"), [RULE]),
     (("policy", "host", "ls", "-g"), [{"name": str, "address": str, "origin": str}]),
     (("secret", "ls"), [SECRET]),
+    (("doctor",), REPORT),
     (("version",), {"version": re.compile(r"\d+\.\d+\.\d+"), "kit_schema_versions": [str]}),
 ), ids=lambda value: " ".join(value) if isinstance(value, tuple) else "")
 def test_lists(sbx, world, words, shape):

@@ -274,11 +274,15 @@ def test_supervisor_killed_at_any_step_of_removal(killer, sbx, workspace, kit):
     words = ("--name", NAME, "--kit", kit, "shell", workspace)
     sbx.ok("create", *words)  # with it the host template
     sbx.ok("rm", "-f", NAME)
-    made, _ = run_killer(killer, sbx, "supervisor", 0, "create", *words)
-    sbx.ok("rm", "-f", NAME)
     run = ("run", "--rm", *words, "--", "-c", "true")
-    whole, _ = run_killer(killer, sbx, "remover", 0, *run)
-    assert whole["calls"] > made["calls"] + 10
+    for _ in range(5):
+        made, _ = run_killer(killer, sbx, "supervisor", 0, "create", *words)
+        sbx.ok("rm", "-f", NAME)
+        whole, _ = run_killer(killer, sbx, "remover", 0, *run)
+        if made["calls"] + 10 < whole["calls"] < made["calls"] + 200:
+            break  # else somebody has changed the host's /etc, and one of them has built a template
+    else:
+        pytest.fail(f"{made} to create, {whole} for all")
     rests = 0
     for number in moments(whole["calls"] - made["calls"]):
         result, message = run_killer(killer, sbx, "remover", made["calls"] + number, *run)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Links that a sandbox leaves where the host will pass later: none of them leads out of it."""
+"""What a sandbox leaves where the host will pass later: no link leads out of it, nothing stands in
+the way."""
 
 import os
 import pathlib
@@ -111,3 +112,15 @@ def test_kit_file_that_its_install_command_made_a_link(sbx, workspace, secret):
     assert done.returncode == 1 and "has become a link" in done.stderr
     assert str(note) in done.stderr
     assert not (workspace / "note").exists()
+
+
+def test_certificates_that_cannot_be_written_keep_no_rule_from_the_proxy(sbx, sandbox):
+    """Root inside can put a directory where the sandbox's trusted certificates go."""
+    sbx.ok("policy", "allow", sandbox, "example.invalid")
+    sbx.ok("exec", "-u", "root", sandbox, "--", "mkdir", "-p",
+           "/usr/local/share/ca-certificates/sbx.crt/in-the-way")
+    sbx("policy", "deny", sandbox, "example.org", "--method", "POST")  # wants certificates
+    done = sbx("policy", "deny", sandbox, "example.invalid")
+    assert done.returncode == 125 and "sbx.crt" in done.stderr
+    code = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://example.invalid/"]
+    assert sbx.ok("exec", sandbox, "--", *code) == "403"

@@ -32,7 +32,8 @@ class World:
         self.silent = socket.create_server(("127.0.0.1", 0), backlog=4096)
         self.silent_port = self.silent.getsockname()[1]
         self.taken = []
-        threading.Thread(target=self.take, daemon=True).start()
+        self.taker = threading.Thread(target=self.take, daemon=True)
+        self.taker.start()
         self.proxy.configure(["allow good.example"], pins={"good.example": "127.0.0.1"})
 
     def serve(self):
@@ -84,6 +85,8 @@ class World:
 
     def close(self):
         self.proxy.close()
+        self.silent.shutdown(socket.SHUT_RDWR)  # ends accept(), which close() alone does not
+        self.taker.join()
         self.silent.close()
         self.web.close()
         for s in self.taken:

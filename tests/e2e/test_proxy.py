@@ -31,7 +31,7 @@ class Origin(http.server.BaseHTTPRequestHandler):
         if self.headers.get("Transfer-Encoding") != "chunked":
             return self.rfile.read(int(self.headers.get("Content-Length", 0)))
         body = b""
-        while size := int(self.rfile.readline(), 16):
+        while size := int(self.rfile.readline() or "0", 16):  # "": it was cut off
             body += self.rfile.read(size)
             self.rfile.readline()
         self.rfile.readline()

@@ -20,7 +20,8 @@ DEADLINE = 60
 TIMES = 20
 MOMENTS = 12
 HEAD = 'schemaVersion: "1"\nkind: mixin\nname: {}\ncommands:\n'
-AWAIT = "echo waiting; while ! [ -e {}/go ]; do sleep 0.02; done"
+# Its heading, which comes before it runs, does not say "waiting".
+AWAIT = 'echo wait""ing; while ! [ -e {}/go ]; do sleep 0.02; done'
 
 
 @pytest.fixture(autouse=True)
@@ -242,6 +243,18 @@ def test_exec_while_stopping(sbx, begin, sandbox):
         assert done.returncode in why and why[done.returncode] in done.stderr, done
     assert 126 in seen
     end(stop, 0)
+    sbx.ok("exec", sandbox, "true")
+
+
+def test_stop_ends_what_does_not_obey(sbx, sandbox):
+    """Process 1 of a machine's guest may be anybody's."""
+    supervisor = (sbx.home / "state/sandboxes" / sandbox / "supervisor.lock").read_text().split()[0]
+    children = pathlib.Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    init = next(int(pid) for pid in children
+                if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() in ("sbx-init", "sbx-vm"))
+    os.kill(init, signal.SIGSTOP)
+    sbx.ok("stop", sandbox)
+    assert not pathlib.Path(f"/proc/{init}").exists()
     sbx.ok("exec", sandbox, "true")
 
 
