@@ -96,6 +96,8 @@ static int terminate_tls(struct conn *conn, const char *name)
     }
     sb_buf_clear(&wire->in);
     passage_drop(conn);
+    /* It has spoken: what it had for that is over, and a handshake may take longer. */
+    wire_deadline(wire, LIMIT_HEAD_MS);
     conn->door.secure = true;
     conn->state = CONN_TLS;
     return STEP_AGAIN;

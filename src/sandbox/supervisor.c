@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -182,6 +183,19 @@ static struct limits machine_limits(const struct limits *guest)
     };
 }
 
+/* virtiofsd holds a descriptor for each file that the guest knows, and without one to spare the whole
+ * sandbox stands still; once in its namespaces it cannot raise its limit itself. */
+static void allow_descriptors(void)
+{
+    enum { DESCRIPTORS = 1 << 20 }; /* the kernel's own bound where nobody raised it (fs.nr_open) */
+    struct rlimit limit;
+    if (setrlimit(RLIMIT_NOFILE, &(struct rlimit){DESCRIPTORS, DESCRIPTORS}) < 0 &&
+        getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 static int start_namespaces(struct supervisor *s, struct sb_err **err)
 {
     SB_CLEANUP(free) char *path = NULL;
@@ -198,6 +212,7 @@ static int start_namespaces(struct supervisor *s, struct sb_err **err)
     vm_init(&vm);
     r = prepare_rootfs(s, init_fd, err);
     if (r == 0 && s->is_vm) {
+        allow_descriptors();
         r = prepare_vm(s, path, &limits, &vm, err);
         limits = machine_limits(&limits);
     }

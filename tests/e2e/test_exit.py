@@ -522,3 +522,26 @@ print("passed", passed)""")
     finally:
         child.kill()
     assert reloads > 5
+
+
+def test_slow_handshakes_are_waited_for(world):
+    """A client on a captured connection that thinks for a while between its hello and its last word."""
+    got = world.py(f"""
+import socket, ssl, time
+sock = socket.create_connection(("host.docker.internal", {world.tls.port}))
+context = ssl.create_default_context()
+read, write = ssl.MemoryBIO(), ssl.MemoryBIO()
+tls = context.wrap_bio(read, write, server_hostname="host.docker.internal")
+def turn(work):
+    while True:
+        try:
+            return work()
+        except ssl.SSLWantReadError:
+            sock.sendall(write.read())
+            read.write(sock.recv(65536))
+            time.sleep(0.5)
+turn(tls.do_handshake)
+tls.write(b"GET / HTTP/1.1\\r\\nHost: host.docker.internal\\r\\n\\r\\n")
+print(turn(lambda: tls.read(15)).decode())
+""")
+    assert got == "HTTP/1.1 200 OK"
