@@ -359,17 +359,33 @@ static bool hand_over(int sock, const char *trash)
     return sock >= 0 && sb_msg_send(sock, request, NULL, 0, NULL) == 0;
 }
 
+/* Locks a sandbox's directory, as starts do, and says whether it still stands at `path`: of several
+ * removals one goes on.  Who starts it gives up, since its supervisor has been ended. */
+static bool lock_same(int dir, const char *path)
+{
+    struct stat ours;
+    struct stat there;
+    while (flock(dir, LOCK_EX) < 0 && errno == EINTR) {
+    }
+    return fstat(dir, &ours) == 0 && stat(path, &there) == 0 && ours.st_dev == there.st_dev &&
+           ours.st_ino == there.st_ino;
+}
+
 int sandbox_discard(const char *name, struct sb_err **err)
 {
     SB_CLEANUP(free) char *dir = NULL;
     SB_CLEANUP(free) char *runtime = NULL;
     SB_CLEANUP(fd) int sock = -1;
-    int r = end_processes(name, END_FOR_REMOVAL, &sock, err);
-    drop_start();
-    r = r < 0 ? r : sandbox_dir(name, &dir, err);
+    int r = sandbox_dir(name, &dir, err);
     r = r < 0 ? r : sandbox_runtime_dir(name, &runtime, err);
+    SB_CLEANUP(fd) int opened = r < 0 ? -1 : open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    r = r < 0 ? r : end_processes(name, END_FOR_REMOVAL, &sock, err);
+    drop_start();
     if (r < 0) {
         return r;
+    }
+    if (opened >= 0 && !lock_same(opened, dir)) {
+        return 0; /* another removal was quicker; what has the name now is another's */
     }
     /* Without a directory there may be rests; one that appears from here on is another's.  A
      * supervisor that has ended its sandbox still holds the lock while it ends itself. */
