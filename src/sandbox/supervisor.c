@@ -183,8 +183,8 @@ static struct limits machine_limits(const struct limits *guest)
     };
 }
 
-/* virtiofsd holds a descriptor for each file that the guest knows, and without one to spare the whole
- * sandbox stands still; once in its namespaces it cannot raise its limit itself. */
+/* virtiofsd holds a descriptor for each file that the guest knows, and without one to spare the
+ * whole sandbox stands still; once in its namespaces it cannot raise its limit itself. */
 static void allow_descriptors(void)
 {
     enum { DESCRIPTORS = 1 << 20 }; /* the kernel's own bound where nobody raised it (fs.nr_open) */
