@@ -110,10 +110,11 @@ def cgroups_left(paths):
                    (f"/sys/fs/cgroup/{name}" for name in ("", "memory", "pids", "cpu", "unified")))]
 
 
-def running(one, script, user="1000", name="box"):
-    """A command in a machine as a process of ours; it has begun when this returns."""
+def running(one, script, user="1000", name="box", first=":"):
+    """A command in a machine as a process of ours; it has begun, and done `first`, when this
+    returns."""
     command = subprocess.Popen(
-        [*one.command, "exec", "-u", user, name, "--", "sh", "-c", f"echo begun; {script}"],
+        [*one.command, "exec", "-u", user, name, "--", "sh", "-c", f"{first}; echo begun; {script}"],
         env=one.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, cwd="/")
     assert command.stdout.readline() == "begun\n", command.stderr.read()

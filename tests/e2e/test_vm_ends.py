@@ -119,7 +119,7 @@ def test_stop_and_start(one):
 
 
 def test_stop_while_a_command_runs(one):
-    waiting = running(one, "trap '' TERM; sleep 600")
+    waiting = running(one, "sleep 600", first="trap '' TERM")
     one("stop", "box", code=0, timeout=ANSWER_S)
     code, _ = end_of(waiting)
     assert code == 137
