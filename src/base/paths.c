@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <pwd.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "base/fs.h"
 
@@ -67,6 +68,29 @@ int sb_path_state_sub(const char *sub, char **ret_path, struct sb_err **err)
         return r;
     }
     return make_dir(sb_xasprintf("%s/%s", state, sub), ret_path, err);
+}
+
+int sb_path_private_folder(const char *name, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *config = NULL;
+    int r = sb_path_config(&config, err);
+    if (r < 0) {
+        return r;
+    }
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", config, name);
+    r = sb_mkdir_p(AT_FDCWD, path, 0700);
+    if (r < 0) {
+        return sb_fail_errno(err, -r, "create directory '%s'", path);
+    }
+    SB_CLEANUP(fd) int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        return sb_fail_errno(err, errno, "open directory '%s'", path);
+    }
+    if ((st.st_mode & 077) && fchmod(fd, 0700) < 0) {
+        return sb_fail_errno(err, errno, "directory '%s' is open to other users, and chmod", path);
+    }
+    return sb_steal_fd(&fd);
 }
 
 int sb_path_own(char **ret_path, struct sb_err **err)

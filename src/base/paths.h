@@ -14,6 +14,9 @@ int sb_path_state(char **ret_path, struct sb_err **err);
 int sb_path_runtime(char **ret_path, struct sb_err **err);
 /* Same, for a subdirectory such as "sandboxes". */
 int sb_path_state_sub(const char *sub, char **ret_path, struct sb_err **err);
+/* The folder `name` of the configuration, made when missing, for its owner alone: a descriptor, or
+ * a negative code. */
+int sb_path_private_folder(const char *name, struct sb_err **err);
 /* The directory of our own executable: what belongs to sbx lies beside it or at a place from there.
  */
 int sb_path_own(char **ret_path, struct sb_err **err);

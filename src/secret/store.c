@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -57,30 +56,6 @@ static int file_name(const char *sandbox, char **ret, struct sb_err **err)
     }
     *ret = sb_xasprintf(SCOPE_PREFIX "%s" SCOPE_SUFFIX, sandbox);
     return 0;
-}
-
-/* The folder's descriptor, or a negative code. */
-static int open_folder(struct sb_err **err)
-{
-    SB_CLEANUP(free) char *config = NULL;
-    int r = sb_path_config(&config, err);
-    if (r < 0) {
-        return r;
-    }
-    SB_CLEANUP(free) char *path = sb_xasprintf("%s/secrets", config);
-    r = sb_mkdir_p(AT_FDCWD, path, 0700);
-    if (r < 0) {
-        return sb_fail_errno(err, -r, "create directory '%s'", path);
-    }
-    SB_CLEANUP(fd) int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0) {
-        return sb_fail_errno(err, errno, "open directory '%s'", path);
-    }
-    if ((st.st_mode & 077) && fchmod(fd, 0700) < 0) {
-        return sb_fail_errno(err, errno, "directory '%s' is open to other users, and chmod", path);
-    }
-    return sb_steal_fd(&fd);
 }
 
 /* Before there were rules a custom secret had one host, where its placeholder was replaced. */
@@ -175,7 +150,7 @@ int secret_store_load(const char *sandbox, json_t **ret, struct sb_err **err)
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(fd) int folder = open_folder(err);
+    SB_CLEANUP(fd) int folder = sb_path_private_folder("secrets", err);
     return folder < 0 ? folder : load_at(folder, name, ret, err);
 }
 
@@ -187,7 +162,7 @@ int secret_store_change(const char *sandbox, secret_store_change_fn *change, voi
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(fd) int folder = open_folder(err);
+    SB_CLEANUP(fd) int folder = sb_path_private_folder("secrets", err);
     if (folder < 0) {
         return folder;
     }
@@ -210,7 +185,7 @@ int secret_store_remove(const char *sandbox, struct sb_err **err)
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(fd) int folder = open_folder(err);
+    SB_CLEANUP(fd) int folder = sb_path_private_folder("secrets", err);
     if (folder < 0) {
         return folder;
     }
@@ -242,7 +217,7 @@ static bool scope_of_file(const char *file, char **ret)
 
 int secret_store_sandboxes(json_t **ret, struct sb_err **err)
 {
-    int folder = open_folder(err);
+    int folder = sb_path_private_folder("secrets", err);
     if (folder < 0) {
         return folder;
     }

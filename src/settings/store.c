@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 
 #include "base/fs.h"
 #include "base/msg.h"
@@ -14,30 +13,6 @@
 enum { SETTINGS_MAX = 4 * 1024 * 1024 };
 
 #define FILE_NAME "settings.json"
-
-/* The folder's descriptor, or a negative code. */
-static int open_folder(struct sb_err **err)
-{
-    SB_CLEANUP(free) char *config = NULL;
-    int r = sb_path_config(&config, err);
-    if (r < 0) {
-        return r;
-    }
-    SB_CLEANUP(free) char *path = sb_xasprintf("%s/settings", config);
-    r = sb_mkdir_p(AT_FDCWD, path, 0700);
-    if (r < 0) {
-        return sb_fail_errno(err, -r, "create directory '%s'", path);
-    }
-    SB_CLEANUP(fd) int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0) {
-        return sb_fail_errno(err, errno, "open directory '%s'", path);
-    }
-    if ((st.st_mode & 077) && fchmod(fd, 0700) < 0) {
-        return sb_fail_errno(err, errno, "directory '%s' is open to other users, and chmod", path);
-    }
-    return sb_steal_fd(&fd);
-}
 
 static int load_at(int folder, json_t **ret, struct sb_err **err)
 {
@@ -88,13 +63,13 @@ static int save_at(int folder, const json_t *all, struct sb_err **err)
 
 int settings_load(json_t **ret, struct sb_err **err)
 {
-    SB_CLEANUP(fd) int folder = open_folder(err);
+    SB_CLEANUP(fd) int folder = sb_path_private_folder("settings", err);
     return folder < 0 ? folder : load_at(folder, ret, err);
 }
 
 int settings_change(const char *key, json_t *value, bool *ret_was_set, struct sb_err **err)
 {
-    SB_CLEANUP(fd) int folder = open_folder(err);
+    SB_CLEANUP(fd) int folder = sb_path_private_folder("settings", err);
     if (folder < 0) {
         return folder;
     }
