@@ -15,7 +15,6 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -40,14 +39,14 @@
 #include "sandbox/template.h"
 #include "sandbox/token_keeper.h"
 #include "sandbox/trash.h"
+#include "sandbox/trust.h"
+#include "sandbox/vm_start.h"
 #include "secret/secret.h"
 #include "vm/machine.h"
-#include "vm/vm.h"
 
 enum { STARTER = 3, CLIENTS_MAX = 256, GRACE_MS = 5000, INIT_WAIT_S = 10, REMOVER_WAIT_S = 30 };
 /* A machine without hardware virtualization boots for seconds, on a busy host for more. */
 enum { MACHINE_WAIT_S = 120 };
-enum { EXTRA_CA_MAX = 4 << 20 };
 /* Beyond its grace a sandbox that is told to stop gets this long: process 1 may not run any more.
  */
 enum { STOP_LATE_MS = 5000, GRACE_MS_MAX = 3600 * 1000 };
@@ -66,10 +65,9 @@ struct supervisor {
     json_t *config;     /* sandbox.json */
     json_t *sentinels;  /* variables that stand for secrets */
     json_t *git_places; /* git_env.h */
-    json_t *ca;         /* {"cert_pem","key_pem"} or NULL */
+    struct trust trust;
     /* Of the command that started us: where the upstream proxy may be named, with its password. */
     json_t *environment;
-    bool trust_installed; /* the sandbox has the certificates that it shall trust */
     char *directory, *runtime;
     struct sb_loop *loop;
     struct rootfs rootfs;
@@ -149,53 +147,6 @@ static int prepare_rootfs(struct supervisor *s, int init_fd, struct sb_err **err
                                  &s->template_lock, err);
 }
 
-static int prepare_vm(struct supervisor *s, const char *init_path, const struct limits *limits,
-                      struct vm *ret, struct sb_err **err)
-{
-    SB_CLEANUP(free) char *monitor = NULL;
-    SB_CLEANUP(free) char *guest = NULL;
-    SB_CLEANUP(free) char *disk = sb_xasprintf("%s/disk.img", s->directory);
-    int r = sb_path_helper("sbx-vm", &monitor, err);
-    r = r < 0 ? r : sb_path_helper("sbx-guest", &guest, err);
-    const struct vm_wish wish = {
-        .name = s->name,
-        .disk_path = disk,
-        .monitor_path = monitor,
-        .guest_path = guest,
-        .init_path = init_path,
-        .workspaces = json_object_get(s->config, "mounts"),
-        .cpus = limits->cpus,
-        .memory_bytes = limits->memory_bytes,
-        .pids = limits->pids,
-        .read_only_system = s->rootfs.map.mode != IDMAP_ROOT,
-    };
-    return r < 0 ? r : vm_prepare(&wish, ret, err);
-}
-
-/* What its host processes may use: the guest's processes are held by its machine's size. */
-static struct limits machine_limits(const struct limits *guest)
-{
-    enum { THREADS = 512 };
-    return (struct limits){
-        .cpus = guest->cpus,
-        .memory_bytes = guest->memory_bytes ? guest->memory_bytes + VM_OVERHEAD_BYTES : 0,
-        .pids = THREADS,
-    };
-}
-
-/* virtiofsd holds a descriptor for each file that the guest knows, and without one to spare the
- * whole sandbox stands still; once in its namespaces it cannot raise its limit itself. */
-static void allow_descriptors(void)
-{
-    enum { DESCRIPTORS = 1 << 20 }; /* the kernel's own bound where nobody raised it (fs.nr_open) */
-    struct rlimit limit;
-    if (setrlimit(RLIMIT_NOFILE, &(struct rlimit){DESCRIPTORS, DESCRIPTORS}) < 0 &&
-        getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
-
 static int start_namespaces(struct supervisor *s, struct sb_err **err)
 {
     SB_CLEANUP(free) char *path = NULL;
@@ -212,9 +163,14 @@ static int start_namespaces(struct supervisor *s, struct sb_err **err)
     vm_init(&vm);
     r = prepare_rootfs(s, init_fd, err);
     if (r == 0 && s->is_vm) {
-        allow_descriptors();
-        r = prepare_vm(s, path, &limits, &vm, err);
-        limits = machine_limits(&limits);
+        const struct vm_start start = {
+            .name = s->name,
+            .directory = s->directory,
+            .init_path = path,
+            .workspaces = json_object_get(s->config, "mounts"),
+            .read_only_system = s->rootfs.map.mode != IDMAP_ROOT,
+        };
+        r = vm_start_prepare(&start, &limits, &vm, err);
     }
     if (r < 0) {
         return r;
@@ -270,9 +226,10 @@ static int await_word_of_init(const struct supervisor *s, int fd, struct sb_err 
 }
 
 /* Asks sbx-init to write a file and waits for its word. */
-static int write_inside(struct supervisor *s, const char *path, const void *data, size_t len,
+static int write_inside(void *arg, const char *path, const void *data, size_t len,
                         struct sb_err **err)
 {
+    const struct supervisor *s = arg;
     int channel[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) < 0) {
         return sb_fail_errno(err, errno, "socketpair");
@@ -294,90 +251,13 @@ static int write_inside(struct supervisor *s, const char *path, const void *data
     return r < 0 ? r : sb_fail(err, SB_ESTART, "sbx-init did not write '%s'", path);
 }
 
-/* Which extra certificates (PEM) the sandbox's bundle was last made with; "" without. */
-static char *known_extra(const char *record)
-{
-    struct sb_buf text;
-    sb_buf_init(&text, EXTRA_CA_MAX);
-    if (sb_read_file(AT_FDCWD, record, &text, NULL) < 0) {
-        sb_buf_clear(&text);
-    }
-    return sb_buf_steal(&text);
-}
-
-/* The host's bundle, our CA and the person's own authorities: as one file, and where
- * update-ca-certificates looks when a package makes the bundle anew; our CA as a file of its own as
- * well, for tools that take a single one. */
-static int install_trust(struct supervisor *s, const char *extra, struct sb_err **err)
-{
-    const char *ours = s->ca ? sb_json_str(s->ca, "cert_pem") : "";
-    SB_CLEANUP(free) char *added = sb_xasprintf("%s%s", ours, extra);
-    SB_CLEANUP(buf) struct sb_buf bundle;
-    sb_buf_init(&bundle, 8 << 20);
-    int r = sb_read_file(AT_FDCWD, ENVIRONMENT_CA_BUNDLE, &bundle, NULL);
-    if (r < 0) {
-        sb_buf_clear(&bundle);
-    }
-    sb_buf_puts(&bundle, added);
-    const struct {
-        const char *path, *text;
-    } files[] = {{ENVIRONMENT_CA_BUNDLE, bundle.data},
-                 {"/usr/local/share/ca-certificates/sbx.crt", added},
-                 {"/opt/sbx/ca.pem", s->ca ? ours : NULL}};
-    r = 0;
-    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(files); i++) {
-        const char *text = files[i].text;
-        r = text ? write_inside(s, files[i].path, text, strlen(text), err) : 0;
-    }
-    return r;
-}
-
-/* Makes the sandbox trust what it shall: once for each life of it, and when that changes. */
-static int update_trust(struct supervisor *s, const char *extra, struct sb_err **err)
-{
-    SB_CLEANUP(free) char *record = sb_xasprintf("%s/extra-ca.pem", s->directory);
-    SB_CLEANUP(free) char *known = known_extra(record);
-    bool changed = strcmp(known, extra) != 0;
-    if (!changed && (s->trust_installed || (!s->ca && !*extra))) {
-        return 0;
-    }
-    int r = install_trust(s, extra, err);
-    if (r == 0 && changed) {
-        r = sb_write_file_atomic(AT_FDCWD, record, extra, strlen(extra), 0600, err);
-    }
-    s->trust_installed = r == 0;
-    return r;
-}
-
-static int ensure_ca(struct supervisor *s, struct sb_err **err)
-{
-    SB_CLEANUP(free) char *path = sb_xasprintf("%s/ca.json", s->directory);
-    if (s->ca) {
-        return 0;
-    }
-    s->trust_installed = false;
-    s->ca = json_load_file(path, 0, NULL);
-    if (s->ca) {
-        return 0;
-    }
-    int r = exit_proxy_make_ca(&s->proxy, &s->ca, err);
-    if (r < 0) {
-        return r;
-    }
-    char *text = json_dumps(s->ca, JSON_COMPACT);
-    r = sb_write_file_atomic(AT_FDCWD, path, text, strlen(text), 0600, err);
-    explicit_bzero(text, strlen(text));
-    free(text);
-    return r;
-}
-
 /* Tells the proxy what holds now: at start, on reload, and when a new proxy replaces a dead one. */
 static int configure_proxy(struct supervisor *s, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *config = NULL;
     json_t *sentinels = NULL;
     const struct exit_sources sources = {
-        .name = s->name, .config = s->config, .ca = s->ca, .environment = s->environment};
+        .name = s->name, .config = s->config, .ca = s->trust.ca, .environment = s->environment};
     int r = exit_compose(&sources, &config, &sentinels, err);
     if (r < 0) {
         return r;
@@ -387,9 +267,9 @@ static int configure_proxy(struct supervisor *s, struct sb_err **err)
     json_decref(s->git_places);
     s->git_places = git_env_places(json_object_get(config, "inject"));
     if (wants_ca(config)) {
-        r = ensure_ca(s, err);
+        r = trust_ensure_ca(&s->trust, &s->proxy, err);
         if (r == 0) {
-            json_object_set(config, "ca", s->ca);
+            json_object_set(config, "ca", s->trust.ca);
         }
     }
     if (r < 0) {
@@ -397,7 +277,7 @@ static int configure_proxy(struct supervisor *s, struct sb_err **err)
     }
     /* What the sandbox does not let us write must not keep the proxy from what holds now. */
     const char *extra = sb_json_str(config, "extra_ca");
-    int trust = update_trust(s, extra ? extra : "", err);
+    int trust = trust_update(&s->trust, extra ? extra : "", err);
     r = exit_proxy_configure(&s->proxy, config, trust < 0 ? NULL : err);
     return trust < 0 ? trust : r;
 }
@@ -856,6 +736,7 @@ static int start(struct supervisor *s, struct sb_err **err)
     /* First of all: it loads its libraries for as long as we need to make the namespaces. */
     int r = exit_proxy_spawn(&s->proxy, err);
     r = r < 0 ? r : sandbox_dir(s->name, &s->directory, err);
+    s->trust = (struct trust){.directory = s->directory, .write = write_inside, .arg = s};
     r = r < 0 ? r : sandbox_runtime_dir(s->name, &s->runtime, err);
     r = r < 0 ? r : take_lock(s, err);
     r = r < 0 ? r : state_load(s->name, &s->config, err);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  *   /usr, /bin ...     the host's programs, read-only, for sbx-vm's virtiofsd
- *   /share             what the guest sees: template, usr, dpkg, workspaces/0 ... (virtiofsd's root)
- *   /machine           QEMU's root: the same programs, /proc, a few devices; nothing of /share
+ *   /share             what the guest sees: template, usr, dpkg, workspaces/0 ... (virtiofsd's
+ * root) /machine           QEMU's root: the same programs, /proc, a few devices; nothing of /share
  *
  * Nothing here is the guest's to change but the content of workspaces, which nobody walks by path.
  */

@@ -101,27 +101,6 @@ static char *modules_of(const char *version)
     return access(list, R_OK) == 0 ? sb_steal(&dir) : NULL;
 }
 
-/* QEMU opens the image again, as a user of no rights: one that only its owner may read (as some
- * distributions have them) is copied into memory. */
-static int make_readable(int *fd, const struct stat *st, const char *path, struct sb_err **err)
-{
-    if (st->st_mode & S_IROTH) {
-        return 0;
-    }
-    void *map = mmap(NULL, (size_t)st->st_size, PROT_READ, MAP_PRIVATE, *fd, 0);
-    if (map == MAP_FAILED) {
-        return sb_fail_errno(err, errno, "read '%s'", path);
-    }
-    int copy = sb_memfd("sbx-kernel", map, (size_t)st->st_size);
-    munmap(map, (size_t)st->st_size);
-    if (copy < 0) {
-        return sb_fail_errno(err, -copy, "copy '%s' into memory", path);
-    }
-    close(*fd);
-    *fd = copy;
-    return 0;
-}
-
 int vm_kernel_open(const char *image, struct vm_kernel *ret, struct sb_err **err)
 {
     SB_CLEANUP(fd) int fd = open(image, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -134,7 +113,6 @@ int vm_kernel_open(const char *image, struct vm_kernel *ret, struct sb_err **err
     }
     char *version = NULL;
     int r = read_image(fd, image, (uint64_t)st.st_size, &version, err);
-    r = r < 0 ? r : make_readable(&fd, &st, image, err);
     if (r < 0) {
         free(version);
         return r;

@@ -9,6 +9,7 @@
 #include "base/msg.h"
 #include "vm/cpu.h"
 #include "vm/disk.h"
+#include "vm/handout.h"
 #include "vm/initramfs.h"
 #include "vm/kernel.h"
 #include "vm/probe.h"
@@ -92,6 +93,7 @@ int vm_prepare(const struct vm_wish *wish, struct vm *ret, struct sb_err **err)
     const struct initramfs_program programs[] = {{"init", wish->guest_path},
                                                  {"sbx-init", wish->init_path}};
     SB_CLEANUP(vm_kernel) struct vm_kernel kernel = {.fd = -1};
+    SB_CLEANUP(free) char *initramfs = NULL;
     const struct cpu_moment start = cpu_now();
     struct vm vm;
     vm_init(&vm);
@@ -99,7 +101,9 @@ int vm_prepare(const struct vm_wish *wish, struct vm *ret, struct sb_err **err)
     r = r < 0 ? r : vm_kernel_find(&kernel, err);
     r = r < 0 ? r
               : initramfs_take("guest", &kernel, programs, SB_ARRAY_LEN(programs), &vm.initrd_fd,
-                               NULL, err);
+                               &initramfs, err);
+    r = r < 0 ? r : vm_hand_out(&kernel.fd, kernel.image, err);
+    r = r < 0 ? r : vm_hand_out(&vm.initrd_fd, initramfs, err);
     r = r < 0 ? r : open_program(wish->monitor_path, &vm.monitor_fd, err);
     if (r == 0) {
         vm.disk_fd = disk_open(wish->disk_path, DISK_BYTES, err);

@@ -102,8 +102,8 @@ static void say(int port, int type, const char *text)
 /* Whatever the guest's kernel thinks of its mounts: this one is root of its own, and writes. */
 static void change_share(void)
 {
-    static const char *const places[] = {"template/etc", "usr/bin", "dpkg", "work", ".",
-                                         "workspaces/0",       "workspaces/1"};
+    static const char *const places[] = {"template/etc", "usr/bin",     "dpkg", "work", ".",
+                                         "workspaces/0", "workspaces/1"};
     mkdir("/all", 0755);
     mount("sbx", "/all", "virtiofs", 0, NULL);
     for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++) {

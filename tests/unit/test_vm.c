@@ -14,6 +14,7 @@
 #include "base/fs.h"
 #include "vm/cpio.h"
 #include "vm/cpu.h"
+#include "vm/handout.h"
 #include "vm/initramfs.h"
 #include "vm/modules.h"
 
@@ -177,8 +178,9 @@ static void test_kernel_is_read(void **state)
     vm_kernel_done(&kernel);
 }
 
-/* What QEMU gets can be opened by anybody, also where the file cannot. */
-static void test_private_kernel_can_be_read(void **state)
+/* What QEMU gets can be opened by anybody, also where the file cannot, and written by nobody, also
+ * not by who owns the file. */
+static void test_what_is_handed_out(void **state)
 {
     (void)state;
     SB_CLEANUP(free) char *path = sb_xasprintf("%s/image", home);
@@ -188,12 +190,33 @@ static void test_private_kernel_can_be_read(void **state)
         assert_int_equal(chmod(path, modes[i]), 0);
         struct vm_kernel kernel;
         assert_int_equal(vm_kernel_open(path, &kernel, NULL), 0);
+        assert_int_equal(vm_hand_out(&kernel.fd, path, NULL), 0);
         struct stat st;
         assert_int_equal(fstat(kernel.fd, &st), 0);
         assert_true(st.st_mode & S_IROTH);
         assert_int_equal(st.st_size, kernel.size);
+        if (modes[i] == 0600 || geteuid() != 0) {
+            assert_true(fcntl(kernel.fd, F_GET_SEALS) & F_SEAL_WRITE);
+        }
         vm_kernel_done(&kernel);
     }
+}
+
+static void test_what_an_ordinary_user_owns_is_handed_out(void **state)
+{
+    (void)state;
+    enum { SOMEBODY = 12345 };
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/image", home);
+    write_image("image", "9.9.9-none");
+    SB_CLEANUP(fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (geteuid() == 0) {
+        assert_int_equal(fchown(fd, SOMEBODY, SOMEBODY), 0);
+        assert_int_equal(seteuid(SOMEBODY), 0);
+    }
+    int r = vm_hand_out(&fd, path, NULL);
+    assert_int_equal(seteuid(getuid()), 0);
+    assert_int_equal(r, 0);
+    assert_true(fcntl(fd, F_GET_SEALS) & F_SEAL_WRITE);
 }
 
 static void test_no_kernel_is_refused(void **state)
@@ -423,7 +446,8 @@ int main(void)
         cmocka_unit_test(test_modules_missing),
         cmocka_unit_test(test_modules_bounded),
         cmocka_unit_test(test_kernel_is_read),
-        cmocka_unit_test(test_private_kernel_can_be_read),
+        cmocka_unit_test(test_what_is_handed_out),
+        cmocka_unit_test(test_what_an_ordinary_user_owns_is_handed_out),
         cmocka_unit_test(test_no_kernel_is_refused),
         cmocka_unit_test(test_newest_of_ours_is_taken),
         cmocka_unit_test(test_initramfs_is_kept),

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sandbox/vm_start.h"
+
+#include <sys/resource.h>
+
+#include "base/paths.h"
+
+/* What its host processes may use: the guest's processes are held by its machine's size. */
+static struct limits machine_limits(const struct limits *guest)
+{
+    enum { THREADS = 512 };
+    return (struct limits){
+        .cpus = guest->cpus,
+        .memory_bytes = guest->memory_bytes ? guest->memory_bytes + VM_OVERHEAD_BYTES : 0,
+        .pids = THREADS,
+    };
+}
+
+/* virtiofsd holds a descriptor for each file that the guest knows, and without one to spare the
+ * whole sandbox stands still; once in its namespaces it cannot raise its limit itself. */
+static void allow_descriptors(void)
+{
+    enum { DESCRIPTORS = 1 << 20 }; /* the kernel's own bound where nobody raised it (fs.nr_open) */
+    struct rlimit limit;
+    if (setrlimit(RLIMIT_NOFILE, &(struct rlimit){DESCRIPTORS, DESCRIPTORS}) < 0 &&
+        getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+int vm_start_prepare(const struct vm_start *start, struct limits *limits, struct vm *ret,
+                     struct sb_err **err)
+{
+    allow_descriptors();
+    SB_CLEANUP(free) char *monitor = NULL;
+    SB_CLEANUP(free) char *guest = NULL;
+    SB_CLEANUP(free) char *disk = sb_xasprintf("%s/disk.img", start->directory);
+    int r = sb_path_helper("sbx-vm", &monitor, err);
+    r = r < 0 ? r : sb_path_helper("sbx-guest", &guest, err);
+    const struct vm_wish wish = {
+        .name = start->name,
+        .disk_path = disk,
+        .monitor_path = monitor,
+        .guest_path = guest,
+        .init_path = start->init_path,
+        .workspaces = start->workspaces,
+        .cpus = limits->cpus,
+        .memory_bytes = limits->memory_bytes,
+        .pids = limits->pids,
+        .read_only_system = start->read_only_system,
+    };
+    r = r < 0 ? r : vm_prepare(&wish, ret, err);
+    *limits = machine_limits(limits);
+    return r;
+}
