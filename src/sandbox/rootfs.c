@@ -9,9 +9,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <linux/openat2.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -314,17 +316,12 @@ static int fill_own_layer(const struct rootfs *rootfs, const char *hostname)
 }
 
 /* An overlay at `target`; its writable part is STATE/NAME.upper and .work, made when missing. */
-static int mount_overlay(const char *name, const char *lower, const char *target,
-                         const char *const *upper_dirs)
+static int mount_overlay(const char *name, const char *lower, const char *target)
 {
     SB_CLEANUP(free) char *upper = sb_xasprintf(STAGE "/state/%s.upper", name);
     SB_CLEANUP(free) char *work = sb_xasprintf(STAGE "/state/%s.work", name);
     int r = make_dir(upper, 0755);
     r = r < 0 ? r : make_dir(work, 0700);
-    for (; r == 0 && upper_dirs && *upper_dirs; upper_dirs++) {
-        SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", upper, *upper_dirs);
-        r = make_dir(path, 0755);
-    }
     if (r < 0) {
         return r;
     }
@@ -336,27 +333,69 @@ static int mount_overlay(const char *name, const char *lower, const char *target
     return mount("sbx", target, "overlay", 0, options) < 0 ? -errno : 0;
 }
 
+#define LOCAL_UPPER STAGE "/state/local.upper"
+
+static int make_local_dir(const char *dir)
+{
+    SB_CLEANUP(free) char *path = sb_xasprintf(LOCAL_UPPER "/%s", dir);
+    return make_dir(path, 0755);
+}
+
+/* Where installers and sbx itself write. */
+static int make_local_dirs(void)
+{
+    static const char *const dirs[] = {"bin",   "sbin",   "lib",       "etc",
+                                       "share", "games",  "share/man", "share/ca-certificates",
+                                       "src",   "include"};
+    static const char *const of_python[] = {"/usr/local/lib/python3*",
+                                            "/usr/local/lib/python3*/dist-packages"};
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(dirs); i++) {
+        r = make_local_dir(dirs[i]);
+    }
+    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(of_python); i++) {
+        glob_t found;
+        size_t n = glob(of_python[i], 0, NULL, &found) == 0 ? found.gl_pathc : 0;
+        for (size_t k = 0; r == 0 && k < n; k++) {
+            r = make_local_dir(found.gl_pathv[k] + strlen("/usr/local/"));
+        }
+        globfree(&found);
+    }
+    return r;
+}
+
+/* /usr/local for those who cannot own the host's. In a merged directory the upper one's owner
+ * counts, so what also exists above is writable. That is made once: later the sandbox could have
+ * put a link there, which leads anywhere as long as the host's root is still ours. */
+static int mount_local(void)
+{
+    if (mkdir(LOCAL_UPPER, 0755) == 0) {
+        int r = make_local_dirs();
+        if (r < 0) {
+            return r;
+        }
+    } else if (errno != EEXIST) {
+        return -errno;
+    }
+    return mount_overlay("local", "/usr/local", NEWROOT "/usr/local");
+}
+
 static int mount_system(const struct rootfs *rootfs)
 {
-    /* In a merged directory the upper one's owner counts: these make /usr/local writable. */
-    static const char *const local_dirs[] = {"bin",     "sbin",  "lib",       "etc", "share",
-                                             "include", "games", "share/man", "src", NULL};
     /* The template on top, so that its directories' modes count. */
-    int r = mount_overlay("root", STAGE "/template:" OWN, NEWROOT, NULL);
+    int r = mount_overlay("root", STAGE "/template:" OWN, NEWROOT);
     if (r < 0) {
         return r;
     }
     if (rootfs->map.mode == IDMAP_ROOT) {
-        r = mount_overlay("usr", STAGE "/usr", NEWROOT "/usr", NULL);
-        return r < 0 ? r : mount_overlay("dpkg", STAGE "/dpkg", NEWROOT "/var/lib/dpkg", NULL);
+        r = mount_overlay("usr", STAGE "/usr", NEWROOT "/usr");
+        return r < 0 ? r : mount_overlay("dpkg", STAGE "/dpkg", NEWROOT "/var/lib/dpkg");
     }
     if (mount(STAGE "/usr", NEWROOT "/usr", NULL, MS_BIND | MS_REC, NULL) < 0 ||
         mount(STAGE "/dpkg", NEWROOT "/var/lib/dpkg", NULL, MS_BIND | MS_REC, NULL) < 0) {
         return -errno;
     }
-    return access("/usr/local", F_OK) < 0
-               ? 0
-               : mount_overlay("local", "/usr/local", NEWROOT "/usr/local", local_dirs);
+    return access("/usr/local", F_OK) < 0 ? 0 : mount_local();
 }
 
 /* Files there are memory.  Where no cgroup counts them as the sandbox's (and the kernel's default

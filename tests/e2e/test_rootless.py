@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sandboxes of ordinary users: with a range of subordinate ids, and with only their own id."""
 
+import glob
 import os
+import tempfile
 
 import pytest
-from conftest import make_caller
+from conftest import make_caller, skip_loudly
 
 
 @pytest.fixture(params=("range", "single"))
@@ -55,6 +57,40 @@ def test_writable_places_and_persistence(user):
     user.ok("start", "box")
     assert user.inside(f"cat {places}").stdout == "kept\n" * 5
     assert not os.path.exists("/opt/kept") and not os.path.exists("/usr/local/bin/kept")
+
+
+def test_places_of_installers(user):
+    """Directories that the host has there, too, and that installers and sbx itself write to."""
+    user.ok("create", "--name", "box", "shell", user.work)
+    become = "" if user.mode == "single" else "sudo "
+    for place in (*glob.glob("/usr/local/lib/python3*/dist-packages"),
+                  "/usr/local/share/ca-certificates", "/usr/local/share/man"):
+        user.inside(f"{become}mkdir -p {place} && {become}touch {place}/made")
+        assert not os.path.exists(f"{place}/made")
+
+
+def test_a_secret_for_an_ordinary_user(user):
+    """Its authority is written where update-ca-certificates looks, whatever the host has there."""
+    user.ok("secret", "set-custom", "-g", "--host", "localhost:1", "--env", "KEY", "--value-stdin",
+            input="value of a key\n")
+    user.ok("create", "--name", "box", "shell", user.work)
+    user.inside("grep -q BEGIN /usr/local/share/ca-certificates/sbx.crt")
+
+
+def test_link_in_place_of_a_directory(user):
+    """What the sandbox put in place of a directory of /usr/local is not followed by the next start."""
+    python = glob.glob("/usr/local/lib/python3*/dist-packages")
+    if not python:
+        skip_loudly("python3 is not on this machine")
+    place = os.path.dirname(python[0])
+    with tempfile.TemporaryDirectory(prefix="sbx-canary-") as canary:
+        os.chmod(canary, 0o777)
+        user.ok("create", "--name", "box", "shell", user.work)
+        become = "" if user.mode == "single" else "sudo "
+        user.inside(f"{become}rm -r {place} && {become}ln -s {canary} {place}")
+        user.ok("stop", "box")
+        user.ok("start", "box")
+        assert os.listdir(canary) == []
 
 
 def test_read_only_paths(user):
