@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -1160,8 +1161,19 @@ static void test_ring(void **state)
 
 #define WITH_PAIR(test) cmocka_unit_test_setup_teardown(test, start_pair, end_pair)
 
+/* As sbx itself does for a machine: the usual 1,024 descriptors are too few for all sessions. */
+static void allow_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 int main(void)
 {
+    allow_descriptors();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_frames),
         cmocka_unit_test(test_bad_frames),
