@@ -106,6 +106,17 @@ const struct cli_command cli_commands[] = {
         .run = cmd_rm,
     },
     {
+        .path = "reset",
+        .usage = "[flags]",
+        .summary = "Remove all that sbx keeps, as before its first use",
+        .details = "Removes every sandbox, then logs, templates, kernels of virtual machines,\n"
+                   "rules, settings and secrets. Workspaces are not touched. Asks first; where\n"
+                   "there is no terminal to ask at, --force is needed.\n",
+        .examples = "sbx reset\nsbx reset --force --preserve-secrets",
+        .flags = cli_flags_reset,
+        .run = cmd_reset,
+    },
+    {
         .path = "policy init",
         .usage = "allow-all|balanced|deny-all",
         .summary = "Choose the preset that all rules build on",

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * sbx start, stop and rm.
+ * sbx start, stop, rm and reset.
  *
  * Each takes several names and goes on after a failure, so that one broken sandbox does not keep
  * the others from being handled; the first failure is what the command returns. */
@@ -11,11 +11,18 @@
 #include "base/msg.h"
 #include "cli/basic.h"
 #include "sandbox/client.h"
+#include "sandbox/reset.h"
 #include "sandbox/steps.h"
 
 const struct cli_flag cli_flags_rm[] = {
     {"all", 0, CLI_BOOL, NULL, "Remove every sandbox"},
     {"force", 'f', CLI_BOOL, NULL, "Do not ask"},
+    {0},
+};
+
+const struct cli_flag cli_flags_reset[] = {
+    {"force", 'f', CLI_BOOL, NULL, "Do not ask"},
+    {"preserve-secrets", 0, CLI_BOOL, NULL, "Keep the secrets"},
     {0},
 };
 
@@ -121,11 +128,16 @@ static int list_names(json_t **ret_list, const char ***ret_names, size_t *ret_co
     return 0;
 }
 
-/* Refuses unless a person at a terminal says yes. */
-static int confirm_removal(const char *const *names, size_t count, struct sb_err **err)
+/* Asks whether to remove these and `more`; refuses unless a person at a terminal says yes. */
+static int confirm_removal(const struct cli_args *args, const char *const *names, size_t count,
+                           const char *more, struct sb_err **err)
 {
+    if (cli_bool(args, "force")) {
+        return 0;
+    }
     if (!isatty(STDIN_FILENO)) {
-        int r = sb_fail(err, SB_EUSAGE, "rm asks before it removes, and there is no terminal");
+        int r = sb_fail(err, SB_EUSAGE, "%s asks before it removes, and there is no terminal",
+                        args->command->path);
         sb_hint(err, "add --force to remove without being asked");
         return r;
     }
@@ -133,7 +145,7 @@ static int confirm_removal(const char *const *names, size_t count, struct sb_err
     for (size_t i = 0; i < count; i++) {
         fprintf(stderr, "%s %s", i ? "," : "", names[i]);
     }
-    fputs(" and everything in it that is not in the workspace? [y/N] ", stderr);
+    fprintf(stderr, "%s%s? [y/N] ", count > 0 ? " and " : " ", more);
     char answer[16] = "";
     if (!fgets(answer, sizeof(answer), stdin) || (answer[0] != 'y' && answer[0] != 'Y')) {
         return sb_fail(err, SB_EFAIL, "nothing was removed");
@@ -165,11 +177,29 @@ int cmd_rm(const struct cli_args *args, int *ret_status, struct sb_err **err)
         }
     }
     *ret_status = 0;
-    if (count > 0 && !cli_bool(args, "force")) {
-        int r = confirm_removal(names, count, err);
+    if (count > 0) {
+        int r = confirm_removal(args, names, count, "everything in it that is not in the workspace",
+                                err);
         if (r < 0) {
             return r;
         }
     }
     return for_each(names, count, remove_one, err);
+}
+
+int cmd_reset(const struct cli_args *args, int *ret_status, struct sb_err **err)
+{
+    bool keep_secrets = cli_bool(args, "preserve-secrets");
+    SB_CLEANUP(json) json_t *list = NULL;
+    SB_CLEANUP(free) const char **names = NULL;
+    size_t count = 0;
+    int r = list_names(&list, &names, &count, err);
+    r = r < 0 ? r
+              : confirm_removal(args, names, count,
+                                keep_secrets ? "all logs, rules and settings"
+                                             : "all logs, rules, settings and secrets",
+                                err);
+    r = r < 0 ? r : for_each(names, count, remove_one, err);
+    *ret_status = 0;
+    return r < 0 ? r : reset_all(keep_secrets, err);
 }

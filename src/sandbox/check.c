@@ -214,10 +214,9 @@ static int check(json_t *out, struct sb_err **err)
         json_object_set_new(out, parts[i].key,
                             blocked ? describe(no_layers) : try_part(&parts[i], &rootfs));
     }
-    struct idmap map = rootfs.map;
     rootfs_done(&rootfs);
-    if (dir && sb_remove_tree(AT_FDCWD, dir) < 0) {
-        idmap_remove_tree(&map, dir, NULL);
+    if (dir) {
+        idmap_remove_tree(dir, NULL);
     }
     json_t *limits = try_limits(err);
     if (!limits) {

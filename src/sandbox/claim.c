@@ -131,7 +131,7 @@ int sandbox_claim(const char *name, json_t *config, int *ret_claim, struct sb_er
     }
     /* Others need not wait for what may take long; where it fails, `rm` tells. */
     close(sb_steal_fd(&lock));
-    trash_sweep(base, NULL);
+    trash_sweep(base, false, NULL);
     return 0;
 }
 

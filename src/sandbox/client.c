@@ -414,7 +414,7 @@ int sandbox_discard(const char *name, struct sb_err **err)
         r = trash_remove(dir, trash, err);
     }
     SB_CLEANUP(free) char *base = sb_xstrndup(dir, strlen(dir) - strlen(name) - 1);
-    int swept = trash_sweep(base, r < 0 ? NULL : err);
+    int swept = trash_sweep(base, false, r < 0 ? NULL : err);
     return r < 0 ? r : swept;
 }
 

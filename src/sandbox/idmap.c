@@ -363,19 +363,26 @@ static int remove_path(void *arg)
     return sb_remove_tree(AT_FDCWD, arg);
 }
 
-int idmap_remove_tree(const struct idmap *map, const char *path, struct sb_err **err)
+int idmap_remove_tree(const char *path, struct sb_err **err)
 {
+    int r = sb_remove_tree(AT_FDCWD, path);
+    struct idmap map = idmap_choose(0);
+    if (r == 0 || map.mode == IDMAP_ROOT) {
+        return r < 0 ? sb_fail_errno(err, -r, "remove '%s'", path) : 0;
+    }
+    SB_CLEANUP(err) struct sb_err *why = NULL;
     SB_CLEANUP(free) char *copy = sb_xstrdup(path);
-    int r = idmap_run_as(map, remove_path, copy, err);
+    int rest = idmap_run_as(&map, remove_path, copy, &why);
     /* The top directory lies in one of ours. */
-    int last = sb_remove_tree(AT_FDCWD, path);
-    if (last == 0) {
-        if (r < 0 && err) {
-            sb_err_free(*err);
-            *err = NULL;
-        }
+    r = sb_remove_tree(AT_FDCWD, path);
+    if (r == 0) {
         return 0;
     }
-    return r < 0 ? sb_wrap(err, r, "remove '%s'", path)
-                 : sb_fail_errno(err, -last, "remove '%s'", path);
+    if (rest == 0) {
+        return sb_fail_errno(err, -r, "remove '%s'", path);
+    }
+    if (err) {
+        *err = sb_steal(&why);
+    }
+    return sb_wrap(err, rest, "remove '%s'", path);
 }

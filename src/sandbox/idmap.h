@@ -43,8 +43,8 @@ int idmap_write(const struct idmap *map, pid_t pid, struct sb_err **err);
  * there keeps those ids. */
 int idmap_userns_of(pid_t pid, struct sb_err **err);
 int idmap_workspace_userns(const struct idmap *map, uid_t owner, gid_t group, struct sb_err **err);
-/* Removes a directory tree that holds files with the sandbox's ids (an ordinary user's modes). */
-int idmap_remove_tree(const struct idmap *map, const char *path, struct sb_err **err);
+/* Removes a directory tree, whatever ids of this caller's sandboxes its files have. */
+int idmap_remove_tree(const char *path, struct sb_err **err);
 /* Runs `fn`, which returns 0 or -errno, in a child process that has the sandbox's ids, root where
  * there is one; returns the same. */
 int idmap_run_as(const struct idmap *map, int (*fn)(void *arg), void *arg, struct sb_err **err);

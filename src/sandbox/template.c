@@ -73,29 +73,24 @@ static int hold(const char *path, int *ret_lock)
 }
 
 /* Under another name first, so that nobody finds a part of it. */
-static void remove_unused(const struct idmap *map, const char *path)
+static void remove_unused(const char *path)
 {
     SB_CLEANUP(fd) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     SB_CLEANUP(free) char *old = sb_xasprintf("%s.old", path);
     if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0) {
         return;
     }
-    const char *doomed = rename(path, old) == 0 ? old : path;
-    if (map->mode == IDMAP_ROOT) {
-        sb_remove_tree(AT_FDCWD, doomed);
-    } else {
-        idmap_remove_tree(map, doomed, NULL);
-    }
+    idmap_remove_tree(rename(path, old) == 0 ? old : path, NULL);
 }
 
 /* What is left of earlier states of the host, of other programs, and of interrupted builds. */
-static void remove_others(const struct idmap *map, const char *base, const char *keep)
+static void remove_others(const char *base, const char *keep)
 {
     DIR *dir = opendir(base);
     for (const struct dirent *entry; dir && (entry = readdir(dir));) {
         SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", base, entry->d_name);
         if (strncmp(entry->d_name, "host-", 5) == 0 && strcmp(path, keep) != 0) {
-            remove_unused(map, path);
+            remove_unused(path);
         }
     }
     if (dir) {
@@ -120,7 +115,7 @@ static int make(const struct idmap *map, const char *base, const char *path, int
     if (r < 0) {
         return r;
     }
-    remove_others(map, base, path);
+    remove_others(base, path);
     return hold(path, ret_lock);
 }
 

@@ -35,34 +35,26 @@ int trash_put(const char *dir, char **ret_name, struct sb_err **err)
     return 0;
 }
 
-/* The layers hold files with the sandbox's ids.  Real root can remove them; an ordinary user needs
- * a process with those ids. */
-static int remove_layers(const char *path, struct sb_err **err)
-{
-    int r = sb_remove_tree(AT_FDCWD, path);
-    struct idmap map = idmap_choose(0);
-    if (r == 0 || map.mode == IDMAP_ROOT) {
-        return r < 0 ? sb_fail_errno(err, -r, "remove '%s'", path) : 0;
-    }
-    return idmap_remove_tree(&map, path, err);
-}
-
 int trash_remove(const char *dir, const char *name, struct sb_err **err)
 {
     if (!is_trash(name)) {
         return sb_fail(err, SB_EPROTO, "'%s' is not what a removed sandbox leaves", name);
     }
     SB_CLEANUP(free) char *path = beside(dir, name);
-    return remove_layers(path, err);
+    return idmap_remove_tree(path, err);
 }
 
 /* Its lock goes with the rest: without one it has been taken, and two who remove the same do no
- * harm. */
-static bool is_held(const char *path)
+ * harm.  `wait`: until who holds it has ended, or -EINTR. */
+static int take(const char *path, bool wait, int *ret_lock)
 {
     SB_CLEANUP(free) char *lock = sb_xasprintf("%s/" STATE_LOCK, path);
     SB_CLEANUP(fd) int fd = open(lock, O_RDWR | O_CLOEXEC);
-    return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+    if (fd >= 0 && flock(fd, LOCK_EX | (wait ? 0 : LOCK_NB)) < 0) {
+        return -errno;
+    }
+    *ret_lock = sb_steal_fd(&fd);
+    return 0;
 }
 
 static int select_trash(const struct dirent *entry)
@@ -70,14 +62,17 @@ static int select_trash(const struct dirent *entry)
     return is_trash(entry->d_name);
 }
 
-int trash_sweep(const char *base, struct sb_err **err)
+int trash_sweep(const char *base, bool wait, struct sb_err **err)
 {
     struct dirent **entries = NULL;
     int count = scandir(base, &entries, select_trash, NULL);
     int r = 0;
     for (int i = 0; i < count; i++) {
         SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", base, entries[i]->d_name);
-        r = r < 0 || is_held(path) ? r : remove_layers(path, err);
+        SB_CLEANUP(fd) int lock = -1;
+        if (r == 0 && take(path, wait, &lock) == 0) {
+            r = idmap_remove_tree(path, err);
+        }
         free(entries[i]);
     }
     free(entries);

@@ -8,6 +8,8 @@
  * makes or removes a sandbox takes it. */
 #pragma once
 
+#include <stdbool.h>
+
 #include "base/err.h"
 
 /* Moves the sandbox's directory `dir` out of its name; *ret_name is the one that it has then, in
@@ -16,5 +18,6 @@
 int trash_put(const char *dir, char **ret_name, struct sb_err **err);
 /* Removes what lies under such a name beside `dir`, whatever ids its files have; nothing else. */
 int trash_remove(const char *dir, const char *name, struct sb_err **err);
-/* Removes what nobody works on any more.  `base`: where sandboxes lie. */
-int trash_sweep(const char *base, struct sb_err **err);
+/* Removes what nobody works on any more, or, with `wait`, all as soon as nobody does.  `base`:
+ * where sandboxes lie. */
+int trash_sweep(const char *base, bool wait, struct sb_err **err);

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import ROOT
 
-COMMANDS = """run create exec ls start stop rm completion version help
+COMMANDS = """run create exec ls start stop rm reset completion version help
 policy/init policy/set-default policy/ls policy/allow policy/deny policy/rm policy/check policy/host policy/log
 secret/set secret/set-custom secret/ls secret/rm settings/ls settings/get settings/set settings/rm kit/validate kit/inspect kit/log
 vm/kernel doctor""".split()
@@ -68,6 +68,8 @@ def test_mistyped_word_gets_the_nearest(sbx, words, hint):
     (["rm"], "Usage: sbx rm"),
     (["rm", "--all", "name"], "Usage: sbx rm"),
     (["rm", "name"], "--force"),
+    (["reset"], "--force"),
+    (["reset", "name"], "Usage: sbx reset"),
     (["start"], "Usage: sbx start"),
     (["exec", "box"], "Usage: sbx exec"),
     (["kit", "validate"], "Usage: sbx kit validate"),
