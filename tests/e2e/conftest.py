@@ -26,6 +26,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = (ROOT / os.environ.get("SBX_BUILD", "build")).resolve()
 PROGRAMS = ("sbx", "sbx-supervisor", "sbx-proxy", "sbx-init", "sbx-vm", "sbx-guest", "sbx-check",
             "sbx-probe-init")
+# Debian keeps servers and administrators' programs out of an ordinary user's way.
+os.environ["PATH"] += ":/usr/sbin:/sbin"
 # The suite runs on either backend: SBX_TEST_ISOLATION=vm for machines.  Without hardware
 # virtualization those are ten times slower, and so is patience.
 ISOLATION = os.environ.get("SBX_TEST_ISOLATION", "ns")
@@ -231,6 +233,13 @@ def wait_for(what, condition, seconds=60):
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
+
+
+def supervisor_of(home, name="box"):
+    """The process id of a running sandbox's supervisor: the first line of its lock."""
+    pid = int((home / "state" / "sandboxes" / name / "supervisor.lock").read_text("utf-8").split()[0])
+    assert pathlib.Path(f"/proc/{pid}/comm").read_text("ascii").strip() == "sbx-supervisor"
+    return pid
 
 
 def skip_loudly(reason):

@@ -20,7 +20,6 @@ import random
 import ssl
 import subprocess
 import threading
-import urllib.parse
 
 FORGE, VANITY, STORE, MIRROR = "github.com", "vanity.test", "store.test", "mirror.test"
 TARBALLS = "codeload.github.com"

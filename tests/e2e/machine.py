@@ -7,7 +7,7 @@ import pathlib
 import subprocess
 import time
 
-from conftest import make_caller, need_program, skip_loudly, wait_for
+from conftest import make_caller, need_program, skip_loudly, supervisor_of, wait_for
 
 # Without hardware virtualization, beside other work.
 BOOT_S = 240
@@ -64,19 +64,9 @@ def comm(pid):
     return ""
 
 
-def supervisor_of(one, name="box"):
-    for path in pathlib.Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            words = (path / "cmdline").read_bytes().split(b"\0")
-            ours = f"SBX_HOME={one.home}".encode() in (path / "environ").read_bytes().split(b"\0")
-            if words[:2] == [b"sbx-supervisor", name.encode()] and ours:
-                return int(path.name)
-    raise AssertionError(f"{name} has no supervisor")
-
-
 def processes_of(one, name="box"):
     """{"supervisor", "proxy", "monitor", "share", "machine"}: the pids of a running machine."""
-    supervisor = supervisor_of(one, name)
+    supervisor = supervisor_of(one.home, name)
     first = {comm(pid): pid for pid in children(supervisor)}
     second = {comm(pid): pid for pid in children(first["sbx-vm"])}
     return {"supervisor": supervisor, "proxy": first["sbx-proxy"], "monitor": first["sbx-vm"],

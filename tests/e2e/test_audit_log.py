@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import pathlib
 import re
 import select
 import signal
@@ -15,7 +14,8 @@ import time
 
 import pytest
 
-from conftest import ROOT, need_root, skip_loudly
+from conftest import ROOT, need_root, skip_loudly, supervisor_of
+from machine import children, comm
 from test_proxy import Proxy, start_origin
 
 SECONDS = 30
@@ -305,9 +305,8 @@ def test_chain_goes_on_over_stop_kill_and_a_new_sandbox(sbx, sandbox, workspace)
     sbx.ok("stop", sandbox)
     lookups(sbx, sandbox, 5)
     assert "note" not in verify(sbx, 0)
-    status = subprocess.run(["pgrep", "-x", "sbx-proxy", "-P", supervisor(sbx)], check=True,
-                            capture_output=True, text=True).stdout
-    os.kill(int(status), signal.SIGKILL)
+    proxy = next(pid for pid in children(supervisor_of(sbx.home, sandbox)) if comm(pid) == "sbx-proxy")
+    os.kill(proxy, signal.SIGKILL)
     wait_for("the proxy's successor", lambda: log_file(sbx).read_text().count('"event":"open"') == 3)
     lookups(sbx, sandbox, 5)
     text = verify(sbx, 0)
@@ -322,22 +321,9 @@ def test_chain_goes_on_over_stop_kill_and_a_new_sandbox(sbx, sandbox, workspace)
     assert numbers == list(range(1, len(numbers) + 1))
 
 
-def supervisor(sbx):
-    """Pid of this test's only supervisor."""
-    for entry in pathlib.Path("/proc").glob("[0-9]*/environ"):
-        try:
-            environ = entry.read_bytes()
-            comm = (entry.parent / "comm").read_text()
-        except OSError:
-            continue
-        if comm.startswith("sbx-supervisor"[:15]) and f"SBX_HOME={sbx.home}".encode() in environ:
-            return entry.parent.name
-    raise AssertionError("no supervisor runs")
-
-
 def test_killed_supervisor_leaves_a_whole_log(sbx, sandbox):
     lookups(sbx, sandbox, 5)
-    pidfd = os.pidfd_open(int(supervisor(sbx)))
+    pidfd = os.pidfd_open(supervisor_of(sbx.home, sandbox))
     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     assert select.select([pidfd], [], [], SECONDS)[0]
     os.close(pidfd)

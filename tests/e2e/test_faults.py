@@ -7,6 +7,8 @@ import select
 import signal
 import subprocess
 
+from conftest import supervisor_of
+
 SPEC = """schemaVersion: "1"
 kind: mixin
 name: {name}
@@ -23,20 +25,6 @@ def kit(workspace, name, command):
     return directory
 
 
-def supervisor_of(name, home):
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                words = file.read().split(b"\0")
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                ours = f"SBX_HOME={home}".encode() in file.read().split(b"\0")
-        except OSError:
-            continue
-        if words[:2] == [b"sbx-supervisor", name.encode()] and ours:
-            return int(pid)
-    raise AssertionError(f"{name} has no supervisor")
-
-
 def kill_and_wait(pid):
     pidfd = os.pidfd_open(pid)
     try:
@@ -49,14 +37,14 @@ def kill_and_wait(pid):
 def test_killed_supervisor_is_replaced(caller):
     caller.ok("create", "--name", "box", "shell", caller.work)
     caller.inside("echo kept > ~/note")
-    kill_and_wait(supervisor_of("box", caller.home))
+    kill_and_wait(supervisor_of(caller.home))
     assert caller.json("ls")[0]["status"] == "stopped"
     assert caller.inside("cat ~/note").stdout == "kept\n"
 
 
 def test_rm_after_a_killed_supervisor(caller):
     caller.ok("create", "--name", "box", "shell", caller.work)
-    kill_and_wait(supervisor_of("box", caller.home))
+    kill_and_wait(supervisor_of(caller.home))
     caller.ok("rm", "-f", "box")
     assert caller.json("ls") == []
     assert caller.stored() == set()
@@ -68,7 +56,7 @@ def test_killed_create_is_broken_and_can_be_removed(caller):
                                caller.work], env=caller.env, stderr=subprocess.PIPE)
     while create.stderr.readline() != b"begun\n":
         assert create.poll() is None
-    supervisor = os.pidfd_open(supervisor_of("half", caller.home))
+    supervisor = os.pidfd_open(supervisor_of(caller.home, "half"))
     create.kill()
     create.wait()
     create.stderr.close()

@@ -102,7 +102,10 @@ def differs(ours, theirs, methods):
             return f"body of request {i}: {mine['body']} and {its['body']}"
         if not its["body"].startswith(mine["body"]) and not mine["body"].startswith(its["body"]):
             return f"body of request {i}: {mine['body']} and {its['body']}"
-    if ours["end"] in ("more", "clean") and len(theirs["requests"]) > len(ours["requests"]):
+    # Of a head that is not yet whole nothing has been sent on: some versions of Node see its end early.
+    sent_on = ours["end"] == "clean" or (ours["end"] == "more" and ours["requests"]
+                                         and not ours["requests"][-1]["whole"])
+    if sent_on and len(theirs["requests"]) > len(ours["requests"]):
         return "Node sees a request that we do not"
     return None
 

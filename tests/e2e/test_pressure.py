@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from conftest import wait_for
+from conftest import need_root, wait_for
 from test_policy_attacks import send, status
 from test_proxy import Proxy, logs
 
@@ -95,6 +95,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
+    need_root()  # what the kernel shows of a process that cannot be dumped is root's
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     made = World(tmp_path_factory.mktemp("pressure"))

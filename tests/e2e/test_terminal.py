@@ -18,8 +18,8 @@ import threading
 import time
 
 import pytest
-from conftest import fresh_sbx, fresh_workspace, need_sandboxes
-from test_faults import kill_and_wait, supervisor_of
+from conftest import fresh_sbx, fresh_workspace, need_sandboxes, supervisor_of
+from test_faults import kill_and_wait
 
 DEADLINE = 30
 PROMPT = "PS1='READY> '\n"
@@ -309,7 +309,7 @@ def test_stopping_hangs_up_an_interactive_shell(sbx, shell, sandbox):
 
 
 def test_killed_supervisor_ends_the_session_with_a_message(sbx, shell, sandbox):
-    kill_and_wait(supervisor_of(sandbox, sbx.home))
+    kill_and_wait(supervisor_of(sbx.home, sandbox))
     assert shell.end() == 128 + 9 and shell.restored()
     assert "the sandbox stopped while the command was running" in shell.seen
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import Sbx, need_sandboxes
+from conftest import Sbx, need_sandboxes, supervisor_of
 from test_proxy import start_origin
 from upstreams import ENCODED, PASSWORD, Squid, USER, authority, free_port
 
@@ -98,18 +98,6 @@ def processes_below(pid):
     return found
 
 
-def supervisor_of(world, name):
-    lock = world.sbx.home / f"state/sandboxes/{name}/supervisor.lock"
-    for entry in pathlib.Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and (entry / "comm").read_text() == "sbx-supervisor\n" and any(
-                    os.path.realpath(fd) == str(lock) for fd in (entry / "fd").iterdir()):
-                return int(entry.name)
-        except OSError:
-            continue
-    raise AssertionError("no supervisor")
-
-
 def test_a_company_network(world):
     """HTTPS_PROXY with a password and a company's authority: everything works, and the password is
     nowhere but where it was given."""
@@ -135,7 +123,7 @@ def test_a_company_network(world):
     assert not any("denied" in line for line in world.squid.log())
 
     # The password: no process of the sandbox's has it in its environment or arguments ...
-    supervisor = supervisor_of(world, "corp")
+    supervisor = supervisor_of(world.sbx.home, "corp")
     processes = processes_below(supervisor)
     assert len(processes) >= 3
     for pid in processes:
@@ -223,7 +211,7 @@ def test_a_bad_variable_fails_the_start_and_is_named(world):
 def test_a_new_proxy_process_knows_it_as_well(world):
     world.create("box", HTTPS_PROXY=world.squid.url)
     assert world.codes("box")[0] == "200"
-    pid = next(p for p in processes_below(supervisor_of(world, "box"))
+    pid = next(p for p in processes_below(supervisor_of(world.sbx.home))
                if pathlib.Path(f"/proc/{p}/comm").read_text() == "sbx-proxy\n")
     os.kill(pid, 9)
     deadline = time.monotonic() + 20
