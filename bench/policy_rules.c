@@ -9,6 +9,11 @@
 
 #include "policy/policy.h"
 
+#define LABELS_7 "a.b.c.d.e.f.g."
+#define LABELS_119                                                                                 \
+    LABELS_7 LABELS_7 LABELS_7 LABELS_7 LABELS_7 LABELS_7 LABELS_7 LABELS_7 LABELS_7 LABELS_7      \
+        LABELS_7 LABELS_7 LABELS_7 LABELS_7 LABELS_7 LABELS_7 LABELS_7
+
 enum { FEW = 100, MANY = 100000, DECISIONS = 200000, ROUNDS = 7 };
 
 static double now_ns(void)
@@ -59,19 +64,20 @@ static struct policy *load(size_t count)
 
 struct question {
     const char *name;
-    const char *host; /* with the number of a rule */
-    const char *path;
+    const char *host[2]; /* before and behind the number of a rule */
+    const char *path[2]; /* the same, or none */
     bool allowed;
 };
 
 static const struct question questions[] = {
-    {"allowed, exact", "h%zu.example", NULL, true},
-    {"allowed, below a wildcard", "a.b.m%zu.example", NULL, true},
-    {"denied, unknown", "a.b.c%zu.example", NULL, false},
-    {"denied, by a wildcard", "b.d%zu.example", NULL, false},
-    {"denied, address", "192.0.2.%zu", NULL, false},
-    {"allowed, request", "code.example", "/team%zu/repo/a/b?c", true},
-    {"denied, request", "code.example", "/team%zu/other", false},
+    {"allowed, exact", {"h", ".example"}, {NULL}, true},
+    {"allowed, below a wildcard", {"a.b.m", ".example"}, {NULL}, true},
+    {"denied, unknown", {"a.b.c", ".example"}, {NULL}, false},
+    {"denied, by a wildcard", {"b.d", ".example"}, {NULL}, false},
+    {"denied, address", {"192.0.2.", ""}, {NULL}, false},
+    {"allowed, request", {"code.example", NULL}, {"/team", "/repo/a/b?c"}, true},
+    {"denied, request", {"code.example", NULL}, {"/team", "/other"}, false},
+    {"denied, of 120 labels", {LABELS_119 "c", ".example"}, {NULL}, false},
 };
 
 enum { PLACES = 64 };
@@ -81,21 +87,30 @@ struct asked {
     char paths[PLACES][64];
 };
 
+static void write_numbered(char *out, size_t cap, const char *const parts[2], size_t n)
+{
+    if (parts[1]) {
+        snprintf(out, cap, "%s%zu%s", parts[0], n, parts[1]);
+    } else {
+        snprintf(out, cap, "%s", parts[0]);
+    }
+}
+
 /* Rules from all over the set, so that no cache line serves two of them. */
 static void prepare(const struct question *question, size_t count, struct asked *asked)
 {
-    static const size_t kinds[] = {7, 4, 7, 0, 1, 5, 5};
+    static const size_t kinds[] = {7, 4, 7, 0, 1, 5, 5, 7};
     size_t kind = kinds[question - questions];
-    char text[64];
+    char text[HOST_MAX];
     for (size_t i = 0; i < PLACES; i++) {
         size_t n = count / PLACES * i / 20 * 20 + kind;
-        bool address = strncmp(question->host, "192", 3) == 0;
-        snprintf(text, sizeof(text), question->host, address ? n % 256 : n);
+        bool address = strncmp(question->host[0], "192", 3) == 0;
+        write_numbered(text, sizeof(text), question->host, address ? n % 256 : n);
         if (host_parse(text, strlen(text), &asked->hosts[i], NULL) < 0) {
             abort();
         }
-        if (question->path) {
-            snprintf(asked->paths[i], sizeof(asked->paths[i]), question->path, n);
+        if (question->path[0]) {
+            write_numbered(asked->paths[i], sizeof(asked->paths[i]), question->path, n);
         }
     }
 }
@@ -110,7 +125,7 @@ static double measure_ns(const struct policy *policy, const struct question *que
         for (size_t i = 0; i < DECISIONS; i++) {
             struct policy_decision decision;
             struct policy_request request = {.host = &asked.hosts[i % PLACES], .port = 443};
-            if (question->path) {
+            if (question->path[0]) {
                 request.method = "GET";
                 request.method_len = 3;
                 request.path = asked.paths[i % PLACES];

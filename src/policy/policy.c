@@ -14,6 +14,7 @@
  * The policy owns its rules; decisions borrow them. */
 #include "policy/policy.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
@@ -52,6 +53,7 @@ struct place {
 };
 
 struct key {
+    uint64_t hash;
     size_t len;
     unsigned char bytes[2 + HOST_MAX + sizeof(void *)];
 };
@@ -114,34 +116,55 @@ static const struct node *node_of(const struct policy_rule *rule)
 
 /* ---- places ---- */
 
-static void key_of_name(struct key *key, enum pattern_kind kind, const char *name)
+/* A name is hashed from its end, so that one pass over a host gives those of all its parents. */
+static uint64_t hash_name(uint64_t hash, const char *from, const char *to)
+{
+    while (to > from) {
+        hash = table_hash(hash, --to, 1);
+    }
+    return hash;
+}
+
+/* `hash`: of the name alone. */
+static void key_of_hashed(struct key *key, enum pattern_kind kind, const char *name, uint64_t hash)
 {
     size_t n = strlen(name);
     key->bytes[0] = (unsigned char)kind;
     memcpy(&key->bytes[1], name, n);
     key->len = 1 + n;
+    key->hash = table_hash(hash, key->bytes, 1);
 }
 
-static void key_of_network(struct key *key, uint8_t prefix, const struct in6_addr *network)
+static void key_of_name(const struct policy *policy, struct key *key, enum pattern_kind kind,
+                        const char *name)
+{
+    key_of_hashed(key, kind, name, hash_name(policy->seed, name, name + strlen(name)));
+}
+
+static void key_of_network(const struct policy *policy, struct key *key, uint8_t prefix,
+                           const struct in6_addr *network)
 {
     key->bytes[0] = PATTERN_CIDR;
     key->bytes[1] = prefix;
     memcpy(&key->bytes[2], network, sizeof(*network));
     key->len = 2 + sizeof(*network);
+    key->hash = table_hash(policy->seed, key->bytes, key->len);
 }
 
-static void key_of_pattern(struct key *key, const struct pattern *pattern)
+static void key_of_pattern(const struct policy *policy, struct key *key,
+                           const struct pattern *pattern)
 {
     if (pattern->kind == PATTERN_CIDR) {
-        key_of_network(key, pattern->prefix, &pattern->host.address);
+        key_of_network(policy, key, pattern->prefix, &pattern->host.address);
     } else {
-        key_of_name(key, pattern->kind, pattern->host.text);
+        key_of_name(policy, key, pattern->kind, pattern->host.text);
     }
 }
 
 /* The beginning of a path under a host's place.  Letters are folded for the deny rules, which do
  * not tell upper from lower case. */
-static void key_of_path(struct key *key, const struct place *place, const char *path, size_t n)
+static void key_of_path(const struct policy *policy, struct key *key, const struct place *place,
+                        const char *path, size_t n)
 {
     uintptr_t where = (uintptr_t)place;
     key->bytes[0] = UINT8_MAX; /* no kind of a pattern */
@@ -150,6 +173,7 @@ static void key_of_path(struct key *key, const struct place *place, const char *
     for (size_t i = 0; i < n; i++) {
         key->bytes[key->len++] = (unsigned char)tolower((unsigned char)path[i]);
     }
+    key->hash = table_hash(policy->seed, key->bytes, key->len);
 }
 
 static bool place_equal(const void *entry, const void *wanted)
@@ -161,8 +185,7 @@ static bool place_equal(const void *entry, const void *wanted)
 
 static struct place *place_find(const struct policy *policy, const struct key *key)
 {
-    uint64_t hash = table_hash(policy->seed, key->bytes, key->len);
-    return table_find(&policy->places, hash, place_equal, key);
+    return table_find(&policy->places, key->hash, place_equal, key);
 }
 
 static struct place *place_make(struct policy *policy, const struct key *key)
@@ -172,7 +195,7 @@ static struct place *place_make(struct policy *policy, const struct key *key)
         place = sb_xcalloc(1, sizeof(*place) + key->len);
         place->key_len = key->len;
         memcpy(place->key, key->bytes, key->len);
-        table_add(&policy->places, table_hash(policy->seed, key->bytes, key->len), place);
+        table_add(&policy->places, key->hash, place);
     }
     return place;
 }
@@ -201,7 +224,7 @@ static void add_mark(struct place *place, struct node *node)
 static void put(struct policy *policy, struct node *node, const struct pattern *pattern)
 {
     struct key key;
-    key_of_pattern(&key, pattern);
+    key_of_pattern(policy, &key, pattern);
     struct place *place = place_make(policy, &key);
     if (pattern->kind == PATTERN_CIDR) {
         policy->prefixes[pattern->prefix / 64] |= UINT64_C(1) << (pattern->prefix % 64);
@@ -209,7 +232,7 @@ static void put(struct policy *policy, struct node *node, const struct pattern *
     if (node->methods) {
         size_t depth, n = path_glob_prefix(node->path, DEPTH_MAX, PATH_KEY_MAX, &depth);
         add_mark(place, node);
-        key_of_path(&key, place, node->path, n);
+        key_of_path(policy, &key, place, node->path, n);
         place = place_make(policy, &key);
         policy->depths |= 1U << depth;
     }
@@ -344,7 +367,7 @@ static bool visit_networks(const struct policy *policy, const struct host *host,
         }
         struct in6_addr network = host->address;
         address_mask(&network, (unsigned)prefix);
-        key_of_network(key, (uint8_t)prefix, &network);
+        key_of_network(policy, key, (uint8_t)prefix, &network);
         if (visit(policy, key, fn, arg)) {
             return true;
         }
@@ -355,15 +378,28 @@ static bool visit_networks(const struct policy *policy, const struct host *host,
 static bool visit_parents(const struct policy *policy, const struct host *host, struct key *key,
                           place_fn *fn, void *arg)
 {
-    const char *dot = strchr(host->text, '.');
-    if (dot) {
-        key_of_name(key, PATTERN_ONE, dot + 1);
-        if (visit(policy, key, fn, arg)) {
-            return true;
-        }
+    struct {
+        const char *name;
+        uint64_t hash;
+    } parents[HOST_MAX / 2];
+    size_t count = 0;
+    const char *end = strchr(host->text, '\0');
+    uint64_t hash = policy->seed;
+    for (const char *dot; (dot = memrchr(host->text, '.', (size_t)(end - host->text))); end = dot) {
+        hash = hash_name(hash, dot + 1, end);
+        assert(count < SB_ARRAY_LEN(parents));
+        parents[count].name = dot + 1;
+        parents[count++].hash = hash;
+        hash = hash_name(hash, dot, dot + 1);
     }
-    for (; dot; dot = strchr(dot + 1, '.')) {
-        key_of_name(key, PATTERN_MANY, dot + 1);
+    for (size_t i = count; i > 0; i--) {
+        if (i == count) {
+            key_of_hashed(key, PATTERN_ONE, parents[i - 1].name, parents[i - 1].hash);
+            if (visit(policy, key, fn, arg)) {
+                return true;
+            }
+        }
+        key_of_hashed(key, PATTERN_MANY, parents[i - 1].name, parents[i - 1].hash);
         if (visit(policy, key, fn, arg)) {
             return true;
         }
@@ -376,7 +412,7 @@ static void visit_places(const struct policy *policy, const struct host *host, p
                          void *arg)
 {
     struct key key;
-    key_of_name(&key, PATTERN_EXACT, host->text);
+    key_of_name(policy, &key, PATTERN_EXACT, host->text);
     if (visit(policy, &key, fn, arg)) {
         return;
     }
@@ -384,7 +420,7 @@ static void visit_places(const struct policy *policy, const struct host *host, p
                          : visit_parents(policy, host, &key, fn, arg)) {
         return;
     }
-    key_of_name(&key, PATTERN_ALL, "");
+    key_of_name(policy, &key, PATTERN_ALL, "");
     visit(policy, &key, fn, arg);
 }
 
@@ -439,7 +475,7 @@ static void meet(const struct search *search, const struct node *node, const str
 static void meet_path(struct search *search, const struct place *place, size_t n)
 {
     struct key key;
-    key_of_path(&key, place, search->path->text, n);
+    key_of_path(search->policy, &key, place, search->path->text, n);
     const struct place *found = place_find(search->policy, &key);
     for (const struct node *node = found ? found->rules : NULL; node; node = node->next) {
         bool covered = path_glob_is_all(node->path) ||
