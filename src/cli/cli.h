@@ -41,6 +41,7 @@ struct cli_command {
     const char *summary;
     const char *details;          /* paragraphs, or NULL */
     const char *examples;         /* lines, or NULL */
+    const char *choices;          /* what its first word may be, with blanks between, or NULL */
     const struct cli_flag *flags; /* ends with name NULL; may be NULL */
     size_t min_words, max_words;  /* max (size_t)-1: any */
     bool stop_at_word; /* words after the first `min_words` are not searched for flags (exec) */

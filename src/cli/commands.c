@@ -7,6 +7,7 @@
 #include "cli/secret.h"
 #include "cli/settings.h"
 #include "cli/vm.h"
+#include "settings/store.h"
 
 #define ANY ((size_t)-1)
 
@@ -18,6 +19,9 @@ const struct cli_group cli_groups[] = {
     {"vm", "Prepare virtual machines"},
     {0},
 };
+
+#define SETTING_KEYS                                                                               \
+    SETTING_UPSTREAM " " SETTING_NO_PROXY " " SETTING_EXTRA_CA " " SETTING_ISOLATION
 
 const struct cli_command cli_commands[] = {
     {
@@ -125,6 +129,7 @@ const struct cli_command cli_commands[] = {
                    "deny-all nothing; allow-all everything. Rules and kits add to it; a deny "
                    "always wins.\n",
         .examples = "sbx policy init deny-all",
+        .choices = "allow-all balanced deny-all",
         .min_words = 1,
         .max_words = 1,
         .run = cmd_policy_init,
@@ -134,6 +139,7 @@ const struct cli_command cli_commands[] = {
         .usage = "allow-all|balanced|deny-all",
         .summary = "The same as policy init",
         .examples = "sbx policy set-default balanced",
+        .choices = "allow-all balanced deny-all",
         .min_words = 1,
         .max_words = 1,
         .run = cmd_policy_init,
@@ -225,6 +231,7 @@ const struct cli_command cli_commands[] = {
                     "sbx policy host add demo api.example.com 127.0.0.1:8443\n"
                     "sbx policy host ls demo\n"
                     "sbx policy host rm -g git.example.com",
+        .choices = "add ls rm",
         .flags = cli_flags_policy_host,
         .min_words = 1,
         .max_words = 4,
@@ -333,6 +340,7 @@ const struct cli_command cli_commands[] = {
         .examples = "sbx settings set proxy.upstream http://proxy.corp.example:3128\n"
                     "sbx settings set proxy.no-proxy corp.example,10.0.0.0/8\n"
                     "sbx settings set tls.extra-ca corp-root.pem",
+        .choices = SETTING_KEYS,
         .min_words = 1,
         .max_words = 2,
         .run = cmd_settings_set,
@@ -342,6 +350,7 @@ const struct cli_command cli_commands[] = {
         .usage = "KEY",
         .summary = "Forget a setting",
         .examples = "sbx settings rm proxy.upstream",
+        .choices = SETTING_KEYS,
         .min_words = 1,
         .max_words = 1,
         .run = cmd_settings_rm,
@@ -409,6 +418,7 @@ const struct cli_command cli_commands[] = {
         .usage = "bash|zsh|fish",
         .summary = "Print a completion script for a shell",
         .examples = "source <(sbx completion bash)",
+        .choices = "bash zsh fish",
         .min_words = 1,
         .max_words = 1,
         .run = cmd_completion,

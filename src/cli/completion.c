@@ -40,6 +40,7 @@ static void print_bash_cases(void)
         printf("    '%s') words='", c->path);
         print_flag_words(c->flags);
         print_flag_words(cli_global_flags);
+        printf("%s%s", c->choices ? " " : "", c->choices ? c->choices : "");
         printf("%s' ;;\n", strstr(c->usage, "SANDBOX") ? " '\"$(sbx ls -q 2>/dev/null)\"'" : "");
     }
 }
@@ -113,6 +114,13 @@ static void print_fish_flags(const char *condition, const struct cli_flag *flags
     }
 }
 
+static void print_fish_choices(const char *condition, const struct cli_command *command)
+{
+    if (command->choices) {
+        printf("complete -c sbx -f -n '%s' -a '%s'\n", condition, command->choices);
+    }
+}
+
 static void print_fish_command(const struct cli_command *command)
 {
     const char *space = strchr(command->path, ' ');
@@ -124,9 +132,11 @@ static void print_fish_command(const struct cli_command *command)
         char *both = sb_xasprintf("%s; and __fish_seen_subcommand_from %s", seen, space + 1);
         print_fish_word(seen, space + 1, command->summary);
         print_fish_flags(both, command->flags);
+        print_fish_choices(both, command);
     } else {
         print_fish_word("__fish_use_subcommand", first, command->summary);
         print_fish_flags(seen, command->flags);
+        print_fish_choices(seen, command);
     }
     if (strstr(command->usage, "SANDBOX")) {
         printf("complete -c sbx -n '%s' -a '(sbx ls -q 2>/dev/null)'\n", seen);

@@ -117,10 +117,12 @@ def test_bash_completion_works(sbx):
     script = sbx.ok("completion", "bash") + """
 try() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _sbx; echo "${COMPREPLY[@]}"; }
 try sbx pol; try sbx policy al; try sbx ls --js; try sbx kit validate --j
+try sbx policy init ba; try sbx settings set proxy.u
 """
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True,
                           env=sbx.env)
-    assert done.stdout.split() == ["policy", "allow", "--json", "--json"]
+    assert done.stdout.split() == ["policy", "allow", "--json", "--json", "balanced",
+                                   "proxy.upstream"]
 
 
 # --- kits ---------------------------------------------------------------------------------------

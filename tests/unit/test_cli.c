@@ -58,10 +58,28 @@ static const struct cli_flag flags[] = {
 
 const struct cli_group cli_groups[] = {{"policy", "Rules"}, {0}};
 const struct cli_command cli_commands[] = {
-    {"run", "[flags] AGENT", "Run", NULL, NULL, flags, 1, (size_t)-1, false, true, record},
-    {"exec", "[flags] SANDBOX COMMAND", "Exec", NULL, NULL, flags, 2, (size_t)-1, true, false,
-     record},
-    {"policy allow", "RESOURCE", "Allow", NULL, NULL, NULL, 1, 2, false, false, record},
+    {.path = "run",
+     .usage = "AGENT",
+     .summary = "Run",
+     .flags = flags,
+     .min_words = 1,
+     .max_words = SIZE_MAX,
+     .takes_rest = true,
+     .run = record},
+    {.path = "exec",
+     .usage = "SANDBOX COMMAND",
+     .summary = "Exec",
+     .flags = flags,
+     .min_words = 2,
+     .max_words = SIZE_MAX,
+     .stop_at_word = true,
+     .run = record},
+    {.path = "policy allow",
+     .usage = "RESOURCE",
+     .summary = "Allow",
+     .min_words = 1,
+     .max_words = 2,
+     .run = record},
     {0},
 };
 
