@@ -23,6 +23,7 @@
 #include "base/loop.h"
 #include "base/msg.h"
 #include "guest/guest.h"
+#include "init/volumes.h"
 #include "link/link.h"
 
 enum { INIT_CHANNEL = 3 }; /* where sbx-init expects its socket */
@@ -68,10 +69,10 @@ static void mark(const char *what)
 
 /* ---- sbx-init ---- */
 
-static _Noreturn void become_init(int channel, int init_fd)
+static _Noreturn void become_init(int channel, int init_fd, const json_t *volumes)
 {
     SB_CLEANUP(err) struct sb_err *err = NULL;
-    if (mounts_enter(&err) < 0) {
+    if (mounts_enter(&err) < 0 || volumes_mount(volumes, 0, &err) < 0) {
         say(err);
         _exit(125);
     }
@@ -89,7 +90,7 @@ static _Noreturn void become_init(int channel, int init_fd)
     _exit(125);
 }
 
-static int start_init(struct guest *guest, struct sb_err **err)
+static int start_init(struct guest *guest, const json_t *volumes, struct sb_err **err)
 {
     SB_CLEANUP(fd) int init_fd = open("/sbx-init", O_RDONLY | O_CLOEXEC);
     if (init_fd < 0) {
@@ -101,7 +102,7 @@ static int start_init(struct guest *guest, struct sb_err **err)
         return sb_fail_errno(err, errno, "start sbx-init");
     }
     if (pid == 0) {
-        become_init(guest->init_end, init_fd);
+        become_init(guest->init_end, init_fd, volumes);
     }
     guest->pid = pid;
     close(sb_steal_fd(&guest->init_end));
@@ -152,7 +153,7 @@ static int boot(struct guest *guest, const json_t *message, struct sb_err **err)
     if (r == 0) {
         modules_serve();
     }
-    return r < 0 ? r : start_init(guest, err);
+    return r < 0 ? r : start_init(guest, json_object_get(message, "volumes"), err);
 }
 
 static void answer_boot(struct guest *guest, const json_t *message)

@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/msg.h"
+#include "spec/size.h"
 
 struct composer {
     json_t *plan, *steps;
@@ -185,11 +186,28 @@ static int add_credentials(struct composer *c, const struct kit *kit, json_t *se
     return 0;
 }
 
+/* One more, or another one in the place of an earlier kit's. */
+static void put_volume(json_t *volumes, const json_t *volume)
+{
+    size_t at;
+    json_t *old, *copy = json_copy((json_t *)(uintptr_t)volume);
+    uint64_t bytes = 0;
+    size_parse(sb_json_str(volume, "size"), &bytes); /* "" is none */
+    json_object_set_new(copy, "bytes", json_integer((json_int_t)bytes));
+    json_array_foreach(volumes, at, old)
+    {
+        if (strcmp(sb_json_str(old, "path"), sb_json_str(volume, "path")) == 0) {
+            json_array_set_new(volumes, at, copy);
+            return;
+        }
+    }
+    json_array_append_new(volumes, copy);
+}
+
 static void add_settings(struct composer *c, const struct kit *kit)
 {
-    json_t *volumes = json_object_get(c->plan, "volumes");
-    size_t i, at;
-    json_t *volume, *old;
+    size_t i;
+    const json_t *volume;
     json_object_update(json_object_get(c->plan, "env"),
                        json_object_get(kit_model(kit), "env")); /* the last kit wins */
     append_marked(json_object_get(c->plan, "allow"), list_of(kit, "allow"), kit);
@@ -197,18 +215,7 @@ static void add_settings(struct composer *c, const struct kit *kit)
     json_array_extend(json_object_get(c->plan, "ports"), json_object_get(kit_model(kit), "ports"));
     json_array_foreach(list_of(kit, "volumes"), i, volume)
     {
-        const char *path = sb_json_str(volume, "path");
-        json_array_foreach(volumes, at, old)
-        {
-            if (strcmp(sb_json_str(old, "path"), path) == 0) {
-                break;
-            }
-        }
-        if (at < json_array_size(volumes)) {
-            json_array_set(volumes, at, volume);
-        } else {
-            json_array_append(volumes, volume);
-        }
+        put_volume(json_object_get(c->plan, "volumes"), volume);
     }
     if (json_is_true(json_object_get(kit_model(kit), "privileged"))) {
         warn(c, kit, "security.privileged is ignored: sandboxes are never privileged");

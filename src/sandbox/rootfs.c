@@ -20,6 +20,8 @@
 
 #include "base/fs.h"
 #include "base/msg.h"
+#include "init/inside.h"
+#include "init/volumes.h"
 
 #define STAGE   "/tmp"
 #define NEWROOT STAGE "/root"
@@ -502,43 +504,11 @@ static int mount_run(const struct rootfs *rootfs)
                : 0;
 }
 
-/* What lies in the sandbox's root was its own to change: paths there are walked only after the move
- * into it, so that every link ends inside, and never through a magic link, which could end at a
- * descriptor that we still have. */
-static int open_inside(int dir, const char *path)
-{
-    return sb_openat2(dir, path, O_PATH | O_DIRECTORY, RESOLVE_NO_MAGICLINKS);
-}
-
-/* A descriptor of the directory at the absolute `path`; missing ones are made. */
-static int make_inside(const char *path)
-{
-    SB_CLEANUP(fd) int dir = open_inside(AT_FDCWD, path);
-    if (dir != -ENOENT) {
-        return sb_steal_fd(&dir);
-    }
-    SB_CLEANUP(free) char *copy = sb_xstrdup(path);
-    char *rest = copy;
-    dir = open_inside(AT_FDCWD, "/");
-    for (const char *name; dir >= 0 && (name = strsep(&rest, "/"));) {
-        if (!*name) {
-            continue;
-        }
-        if (mkdirat(dir, name, 0755) < 0 && errno != EEXIST) {
-            return -errno;
-        }
-        int next = open_inside(dir, name);
-        close(dir);
-        dir = next;
-    }
-    return sb_steal_fd(&dir);
-}
-
 static int mount_workspaces(struct rootfs *rootfs, struct sb_err **err)
 {
     for (size_t i = 0; i < rootfs->nworkspaces; i++) {
         struct rootfs_workspace *workspace = &rootfs->workspaces[i];
-        SB_CLEANUP(fd) int dir = make_inside(workspace->path);
+        SB_CLEANUP(fd) int dir = inside_make_dir(workspace->path, NULL);
         int r = dir < 0 ? dir : rootfs_attach(&workspace->tree, dir, "");
         if (r < 0) {
             return sb_fail_errno(err, -r, "mount the workspace '%s'", workspace->path);
@@ -589,6 +559,7 @@ int rootfs_enter(struct rootfs *rootfs, const char *hostname, struct sb_err **er
     }
     r = rootfs_receive_workspaces(rootfs, err);
     r = r < 0 ? r : mount_workspaces(rootfs, err);
+    r = r < 0 ? r : volumes_mount(rootfs->volumes, rootfs->memory_bytes / 8, err);
     umask(022);
     return r;
 }

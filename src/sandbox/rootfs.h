@@ -6,6 +6,7 @@
  * the start of its own mount namespace. */
 #pragma once
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -27,6 +28,7 @@ struct rootfs {
     int template_tree, state_tree, usr_tree, dpkg_tree;
     struct rootfs_workspace workspaces[ROOTFS_WORKSPACES_MAX];
     size_t nworkspaces;
+    const json_t *volumes; /* of kits, borrowed (init/volumes.h) */
     int provider; /* in the sandbox's first process: a socket that brings the trees, or -1 */
     uint64_t memory_bytes; /* what the sandbox may use: /dev/shm and /run are parts of it; 0: any */
 };

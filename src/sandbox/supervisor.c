@@ -141,6 +141,7 @@ static int prepare_rootfs(struct supervisor *s, int init_fd, struct sb_err **err
     rootfs_init(&s->rootfs);
     s->rootfs.map = idmap_choose((unsigned)sb_json_int(s->config, "slot", 0));
     add_workspaces(s);
+    s->rootfs.volumes = json_object_get(json_object_get(s->config, "plan"), "volumes");
     int r = s->is_vm ? 0 : prepare_state(s, err);
     return r < 0 ? r
                  : template_take(&s->rootfs.map, init_fd, &s->rootfs.template_path,
@@ -168,6 +169,7 @@ static int start_namespaces(struct supervisor *s, struct sb_err **err)
             .directory = s->directory,
             .init_path = path,
             .workspaces = json_object_get(s->config, "mounts"),
+            .volumes = s->rootfs.volumes,
             .read_only_system = s->rootfs.map.mode != IDMAP_ROOT,
         };
         r = vm_start_prepare(&start, &limits, &vm, err);

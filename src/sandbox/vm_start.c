@@ -45,6 +45,7 @@ int vm_start_prepare(const struct vm_start *start, struct limits *limits, struct
         .guest_path = guest,
         .init_path = start->init_path,
         .workspaces = start->workspaces,
+        .volumes = start->volumes,
         .cpus = limits->cpus,
         .memory_bytes = limits->memory_bytes,
         .pids = limits->pids,

@@ -12,6 +12,7 @@ struct vm_start {
     const char *name, *directory; /* the sandbox's */
     const char *init_path;        /* the sbx-init program */
     const json_t *workspaces;     /* [{"path","read_only"}] */
+    const json_t *volumes;        /* of kits (init/volumes.h) */
     bool read_only_system;        /* the caller cannot show the host's files with other ids */
 };
 

@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "spec/kit_internal.h"
+#include "spec/size.h"
 
 #define NAME_RULE "lowercase letters, digits and inner hyphens, 1 to 64 characters"
 
@@ -53,27 +54,6 @@ static bool is_dotted_path(const char *s)
 }
 
 /* "512m", "1.5 GiB": digits, one point, one space, one unit. */
-static bool is_size(const char *s)
-{
-    size_t digits = strspn(s, "0123456789");
-    const char *p = s + digits;
-    if (*p == '.') {
-        size_t more = strspn(p + 1, "0123456789");
-        digits += more;
-        p += 1 + more;
-    }
-    if (digits == 0 || digits > 18) {
-        return false;
-    }
-    p += *p == ' ';
-    if (*p && strchr("kmgtpKMGTP", *p)) {
-        p++;
-        p += (*p == 'i' || *p == 'I') && (p[1] == 'b' || p[1] == 'B');
-    }
-    p += *p == 'b' || *p == 'B';
-    return *p == '\0';
-}
-
 /* The place to name for a key that is missing from `map`: the map. */
 static const struct ynode *place_of(const struct ynode *map, const char *key)
 {
@@ -188,13 +168,27 @@ static int validate_volume_path(const struct kit *kit, const struct ynode *at, s
         return ytree_fail(kit->tree, at, err,
                           "volumes[%zu].path \"%.80s\" must be an absolute path", i, path);
     }
+    static const char *const taken[] = {"/proc", "/sys", "/dev"};
+    bool refused = strspn(path, "/") == strlen(path) || strstr(path, "..") || strstr(path, "//");
+    for (size_t k = 0; k < SB_ARRAY_LEN(taken); k++) {
+        size_t n = strlen(taken[k]);
+        refused = refused || (strncmp(path, taken[k], n) == 0 && (!path[n] || path[n] == '/'));
+    }
+    if (refused) {
+        return ytree_fail(
+            kit->tree, at, err,
+            "volumes[%zu].path \"%.80s\" is not a place for a volume: expected a plain "
+            "path outside of /proc, /sys and /dev",
+            i, path);
+    }
     return 0;
 }
 
 static int validate_volume_size(const struct kit *kit, const struct ynode *at, size_t i,
                                 const char *size, struct sb_err **err)
 {
-    if (!size[0] || is_size(size)) {
+    uint64_t bytes;
+    if (!size[0] || size_parse(size, &bytes)) {
         return 0;
     }
     ytree_fail(kit->tree, at, err, "volumes[%zu].size \"%.40s\" is not a valid size", i, size);

@@ -71,12 +71,13 @@ static int put_config(const struct vm_wish *wish, const struct vm_kernel *kernel
     /* Debian's kernel takes no devices from its command line; ours, without modules, does. */
     SB_CLEANUP(json)
     json_t *config = json_pack(
-        "{s:s,s:s,s:s,s:i,s:i,s:i,s:b,s:{s:s,s:O,s:I,s:b}}", "accelerator", accelerator, "qemu",
-        vm_qemu_program(), "virtiofsd", vm_virtiofsd_program(), "cpus",
+        "{s:s,s:s,s:s,s:i,s:i,s:i,s:b,s:{s:s,s:O,s:O*,s:I,s:b}}", "accelerator", accelerator,
+        "qemu", vm_qemu_program(), "virtiofsd", vm_virtiofsd_program(), "cpus",
         (int)choose_cpus(wish->cpus), "memory_mb", (int)choose_memory_mb(wish->memory_bytes),
         "tsc_khz", (int)cpu_tsc_khz(start), "acpi", kernel->modules != NULL, "boot", "hostname",
-        wish->name, "workspaces", (json_t *)(unsigned long)wish->workspaces, "pids",
-        (json_int_t)wish->pids, "read_only_system", wish->read_only_system);
+        wish->name, "workspaces", (json_t *)(unsigned long)wish->workspaces, "volumes",
+        (json_t *)(unsigned long)wish->volumes, "pids", (json_int_t)wish->pids, "read_only_system",
+        wish->read_only_system);
     SB_CLEANUP(free) char *text = json_dumps(config, JSON_COMPACT);
     vm->config_fd = sb_memfd("sbx-machine", text, strlen(text));
     return vm->config_fd < 0 ? sb_fail_errno(err, -vm->config_fd, "describe the machine") : 0;

@@ -19,6 +19,7 @@ struct vm_wish {
     const char *disk_path;                             /* made when missing */
     const char *monitor_path, *guest_path, *init_path; /* our programs */
     const json_t *workspaces;                          /* [{"path","read_only"}] */
+    const json_t *volumes;                             /* of kits (init/volumes.h), or NULL */
     double cpus;                                       /* 0: those of the host */
     unsigned long long memory_bytes;                   /* of the guest */
     unsigned long long pids;                           /* 0: no limit */
