@@ -6,9 +6,10 @@
  * Without one, three pipes are made here: a descriptor of the host's own (a terminal, a file) never
  * enters the sandbox.
  *
- * Signals to us: without a terminal they go to the command's process group.  With one, interrupts
- * go to whatever is in the foreground inside, and SIGTERM or SIGHUP hangs up, as ssh does: an
- * interactive shell would ignore the first. */
+ * Signals to us: without a terminal they go to the command's process group; who asks for its end
+ * a third time is let go, since the command, or its whole kernel, may not answer.  With a terminal,
+ * interrupts go to whatever is in the foreground inside, and SIGTERM or SIGHUP hangs up, as ssh
+ * does: an interactive shell would ignore the first. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -26,6 +27,7 @@ enum {
     CHUNK = 65536,
     DRAINS_MAX = 64, /* a pipe holds at most 1 MiB: enough for what stood there at the end */
     DRAIN_TTY_MS = 200,
+    ENDS_MAX = 3, /* signals to end, before we go */
     EXIT_NOT_RUNNABLE = 126,
     EXIT_NOT_FOUND = 127,
     EXIT_SIGNAL = 128
@@ -45,6 +47,7 @@ struct session {
     bool ended;
     int status;
     int interrupted; /* the signal that ended a caller's step, or 0 */
+    int ends;        /* signals that asked a command without a terminal to end */
 };
 
 static void session_done(struct session *s)
@@ -302,6 +305,10 @@ static void forward_signal(struct session *s)
         s->interrupted = signo;
         hang_up(s, signo);
     } else if (s->exec->tty && end) {
+        hang_up(s, signo);
+    } else if (!s->exec->tty && (interrupt || end) && ++s->ends == ENDS_MAX) {
+        fputs("sbx: the command does not end: hanging up\n", stderr);
+        send_signal(s, SIGHUP);
         hang_up(s, signo);
     } else {
         send_signal(s, signo);

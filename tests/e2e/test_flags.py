@@ -9,7 +9,7 @@ import tempfile
 import time
 
 import pytest
-from conftest import fresh_sbx, fresh_workspace, need_sandboxes
+from conftest import fresh_sbx, fresh_workspace, need_sandboxes, wait_for
 
 DEADLINE = 30
 
@@ -158,6 +158,21 @@ def test_signals_are_forwarded(sbx, sandbox, signo):
     assert command.stdout.readline() == b"up\n"
     command.send_signal(signo)
     assert command.communicate(timeout=DEADLINE)[0] == b"got\n" and command.returncode == 9
+
+
+def test_third_signal_hangs_up(sbx, sandbox):
+    """A command that ignores them keeps nobody; it gets SIGHUP."""
+    script = "trap '' INT TERM; trap 'echo hung >hung; exit' HUP; echo up; while :; do sleep 0.05; done"
+    command = subprocess.Popen([sbx.binary, "exec", sandbox, "bash", "-c", script], env=sbx.env,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert command.stdout.readline() == b"up\n"
+    for signo in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+        assert command.poll() is None
+        command.send_signal(signo)
+        time.sleep(0.2)  # signals of one kind that wait are one
+    out, errors = command.communicate(timeout=DEADLINE)
+    assert command.returncode == 128 + signal.SIGTERM and b"hanging up" in errors and out == b""
+    wait_for("it is not hung up", lambda: sbx("exec", sandbox, "cat", "hung").stdout == "hung\n")
 
 
 def test_detach(sbx, sandbox, workspace):

@@ -84,4 +84,4 @@ def test_places_that_are_refused(sbx, workspace, path):
                                          encoding="utf-8")
     done = sbx("kit", "validate", directory)
     assert done.returncode != 0
-    assert f'spec.yaml:4:18: ' in done.stderr and "is not a place for a volume" in done.stderr
+    assert 'spec.yaml:4:18: ' in done.stderr and "is not a place for a volume" in done.stderr
