@@ -308,7 +308,6 @@ static void forward_signal(struct session *s)
         hang_up(s, signo);
     } else if (!s->exec->tty && (interrupt || end) && ++s->ends == ENDS_MAX) {
         fputs("sbx: the command does not end: hanging up\n", stderr);
-        send_signal(s, SIGHUP);
         hang_up(s, signo);
     } else {
         send_signal(s, signo);
