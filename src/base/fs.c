@@ -197,6 +197,19 @@ static int empty_top(struct removal *removal)
     return r;
 }
 
+/* A directory of ours that was left without permissions.  By its descriptor, since the name may
+ * become a link at any time. */
+static int open_locked(int dirfd, const char *name)
+{
+    SB_CLEANUP(fd) int path = openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    char by_descriptor[32];
+    snprintf(by_descriptor, sizeof(by_descriptor), "/proc/self/fd/%d", path);
+    if (path < 0 || chmod(by_descriptor, 0700) < 0) {
+        return -1;
+    }
+    return openat(path, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
 static int remove_entry(struct removal *removal, unsigned depth, int dirfd, const char *name)
 {
     if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT) {
@@ -210,10 +223,7 @@ static int remove_entry(struct removal *removal, unsigned depth, int dirfd, cons
     }
     int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 && errno == EACCES) {
-        /* A directory of ours that was left without permissions. */
-        if (fchmodat(dirfd, name, 0700, 0) == 0) {
-            fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        }
+        fd = open_locked(dirfd, name);
     }
     if (fd < 0) {
         return errno == ENOENT ? 0 : -errno; /* somebody else was quicker */
