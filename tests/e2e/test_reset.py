@@ -18,8 +18,8 @@ def used(caller):
     for name in ("box", "other"):
         caller.ok("create", "--name", name, "shell", caller.work)
     become = "" if caller.mode == "single" else "sudo "
-    caller.inside(f"{become}sh -c 'mkdir -p /opt/deep/er && touch /opt/deep/er/file && chmod 0 /opt/deep/er && chmod 500 /opt/deep'"
-                  " && echo kept > kept")
+    caller.inside(f"{become}sh -c 'mkdir -p /opt/deep/er && touch /opt/deep/er/file &&"
+                  " chmod 0 /opt/deep/er && chmod 500 /opt/deep' && echo kept > kept")
     caller.ok("stop", "other")
     (caller.own(caller.home) / "mine").write_text("not of sbx\n", encoding="utf-8")
     return caller
