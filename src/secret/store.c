@@ -154,49 +154,51 @@ int secret_store_load(const char *sandbox, json_t **ret, struct sb_err **err)
     return folder < 0 ? folder : load_at(folder, name, ret, err);
 }
 
+/* The file of a scope, with the lock that whoever changes one holds. */
+struct held_file {
+    char *name; /* in `folder` */
+    int folder, lock;
+};
+
+static void sb_cleanup_held_file(struct held_file *file)
+{
+    free(file->name);
+    sb_cleanup_fd(&file->lock);
+    sb_cleanup_fd(&file->folder);
+}
+
+static int hold_file(const char *sandbox, struct held_file *ret, struct sb_err **err)
+{
+    *ret = (struct held_file){.folder = -1, .lock = -1};
+    int r = file_name(sandbox, &ret->name, err);
+    if (r == 0) {
+        r = ret->folder = sb_path_private_folder("secrets", err);
+    }
+    if (r >= 0) {
+        r = ret->lock = lock_folder(ret->folder, err);
+    }
+    return r < 0 ? r : 0;
+}
+
 int secret_store_change(const char *sandbox, secret_store_change_fn *change, void *arg,
                         struct sb_err **err)
 {
-    SB_CLEANUP(free) char *name = NULL;
-    int r = file_name(sandbox, &name, err);
-    if (r < 0) {
-        return r;
-    }
-    SB_CLEANUP(fd) int folder = sb_path_private_folder("secrets", err);
-    if (folder < 0) {
-        return folder;
-    }
-    SB_CLEANUP(fd) int lock = lock_folder(folder, err);
-    if (lock < 0) {
-        return lock;
-    }
+    SB_CLEANUP(held_file) struct held_file file;
     SB_CLEANUP(json) json_t *content = NULL;
-    r = load_at(folder, name, &content, err);
-    if (r == 0) {
-        r = change(content, arg, err);
-    }
-    return r > 0 ? save_at(folder, name, content, err) : r;
+    int r = hold_file(sandbox, &file, err);
+    r = r < 0 ? r : load_at(file.folder, file.name, &content, err);
+    r = r < 0 ? r : change(content, arg, err);
+    return r > 0 ? save_at(file.folder, file.name, content, err) : r;
 }
 
 int secret_store_remove(const char *sandbox, struct sb_err **err)
 {
-    SB_CLEANUP(free) char *name = NULL;
-    int r = file_name(sandbox, &name, err);
-    if (r < 0) {
-        return r;
+    SB_CLEANUP(held_file) struct held_file file;
+    int r = hold_file(sandbox, &file, err);
+    if (r == 0 && unlinkat(file.folder, file.name, 0) < 0 && errno != ENOENT) {
+        r = sb_fail_errno(err, errno, "secret store: remove '%s'", file.name);
     }
-    SB_CLEANUP(fd) int folder = sb_path_private_folder("secrets", err);
-    if (folder < 0) {
-        return folder;
-    }
-    SB_CLEANUP(fd) int lock = lock_folder(folder, err);
-    if (lock < 0) {
-        return lock;
-    }
-    if (unlinkat(folder, name, 0) < 0 && errno != ENOENT) {
-        return sb_fail_errno(err, errno, "secret store: remove '%s'", name);
-    }
-    return 0;
+    return r;
 }
 
 static int compare_names(const void *a, const void *b)
