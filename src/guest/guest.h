@@ -39,5 +39,9 @@ int mounts_enter(struct sb_err **err);
 /* Leaves the disk clean. */
 void mounts_end(void);
 
+/* forget.c: keeps the kernel from remembering more of the host's files than virtiofsd can hold
+ * open, from now on. */
+int forget_start(const json_t *boot, struct sb_err **err);
+
 /* network.c: addresses, routes and the host name of `boot`. */
 int network_up(const json_t *boot, struct sb_err **err);

@@ -148,6 +148,7 @@ static int boot(struct guest *guest, const json_t *message, struct sb_err **err)
     mark("network");
     r = r < 0 ? r : mounts_build(message, err);
     mark("file systems");
+    r = r < 0 ? r : forget_start(message, err);
     r = r < 0 ? r : limit_tasks(message, err);
     if (r == 0) {
         modules_serve();
