@@ -8,6 +8,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <sys/types.h>
 
 #include "base/err.h"
 
@@ -20,6 +21,11 @@
 
 /* modules.c: loads the kernel's modules that the file names, one path a line, in that order. */
 int modules_load(const char *list, struct sb_err **err);
+/* The same in a process of its own, whose exit status is 0 when all went well; its failure is in
+ * the kernel's log.  Returns its pid, or a failure. */
+pid_t modules_load_beside(const char *list, struct sb_err **err);
+/* In the kernel's log at that level: what the host sees on the console are errors (3). */
+void log_line(int level, const char *text);
 /* From here on, what the kernel asks for comes out of GUEST_ROOT: it calls GUEST_PROGRAM as its
  * modprobe(8), which is then to be modules_help(). */
 void modules_serve(void);
@@ -38,6 +44,10 @@ int mounts_build(const json_t *boot, struct sb_err **err);
 int mounts_enter(struct sb_err **err);
 /* Leaves the disk clean. */
 void mounts_end(void);
+
+/* forget.c: keeps the kernel from remembering more of the host's files than virtiofsd can hold
+ * open, from now on. */
+int forget_start(const json_t *boot, struct sb_err **err);
 
 /* network.c: addresses, routes and the host name of `boot`. */
 int network_up(const json_t *boot, struct sb_err **err);

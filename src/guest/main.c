@@ -25,6 +25,7 @@
 #include "guest/guest.h"
 #include "init/volumes.h"
 #include "link/link.h"
+#include "vm/initramfs.h"
 
 enum { INIT_CHANNEL = 3 }; /* where sbx-init expects its socket */
 
@@ -33,6 +34,8 @@ struct guest {
     struct link *link;
     int init_end; /* sbx-init's end of the link's orders, until it is started */
     pid_t pid;    /* sbx-init, 0 before it is started */
+    pid_t rest;   /* who loads INITRAMFS_REST, 0 when it has ended */
+    int rest_status;
     int signals;
 };
 
@@ -46,8 +49,7 @@ static _Noreturn void power_off(void)
     }
 }
 
-/* Into the kernel's log, whose errors the host sees on the console. */
-static void log_line(int level, const char *text)
+void log_line(int level, const char *text)
 {
     SB_CLEANUP(fd) int fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
     SB_CLEANUP(free) char *line = sb_xasprintf("<%d>sbx-guest: %s\n", level, text);
@@ -141,14 +143,37 @@ static int limit_tasks(const json_t *message, struct sb_err **err)
                : 0;
 }
 
+static int await_rest(struct guest *guest, struct sb_err **err)
+{
+    while (guest->rest && waitpid(guest->rest, &guest->rest_status, 0) < 0 && errno == EINTR) {
+    }
+    guest->rest = 0;
+    return guest->rest_status ? sb_fail(err, SB_ESTART, "a kernel module could not be loaded") : 0;
+}
+
+/* What no command waits for; and nobody is in a hurry any more (rcupdate.rcu_expedited). */
+static void load_later(void)
+{
+    SB_CLEANUP(err) struct sb_err *err = NULL;
+    SB_CLEANUP(fd) int hurry = open("/sys/kernel/rcu_expedited", O_WRONLY | O_CLOEXEC);
+    ssize_t n = hurry < 0 ? -1 : write(hurry, "0", 1);
+    (void)n; /* a kernel that knows no hurry has no such file */
+    if (modules_load_beside("/" INITRAMFS_LATER, &err) < 0) {
+        say(err);
+    }
+}
+
 static int boot(struct guest *guest, const json_t *message, struct sb_err **err)
 {
     set_clock(message);
     mark("told what to be");
-    int r = network_up(message, err);
+    int r = await_rest(guest, err);
+    mark("all modules");
+    r = r < 0 ? r : network_up(message, err);
     mark("network");
     r = r < 0 ? r : mounts_build(message, err);
     mark("file systems");
+    r = r < 0 ? r : forget_start(message, err);
     r = r < 0 ? r : limit_tasks(message, err);
     if (r == 0) {
         modules_serve();
@@ -164,6 +189,9 @@ static void answer_boot(struct guest *guest, const json_t *message)
     json_t *answer = r < 0 ? json_pack("{s:s,s:s}", "event", "failed", "error", err->message)
                            : json_pack("{s:s}", "event", "booted");
     link_control(guest->link, answer, NULL);
+    if (r == 0) {
+        load_later();
+    }
 }
 
 static int on_control(void *arg, const json_t *message, struct sb_err **err)
@@ -225,6 +253,10 @@ static void on_signal(void *arg, uint32_t events)
             say_end(status);
             power_off();
         }
+        if (pid == guest->rest) {
+            guest->rest = 0;
+            guest->rest_status = status;
+        }
     }
 }
 
@@ -247,8 +279,12 @@ static int serve(struct guest *guest, struct sb_err **err)
     int orders[2];
     int wire = -1;
     int r = mounts_early(err);
-    r = r < 0 ? r : modules_load("/modules.load", err);
-    mark("modules");
+    r = r < 0 ? r : modules_load("/" INITRAMFS_CORE, err);
+    if (r == 0) {
+        guest->rest = modules_load_beside("/" INITRAMFS_REST, err);
+        r = guest->rest < 0 ? guest->rest : modules_load("/" INITRAMFS_LINK, err);
+    }
+    mark("modules of the link");
     if (r == 0) {
         wire = port_open(err);
         r = wire < 0 ? wire : 0;

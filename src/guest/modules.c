@@ -40,6 +40,20 @@ int modules_load(const char *list, struct sb_err **err)
     return r < 0 ? sb_fail_errno(err, -r, "read '%s'", list) : 0;
 }
 
+pid_t modules_load_beside(const char *list, struct sb_err **err)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        SB_CLEANUP(err) struct sb_err *why = NULL;
+        int r = modules_load(list, &why);
+        if (r < 0) {
+            log_line(3, why->message);
+        }
+        _exit(r < 0);
+    }
+    return pid < 0 ? sb_fail_errno(err, errno, "load the kernel's modules") : pid;
+}
+
 /* The kernel starts its helper in the initramfs, where there are no modules beyond those of the
  * list. */
 void modules_serve(void)

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sandbox/vm_start.h"
 
+#include <fcntl.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 
+#include "base/fs.h"
 #include "base/paths.h"
 
 /* What its host processes may use: the guest's processes are held by its machine's size. */
@@ -16,13 +19,27 @@ static struct limits machine_limits(const struct limits *guest)
     };
 }
 
-/* virtiofsd holds a descriptor for each file that the guest knows, and without one to spare the
- * whole sandbox stands still; once in its namespaces it cannot raise its limit itself. */
+/* How many files all of the host may have open. */
+static unsigned long long read_file_max(void)
+{
+    SB_CLEANUP(buf) struct sb_buf text;
+    sb_buf_init(&text, 64);
+    return sb_read_file(AT_FDCWD, "/proc/sys/fs/file-max", &text, NULL) == 0 && text.data
+               ? strtoull(text.data, NULL, 10)
+               : 0;
+}
+
+/* virtiofsd holds a descriptor for each file that the guest remembers; once in its namespaces it
+ * cannot raise its limit itself.  A guest that holds all of them must not be felt by anybody else:
+ * so they are a small part of the host's, and not more than fit in VM_OVERHEAD_BYTES with what the
+ * host's kernel keeps for each. */
 static void allow_descriptors(void)
 {
-    enum { DESCRIPTORS = 1 << 20 }; /* the kernel's own bound where nobody raised it (fs.nr_open) */
+    enum { DESCRIPTORS = 1 << 17, SHARE = 16 };
+    unsigned long long share = read_file_max() / SHARE;
+    rlim_t most = share && share < DESCRIPTORS ? share : DESCRIPTORS;
     struct rlimit limit;
-    if (setrlimit(RLIMIT_NOFILE, &(struct rlimit){DESCRIPTORS, DESCRIPTORS}) < 0 &&
+    if (setrlimit(RLIMIT_NOFILE, &(struct rlimit){most, most}) < 0 &&
         getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);

@@ -15,7 +15,7 @@
 #include "vm/modules.h"
 
 enum {
-    FORM = 2, /* counts changes of what is in it that its inputs do not tell */
+    FORM = 3, /* counts changes of what is in it that its inputs do not tell */
     PROGRAM_MAX = 32 << 20,
     MODULE_MAX = 32 << 20,
     LIST_MAX = 4 << 20,
@@ -25,14 +25,17 @@ enum {
 
 /* What a guest needs before it can see a file of the host's.  All else it loads from there, when
  * something asks for it. */
+static const char *const stages[] = {INITRAMFS_CORE, INITRAMFS_LINK, INITRAMFS_REST,
+                                     INITRAMFS_LATER};
 static const struct {
-    const char *name;
+    const char *stage, *name;
     bool required;
 } wanted[] = {
-    {"virtio_mmio", true}, {"virtio_console", true}, {"virtio_blk", true},
-    {"virtio_net", true},  {"virtiofs", true},       {"overlay", true},
-    {"ext4", true},        {"virtio_rng", false},    {"virtio_balloon", false},
-    {"ptp_kvm", false},
+    {INITRAMFS_CORE, "virtio_mmio", true},  {INITRAMFS_LINK, "virtio_console", true},
+    {INITRAMFS_LINK, "virtiofs", true},     {INITRAMFS_REST, "virtio_blk", true},
+    {INITRAMFS_REST, "overlay", true},      {INITRAMFS_REST, "virtio_net", true},
+    {INITRAMFS_REST, "ext4", true},         {INITRAMFS_LATER, "virtio_balloon", false},
+    {INITRAMFS_LATER, "virtio_rng", false}, {INITRAMFS_LATER, "ptp_kvm", false},
 };
 
 /* ---- modules ---- */
@@ -51,13 +54,18 @@ static const char *text_of(const struct sb_buf *buf)
     return buf->data ? buf->data : "";
 }
 
-static int resolve(const struct vm_kernel *kernel, struct module_list *list, struct sb_err **err)
+/* Adds what a stage needs that is not there already. */
+static int resolve(const struct vm_kernel *kernel, const char *stage, struct module_list *list,
+                   struct sb_err **err)
 {
     SB_CLEANUP(buf) struct sb_buf dep = {0};
     SB_CLEANUP(buf) struct sb_buf builtin = {0};
     int r = read_list(kernel->modules, "modules.dep", &dep, err);
     r = r < 0 ? r : read_list(kernel->modules, "modules.builtin", &builtin, err);
     for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(wanted); i++) {
+        if (strcmp(wanted[i].stage, stage) != 0) {
+            continue;
+        }
         SB_CLEANUP(err) struct sb_err *why = NULL;
         r = modules_add(list, text_of(&dep), text_of(&builtin), wanted[i].name, &why);
         if (r == SB_ENOTFOUND && !wanted[i].required) {
@@ -124,23 +132,34 @@ static int add_module(struct cpio *cpio, const char *name, const char *path, str
     return r;
 }
 
-static int add_modules(struct cpio *cpio, const struct vm_kernel *kernel, struct sb_err **err)
+static int add_stage(struct cpio *cpio, const struct vm_kernel *kernel, const char *stage,
+                     struct module_list *list, struct sb_err **err)
 {
-    SB_CLEANUP(module_list) struct module_list list = {0};
     SB_CLEANUP(buf) struct sb_buf order;
     sb_buf_init(&order, LIST_MAX);
-    int r = kernel->modules ? resolve(kernel, &list, err) : 0;
-    for (size_t i = 0; r == 0 && i < list.count; i++) {
-        const char *slash = strrchr(list.paths[i], '/');
-        const char *base = slash ? slash + 1 : list.paths[i];
-        SB_CLEANUP(free) char *from = sb_xasprintf("%s/%s", kernel->modules, list.paths[i]);
+    size_t first = list->count;
+    int r = kernel->modules ? resolve(kernel, stage, list, err) : 0;
+    for (size_t i = first; r == 0 && i < list->count; i++) {
+        const char *slash = strrchr(list->paths[i], '/');
+        const char *base = slash ? slash + 1 : list->paths[i];
+        SB_CLEANUP(free) char *from = sb_xasprintf("%s/%s", kernel->modules, list->paths[i]);
         SB_CLEANUP(free) char *name = sb_xasprintf("modules/%s", base);
         sb_buf_printf(&order, "/%s\n", name);
-        r = refuse_compressed(kernel, list.paths[i], err);
+        r = refuse_compressed(kernel, list->paths[i], err);
         r = r < 0 ? r : add_module(cpio, name, from, err);
     }
     if (r == 0) {
-        cpio_file(cpio, "modules.load", 0644, text_of(&order), order.len);
+        cpio_file(cpio, stage, 0644, text_of(&order), order.len);
+    }
+    return r;
+}
+
+static int add_modules(struct cpio *cpio, const struct vm_kernel *kernel, struct sb_err **err)
+{
+    SB_CLEANUP(module_list) struct module_list list = {0};
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(stages); i++) {
+        r = add_stage(cpio, kernel, stages[i], &list, err);
     }
     return r;
 }

@@ -4,15 +4,22 @@
  *
  * Made once and kept in $STATE/vm, named by a hash of what it was made of.  What is in it:
  *   the programs, by the names that the caller gives (init is the first to run)
- *   modules.load   a line for each module's file, "/modules/virtio_mmio.ko", the first to load
- * first; empty for a kernel that has none.  A module that finds no device may refuse. modules/
- * those files dev/ proc/ sys/ run/ mnt/  empty directories */
+ *   modules.*      a line for each module's file, "/modules/virtio_mmio.ko", the first to load
+ *                  first; empty for a kernel that has none.  One that finds no device may refuse.
+ *   modules/       those files
+ *   dev/ proc/ sys/ run/ mnt/  empty directories */
 #pragma once
 
 #include <stddef.h>
 
 #include "base/err.h"
 #include "vm/kernel.h"
+
+/* Which modules to load, one path a line, in the order that a guest needs them: */
+#define INITRAMFS_CORE  "modules.core"  /* what all others need */
+#define INITRAMFS_LINK  "modules.link"  /* to hear from the host */
+#define INITRAMFS_REST  "modules.rest"  /* to be a sandbox, which can be loaded beside the latter */
+#define INITRAMFS_LATER "modules.later" /* what no command waits for */
 
 struct initramfs_program {
     const char *name; /* in the archive, without a slash: "init" */

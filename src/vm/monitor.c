@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
@@ -336,6 +337,16 @@ static int make_pair(int *ret_near, int *ret_far, struct sb_err **err)
     return 0;
 }
 
+/* How many descriptors virtiofsd may have, which are as many as we: what the guest may remember. */
+static void tell_descriptors(const struct monitor *m)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        json_object_set_new(json_object_get(m->config, "boot"), "descriptors",
+                            json_integer((json_int_t)files.rlim_cur));
+    }
+}
+
 static int start_share(struct monitor *m, int console, int *ret_socket, struct sb_err **err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/share.sock"};
@@ -365,6 +376,7 @@ static int start_share(struct monitor *m, int console, int *ret_socket, struct s
     if (m->share < 0) {
         return sb_fail_errno(err, errno, "start virtiofsd");
     }
+    tell_descriptors(m);
     *ret_socket = sb_steal_fd(&near);
     return 0;
 }

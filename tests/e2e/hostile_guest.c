@@ -33,13 +33,16 @@ enum { HELLO = 1, CONTROL, MESSAGE, DATA };
 
 static void load_modules(void)
 {
-    FILE *list = fopen("/modules.load", "r");
-    char path[256];
-    while (list && fgets(path, sizeof(path), list)) {
-        path[strcspn(path, "\n")] = '\0';
-        int fd = open(path, O_RDONLY);
-        syscall(SYS_finit_module, fd, "", 0);
-        close(fd);
+    static const char *const lists[] = {"/modules.core", "/modules.link"};
+    for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++) {
+        FILE *list = fopen(lists[i], "r");
+        char path[256];
+        while (list && fgets(path, sizeof(path), list)) {
+            path[strcspn(path, "\n")] = '\0';
+            int fd = open(path, O_RDONLY);
+            syscall(SYS_finit_module, fd, "", 0);
+            close(fd);
+        }
     }
 }
 

@@ -376,13 +376,15 @@ static void test_cpio_reads_it(void **state)
     assert_int_equal(initramfs_take("read", &kernel, programs, 2, &fd, &path, NULL), 0);
     char *const list[] = {(char[]){"cpio"}, (char[]){"-t"}, (char[]){"--quiet"}, NULL};
     char *const load[] = {(char[]){"cpio"},    (char[]){"-i"},           (char[]){"--to-stdout"},
-                          (char[]){"--quiet"}, (char[]){"modules.load"}, NULL};
+                          (char[]){"--quiet"}, (char[]){"modules.*"}, NULL};
     SB_CLEANUP(buf) struct sb_buf names = {0};
     SB_CLEANUP(buf) struct sb_buf order = {0};
     run_tool(path, list, &names);
     run_tool(path, load, &order);
     assert_non_null(strstr(names.data, "dev\nproc\nsys\nrun\nmnt\nmodules\ninit\nother\n"));
+    assert_int_equal(strncmp(order.data, "/modules/virtio", 15), 0);
     assert_non_null(strstr(order.data, "/modules/virtiofs.ko\n"));
+    assert_non_null(strstr(order.data, "/modules/overlay.ko\n"));
     /* Each module of the list is a file of the archive. */
     char *rest = order.data;
     for (char *line; (line = strsep(&rest, "\n")) && *line;) {
