@@ -24,7 +24,12 @@ void stream_init(struct stream *stream, int fd);
 void stream_close(struct stream *stream);
 /* Bytes read, 0 at the end, or -errno. A TLS stream cut without close_notify is -ECONNRESET. */
 ssize_t stream_read(struct stream *stream, void *data, size_t len);
+/* Bytes taken, or -errno.  Of what TLS takes the socket may have to take a rest later:
+ * stream_holds() says so, and stream_flush() tries again. */
 ssize_t stream_write(struct stream *stream, const void *data, size_t len);
+bool stream_holds(const struct stream *stream);
+/* 0 when nothing is held, or -errno. */
+int stream_flush(const struct stream *stream);
 /* Tells the far end that nothing more will come. */
 void stream_shutdown_write(struct stream *stream);
 /* Starts TLS as the server with this certificate, whose key is the context's; `seen` are bytes that
