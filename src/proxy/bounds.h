@@ -6,9 +6,10 @@ enum {
     /* One read; also the payload of a TLS record. */
     LIMIT_READ_BYTES = 16 * 1024,
     /* Records that TLS reads or writes at once, and their bytes: each may be larger by 256 and its
-     * head.  Allocated only while there is data. */
+     * head, and something small of TLS itself may come with them.  Allocated only while there is
+     * data. */
     LIMIT_BATCH_RECORDS = 4,
-    LIMIT_BATCH_BYTES = LIMIT_BATCH_RECORDS * (LIMIT_READ_BYTES + 256 + 5),
+    LIMIT_BATCH_BYTES = LIMIT_BATCH_RECORDS * (LIMIT_READ_BYTES + 256 + 5) + 2048,
     /* What one direction may hold while its far end is slow: one batch, whose records have room for
      * the head of an HTTP/2 frame.  Allocated only while data is pending. */
     LIMIT_BUFFER_BYTES = LIMIT_BATCH_RECORDS * (LIMIT_READ_BYTES - 9),

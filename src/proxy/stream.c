@@ -21,7 +21,10 @@
  * holds a fast connection back.)  What the socket does not take stays here. */
 struct batch {
     struct sb_buf records;
-    bool gathers; /* more records follow at once */
+    bool gathers;     /* more records follow at once */
+    bool waits;       /* the end of our handshake: it leaves with what we say first */
+    bool owes_ticket; /* to a client: it leaves with the first answer, before it, or who reads no
+                       * more than that would never see it */
 };
 
 static struct batch *batch_of(const struct stream *stream)
@@ -42,6 +45,7 @@ static ssize_t send_some(int fd, const char *data, size_t len)
 static int drain(struct batch *batch, int fd)
 {
     struct sb_buf *records = &batch->records;
+    batch->waits = false;
     if (records->len) {
         ssize_t n = send_some(fd, records->data, records->len);
         if (n < 0) {
@@ -194,6 +198,15 @@ static ssize_t tls_write_record(const struct stream *stream, const char *data, s
     return r == 0 ? -EPIPE : r;
 }
 
+static void give_ticket(const struct stream *stream)
+{
+    batch_of(stream)->owes_ticket = false;
+    if (SSL_new_session_ticket(stream->ssl) == 1) {
+        ERR_clear_error();
+        SSL_do_handshake(stream->ssl); /* without one the client does as well */
+    }
+}
+
 static ssize_t tls_write_batch(const struct stream *stream, const char *data, size_t len)
 {
     struct batch *batch = batch_of(stream);
@@ -201,8 +214,13 @@ static ssize_t tls_write_batch(const struct stream *stream, const char *data, si
     ssize_t n = 1;
     const size_t most = (size_t)LIMIT_BATCH_RECORDS * LIMIT_READ_BYTES;
     len = len < most ? len : most;
-    sb_buf_room(&batch->records, LIMIT_BATCH_BYTES);
+    if (len > LIMIT_READ_BYTES) {
+        sb_buf_room(&batch->records, LIMIT_BATCH_BYTES - batch->records.len);
+    }
     batch->gathers = true;
+    if (batch->owes_ticket) {
+        give_ticket(stream);
+    }
     while (n > 0 && sealed < len) {
         n = tls_write_record(stream, data + sealed, len - sealed);
         sealed += n > 0 ? (size_t)n : 0;
@@ -214,12 +232,12 @@ static ssize_t tls_write_batch(const struct stream *stream, const char *data, si
 
 static ssize_t tls_write(const struct stream *stream, const char *data, size_t len)
 {
-    int r = stream_flush(stream);
-    if (r < 0) {
-        return r;
+    const struct batch *batch = batch_of(stream);
+    if (len > LIMIT_READ_BYTES || batch->waits || batch->owes_ticket) {
+        int r = batch->waits ? 0 : stream_flush(stream);
+        return r < 0 ? r : tls_write_batch(stream, data, len);
     }
-    return len > LIMIT_READ_BYTES ? tls_write_batch(stream, data, len)
-                                  : tls_write_record(stream, data, len);
+    return tls_write_record(stream, data, len);
 }
 
 int stream_flush(const struct stream *stream)
@@ -285,6 +303,7 @@ int stream_start_server(struct stream *stream, SSL_CTX *ctx, X509 *cert, const v
     }
     SSL_set_accept_state(ssl);
     stream->ssl = ssl;
+    batch_of(stream)->owes_ticket = true;
     return 0;
 }
 
@@ -315,7 +334,7 @@ int stream_start_client(struct stream *stream, SSL_CTX *ctx, const char *name, b
     return 0;
 }
 
-int stream_handshake(struct stream *stream)
+static int take_handshake_step(struct stream *stream)
 {
     ssize_t r;
     do {
@@ -327,6 +346,24 @@ int stream_handshake(struct stream *stream)
         r = tls_result(stream, result);
     } while (r == -EAGAIN && SSL_want_read(stream->ssl) && switch_to_socket(stream));
     return r == -EAGAIN ? -EAGAIN : -EPROTO;
+}
+
+int stream_handshake(struct stream *stream)
+{
+    struct batch *batch = batch_of(stream);
+    int r = stream_flush(stream);
+    if (r < 0) {
+        return r == -EAGAIN ? -EAGAIN : -EPROTO;
+    }
+    batch->gathers = true;
+    r = take_handshake_step(stream);
+    batch->gathers = false;
+    if (r == 1 && !SSL_is_server(stream->ssl)) {
+        batch->waits = batch->records.len > 0;
+    } else {
+        stream_flush(stream); /* what the socket does not take is tried again */
+    }
+    return r;
 }
 
 const char *stream_handshake_error(const struct stream *stream)
@@ -381,7 +418,7 @@ bool stream_speaks_http2(const struct stream *stream)
 uint32_t stream_events(const struct stream *stream, bool reading, bool writing)
 {
     if (stream->ssl && !SSL_is_init_finished(stream->ssl)) {
-        return SSL_want_write(stream->ssl) ? EPOLLOUT : EPOLLIN;
+        return SSL_want_write(stream->ssl) || stream_holds(stream) ? EPOLLOUT : EPOLLIN;
     }
     /* TLS may have to write before it can read on. */
     bool answers = reading && stream->ssl && SSL_want_write(stream->ssl);

@@ -44,7 +44,8 @@ int stream_start_client(struct stream *stream, struct ssl_ctx_st *ctx, const cha
 void stream_resume(struct stream *stream, struct ssl_session_st *session);
 /* A session that can be resumed, or NULL; the caller frees. */
 struct ssl_session_st *stream_session(const struct stream *stream);
-/* 1 when done, -EAGAIN, or -EPROTO; see stream_handshake_error(). */
+/* 1 when done, -EAGAIN, or -EPROTO; see stream_handshake_error().  When it is done as a client, its
+ * last words may be held for the first write, or for stream_flush(). */
 int stream_handshake(struct stream *stream);
 /* Why the last handshake failed, as text that holds no peer data beyond OpenSSL's own reasons. */
 const char *stream_handshake_error(const struct stream *stream);

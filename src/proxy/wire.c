@@ -130,8 +130,8 @@ int wire_send(struct wire *wire, struct sb_buf *buf)
         return nothing ? 0 : -EAGAIN;
     }
     size_t sent = 0;
-    ssize_t n = stream_flush(stream);
-    while (n >= 0 && sent < buf->len && !stream_holds(stream)) {
+    ssize_t n = buf->len ? 0 : stream_flush(stream);
+    while (n >= 0 && sent < buf->len && (!sent || !stream_holds(stream))) {
         n = stream_write(stream, buf->data + sent, buf->len - sent);
         n = n == 0 ? -EPIPE : n;
         sent += n > 0 ? (size_t)n : 0;
@@ -168,6 +168,9 @@ void wire_rest(struct wire *wire)
 
 void wire_wait(struct wire *wire, bool reading)
 {
+    if (stream_holds(&wire->stream) && !wire->blocked) { /* nothing came that it could leave with */
+        wire_flush(wire);
+    }
     /* An interest that has not been met yet costs nothing to keep. */
     bool keep = wire->watch && !wire->readable && !wire->ended;
     uint32_t events = stream_events(&wire->stream, reading || keep, wire->blocked);
