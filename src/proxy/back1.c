@@ -214,7 +214,7 @@ static int take_head(struct link *link, struct exchange *x)
 static void finish(struct link *link, struct exchange *x)
 {
     struct back1 *h1 = &link->h1;
-    bool keep = h1->keep && h1->request_done && !link->wire.out.len && !link->wire.in.len &&
+    bool keep = h1->keep && h1->request_done && wire_is_sent(&link->wire) && !link->wire.in.len &&
                 !link->wire.ended;
     flow_end(&x->down);
     if (!keep) {

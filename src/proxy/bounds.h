@@ -3,9 +3,16 @@
 #pragma once
 
 enum {
-    /* What one direction may hold while its far end is slow: four TLS records.  Allocated only
-     * while data is pending. */
-    LIMIT_BUFFER_BYTES = 64 * 1024,
+    /* One read; also the payload of a TLS record. */
+    LIMIT_READ_BYTES = 16 * 1024,
+    /* Records that TLS reads or writes at once, and their bytes: each may be larger by 256 and its
+     * head, and something small of TLS itself may come with them.  Allocated only while there is
+     * data. */
+    LIMIT_BATCH_RECORDS = 4,
+    LIMIT_BATCH_BYTES = LIMIT_BATCH_RECORDS * (LIMIT_READ_BYTES + 256 + 5) + 2048,
+    /* What one direction may hold while its far end is slow: one batch, whose records have room for
+     * the head of an HTTP/2 frame.  Allocated only while data is pending. */
+    LIMIT_BUFFER_BYTES = LIMIT_BATCH_RECORDS * (LIMIT_READ_BYTES - 9),
     /* HTTP/2: what a stream's far end may send unasked (the protocol's own start), what that may
      * grow to for a reader that keeps up (at 50 ms a round trip that is 80 MB/s), all growth
      * together, and a connection's window, which opens at once and so limits nobody. */
@@ -36,10 +43,6 @@ enum {
     /* The answer of a token endpoint, which is held until it is whole; what is sent on to the
      * supervisor must fit into one message. */
     LIMIT_TOKEN_BYTES = 100 * 1024,
-    /* What TLS reads at once; allocated only while there is data. */
-    LIMIT_TLS_READ_BYTES = 64 * 1024,
-    /* One read; also the payload of a TLS record. */
-    LIMIT_READ_BYTES = 16 * 1024,
     /* One read where a head is expected: most fit, and an idle connection keeps no more. */
     LIMIT_HEAD_READ_BYTES = 4095,
     LIMIT_KEPT_BYTES = LIMIT_HEAD_READ_BYTES + 1,

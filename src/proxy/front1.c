@@ -304,7 +304,7 @@ int front1_step(struct conn *conn)
     if (down < 0 || (up < 0 && !x->answered)) {
         return give_up(conn, "client-gone");
     }
-    if (front->down_done && !conn->wire.out.len) {
+    if (front->down_done && wire_is_sent(&conn->wire)) {
         return finish(conn);
     }
     if (up > 0 || down > 0) {

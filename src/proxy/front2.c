@@ -215,7 +215,7 @@ int front2_step(struct conn *conn)
         wire_deadline(&conn->wire, LIMIT_IDLE_MS);
     }
     bool over = !nghttp2_session_want_read(h2->session) &&
-                !nghttp2_session_want_write(h2->session) && !conn->wire.out.len;
+                !nghttp2_session_want_write(h2->session) && wire_is_sent(&conn->wire);
     return over ? conn_linger(conn) : conn->wire.readable ? STEP_AGAIN : STEP_WAIT;
 }
 

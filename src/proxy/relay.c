@@ -69,7 +69,7 @@ static void carry(struct relay *relay)
         }
     }
     /* Nobody has the pair's other end any more, or both sides are through. */
-    bool left = inner->hung_up && inner->ended && !outer->out.len;
+    bool left = inner->hung_up && inner->ended && wire_is_sent(outer);
     if (left || (relay->shut_outer && relay->shut_inner)) {
         relay_free(relay);
         return;
@@ -77,8 +77,8 @@ static void carry(struct relay *relay)
     if (up > 0 || down > 0) {
         wire_wake(outer); /* others get their turn */
     }
-    wire_wait(outer, !inner->out.len && !outer->ended);
-    wire_wait(inner, !outer->out.len && !inner->ended);
+    wire_wait(outer, wire_is_sent(inner) && !outer->ended);
+    wire_wait(inner, wire_is_sent(outer) && !inner->ended);
     wire_deadline(outer, LIMIT_IDLE_MS);
 }
 

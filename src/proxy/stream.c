@@ -10,7 +10,108 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/buf.h"
+#include "base/err.h"
 #include "proxy/bounds.h"
+
+/* ---- The socket below TLS ---- */
+
+/* Records that leave together: TCP sees one write, and the far end wakes once.  (MSG_MORE would do
+ * that, too, but TCP would take what waits for the next record for its network's slowness: BBR then
+ * holds a fast connection back.)  What the socket does not take stays here. */
+struct batch {
+    struct sb_buf records;
+    bool gathers;     /* more records follow at once */
+    bool waits;       /* the end of our handshake: it leaves with what we say first */
+    bool owes_ticket; /* to a client: it leaves with the first answer, before it, or who reads no
+                       * more than that would never see it */
+};
+
+static struct batch *batch_of(const struct stream *stream)
+{
+    return BIO_get_data(SSL_get_wbio(stream->ssl));
+}
+
+static ssize_t send_some(int fd, const char *data, size_t len)
+{
+    ssize_t n;
+    do {
+        n = send(fd, data, len, MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+/* 0 when nothing is left, or -errno. */
+static int drain(struct batch *batch, int fd)
+{
+    struct sb_buf *records = &batch->records;
+    batch->waits = false;
+    if (records->len) {
+        ssize_t n = send_some(fd, records->data, records->len);
+        if (n < 0) {
+            return (int)n;
+        }
+        sb_buf_consume(records, (size_t)n);
+        if (records->len) { /* a short write has filled the socket */
+            return -EAGAIN;
+        }
+        sb_buf_done(records);
+    }
+    return 0;
+}
+
+static int write_socket(BIO *bio, const char *data, int len)
+{
+    struct batch *batch = BIO_get_data(bio);
+    int fd = -1;
+    BIO_get_fd(bio, &fd);
+    BIO_clear_retry_flags(bio);
+    if (batch->gathers) {
+        sb_buf_append(&batch->records, data, (size_t)len);
+        return batch->records.overflow ? -1 : len;
+    }
+    ssize_t n = drain(batch, fd);
+    n = n < 0 ? n : send_some(fd, data, (size_t)len);
+    if (n == -EAGAIN) {
+        BIO_set_retry_write(bio);
+    }
+    return n < 0 ? -1 : (int)n;
+}
+
+static int destroy_socket(BIO *bio)
+{
+    struct batch *batch = BIO_get_data(bio);
+    if (batch) {
+        sb_buf_done(&batch->records);
+        free(batch);
+        BIO_set_data(bio, NULL);
+    }
+    return BIO_meth_get_destroy(BIO_s_socket())(bio);
+}
+
+static BIO *socket_bio(int fd)
+{
+    static BIO_METHOD *method;
+    const BIO_METHOD *plain = BIO_s_socket();
+    if (!method) {
+        method = BIO_meth_new(BIO_TYPE_SOCKET, "socket");
+        BIO_meth_set_write(method, write_socket);
+        BIO_meth_set_read(method, BIO_meth_get_read(plain));
+        BIO_meth_set_ctrl(method, BIO_meth_get_ctrl(plain));
+        BIO_meth_set_create(method, BIO_meth_get_create(plain));
+        BIO_meth_set_destroy(method, destroy_socket);
+    }
+    BIO *bio = BIO_new(method);
+    if (bio) {
+        struct batch *batch = sb_xcalloc(1, sizeof(*batch));
+        sb_buf_init(&batch->records, LIMIT_BATCH_BYTES);
+        BIO_set_data(bio, batch);
+        BIO_set_fd(bio, fd, BIO_NOCLOSE);
+    }
+    return bio;
+}
+
+/* ---- Streams ---- */
 
 void stream_init(struct stream *stream, int fd)
 {
@@ -85,14 +186,11 @@ ssize_t stream_read(struct stream *stream, void *data, size_t len)
     return n < 0 ? -errno : n;
 }
 
-/* One record; `more` follow at once, so TCP need not send it by itself. */
-static ssize_t tls_write_record(struct stream *stream, const char *data, size_t len, bool more)
+static ssize_t tls_write_record(const struct stream *stream, const char *data, size_t len)
 {
     size_t put = 0;
     ERR_clear_error();
-    BIO_set_app_data(SSL_get_wbio(stream->ssl), more ? stream : NULL);
     int result = SSL_write_ex(stream->ssl, data, len, &put);
-    BIO_set_app_data(SSL_get_wbio(stream->ssl), NULL);
     if (result == 1) {
         return (ssize_t)put;
     }
@@ -100,16 +198,56 @@ static ssize_t tls_write_record(struct stream *stream, const char *data, size_t 
     return r == 0 ? -EPIPE : r;
 }
 
-/* Several records leave in as few segments as they fit into, and wake the far end once. */
-static ssize_t tls_write(struct stream *stream, const char *data, size_t len)
+static void give_ticket(const struct stream *stream)
 {
-    size_t sent = 0;
-    ssize_t n;
-    do {
-        n = tls_write_record(stream, data + sent, len - sent, len - sent > LIMIT_READ_BYTES);
-        sent += n > 0 ? (size_t)n : 0;
-    } while (n > 0 && sent < len);
-    return sent ? (ssize_t)sent : n;
+    batch_of(stream)->owes_ticket = false;
+    if (SSL_new_session_ticket(stream->ssl) == 1) {
+        ERR_clear_error();
+        SSL_do_handshake(stream->ssl); /* without one the client does as well */
+    }
+}
+
+static ssize_t tls_write_batch(const struct stream *stream, const char *data, size_t len)
+{
+    struct batch *batch = batch_of(stream);
+    size_t sealed = 0;
+    ssize_t n = 1;
+    const size_t most = (size_t)LIMIT_BATCH_RECORDS * LIMIT_READ_BYTES;
+    len = len < most ? len : most;
+    if (len > LIMIT_READ_BYTES) {
+        sb_buf_room(&batch->records, LIMIT_BATCH_BYTES - batch->records.len);
+    }
+    batch->gathers = true;
+    if (batch->owes_ticket) {
+        give_ticket(stream);
+    }
+    while (n > 0 && sealed < len) {
+        n = tls_write_record(stream, data + sealed, len - sealed);
+        sealed += n > 0 ? (size_t)n : 0;
+    }
+    batch->gathers = false;
+    int r = stream_flush(stream);
+    return r < 0 && r != -EAGAIN ? r : sealed ? (ssize_t)sealed : n;
+}
+
+static ssize_t tls_write(const struct stream *stream, const char *data, size_t len)
+{
+    const struct batch *batch = batch_of(stream);
+    if (len > LIMIT_READ_BYTES || batch->waits || batch->owes_ticket) {
+        int r = batch->waits ? 0 : stream_flush(stream);
+        return r < 0 ? r : tls_write_batch(stream, data, len);
+    }
+    return tls_write_record(stream, data, len);
+}
+
+int stream_flush(const struct stream *stream)
+{
+    return stream->ssl ? drain(batch_of(stream), stream->fd) : 0;
+}
+
+bool stream_holds(const struct stream *stream)
+{
+    return stream->ssl && batch_of(stream)->records.len;
 }
 
 ssize_t stream_write(struct stream *stream, const void *data, size_t len)
@@ -117,11 +255,7 @@ ssize_t stream_write(struct stream *stream, const void *data, size_t len)
     if (stream->ssl) {
         return tls_write(stream, data, len);
     }
-    ssize_t n;
-    do {
-        n = send(stream->fd, data, len, MSG_NOSIGNAL);
-    } while (n < 0 && errno == EINTR);
-    return n < 0 ? -errno : n;
+    return send_some(stream->fd, data, len);
 }
 
 void stream_shutdown_write(struct stream *stream)
@@ -135,38 +269,6 @@ void stream_shutdown_write(struct stream *stream)
     }
 }
 
-/* A socket's BIO writes; its application data is set while more follows. */
-static int write_socket(BIO *bio, const char *data, int len)
-{
-    int fd = -1;
-    BIO_get_fd(bio, &fd);
-    ssize_t n = send(fd, data, (size_t)len, MSG_NOSIGNAL | (BIO_get_app_data(bio) ? MSG_MORE : 0));
-    BIO_clear_retry_flags(bio);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-        BIO_set_retry_write(bio);
-    }
-    return (int)n;
-}
-
-static BIO *socket_bio(int fd)
-{
-    static BIO_METHOD *method;
-    const BIO_METHOD *plain = BIO_s_socket();
-    if (!method) {
-        method = BIO_meth_new(BIO_TYPE_SOCKET, "socket");
-        BIO_meth_set_write(method, write_socket);
-        BIO_meth_set_read(method, BIO_meth_get_read(plain));
-        BIO_meth_set_ctrl(method, BIO_meth_get_ctrl(plain));
-        BIO_meth_set_create(method, BIO_meth_get_create(plain));
-        BIO_meth_set_destroy(method, BIO_meth_get_destroy(plain));
-    }
-    BIO *bio = BIO_new(method);
-    if (bio) {
-        BIO_set_fd(bio, fd, BIO_NOCLOSE);
-    }
-    return bio;
-}
-
 static SSL *ssl_for(int fd, SSL_CTX *ctx)
 {
     SSL *ssl = SSL_new(ctx);
@@ -178,7 +280,7 @@ static SSL *ssl_for(int fd, SSL_CTX *ctx)
     SSL_set_bio(ssl, bio, bio);
     /* One read of the socket brings a record's head and body, or several records. */
     SSL_set_read_ahead(ssl, 1);
-    SSL_set_default_read_buffer_len(ssl, LIMIT_TLS_READ_BYTES);
+    SSL_set_default_read_buffer_len(ssl, LIMIT_BATCH_BYTES);
     SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                           SSL_MODE_RELEASE_BUFFERS);
     return ssl;
@@ -201,6 +303,7 @@ int stream_start_server(struct stream *stream, SSL_CTX *ctx, X509 *cert, const v
     }
     SSL_set_accept_state(ssl);
     stream->ssl = ssl;
+    batch_of(stream)->owes_ticket = true;
     return 0;
 }
 
@@ -231,7 +334,7 @@ int stream_start_client(struct stream *stream, SSL_CTX *ctx, const char *name, b
     return 0;
 }
 
-int stream_handshake(struct stream *stream)
+static int take_handshake_step(struct stream *stream)
 {
     ssize_t r;
     do {
@@ -243,6 +346,24 @@ int stream_handshake(struct stream *stream)
         r = tls_result(stream, result);
     } while (r == -EAGAIN && SSL_want_read(stream->ssl) && switch_to_socket(stream));
     return r == -EAGAIN ? -EAGAIN : -EPROTO;
+}
+
+int stream_handshake(struct stream *stream)
+{
+    struct batch *batch = batch_of(stream);
+    int r = stream_flush(stream);
+    if (r < 0) {
+        return r == -EAGAIN ? -EAGAIN : -EPROTO;
+    }
+    batch->gathers = true;
+    r = take_handshake_step(stream);
+    batch->gathers = false;
+    if (r == 1 && !SSL_is_server(stream->ssl)) {
+        batch->waits = batch->records.len > 0;
+    } else {
+        stream_flush(stream); /* what the socket does not take is tried again */
+    }
+    return r;
 }
 
 const char *stream_handshake_error(const struct stream *stream)
@@ -297,7 +418,7 @@ bool stream_speaks_http2(const struct stream *stream)
 uint32_t stream_events(const struct stream *stream, bool reading, bool writing)
 {
     if (stream->ssl && !SSL_is_init_finished(stream->ssl)) {
-        return SSL_want_write(stream->ssl) ? EPOLLOUT : EPOLLIN;
+        return SSL_want_write(stream->ssl) || stream_holds(stream) ? EPOLLOUT : EPOLLIN;
     }
     /* TLS may have to write before it can read on. */
     bool answers = reading && stream->ssl && SSL_want_write(stream->ssl);

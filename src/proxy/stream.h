@@ -24,7 +24,12 @@ void stream_init(struct stream *stream, int fd);
 void stream_close(struct stream *stream);
 /* Bytes read, 0 at the end, or -errno. A TLS stream cut without close_notify is -ECONNRESET. */
 ssize_t stream_read(struct stream *stream, void *data, size_t len);
+/* Bytes taken, or -errno.  Of what TLS takes the socket may have to take a rest later:
+ * stream_holds() says so, and stream_flush() tries again. */
 ssize_t stream_write(struct stream *stream, const void *data, size_t len);
+bool stream_holds(const struct stream *stream);
+/* 0 when nothing is held, or -errno. */
+int stream_flush(const struct stream *stream);
 /* Tells the far end that nothing more will come. */
 void stream_shutdown_write(struct stream *stream);
 /* Starts TLS as the server with this certificate, whose key is the context's; `seen` are bytes that
@@ -39,7 +44,8 @@ int stream_start_client(struct stream *stream, struct ssl_ctx_st *ctx, const cha
 void stream_resume(struct stream *stream, struct ssl_session_st *session);
 /* A session that can be resumed, or NULL; the caller frees. */
 struct ssl_session_st *stream_session(const struct stream *stream);
-/* 1 when done, -EAGAIN, or -EPROTO; see stream_handshake_error(). */
+/* 1 when done, -EAGAIN, or -EPROTO; see stream_handshake_error().  When it is done as a client, its
+ * last words may be held for the first write, or for stream_flush(). */
 int stream_handshake(struct stream *stream);
 /* Why the last handshake failed, as text that holds no peer data beyond OpenSSL's own reasons. */
 const char *stream_handshake_error(const struct stream *stream);

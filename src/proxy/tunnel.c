@@ -60,7 +60,7 @@ static ssize_t splice_some(int from, int to, size_t len)
     return n < 0 ? -errno : n;
 }
 
-static ssize_t way_fill(struct tunnel_way *way)
+static ssize_t fill_pipe(struct tunnel_way *way)
 {
     int r = way->pipe[0] < 0 ? take_pipe(way) : 0;
     if (r < 0) {
@@ -68,6 +68,31 @@ static ssize_t way_fill(struct tunnel_way *way)
     }
     ssize_t n = splice_some(way->from->fd, way->pipe[1], SPLICE_BYTES);
     way->piped += n > 0 ? (size_t)n : 0;
+    way->bulk = n < 0 || n >= LIMIT_READ_BYTES;
+    return n;
+}
+
+/* A short read has emptied the socket, a short write has filled it: the loop says when that
+ * changes.
+ */
+static ssize_t copy_some(struct tunnel_way *way)
+{
+    static char data[LIMIT_READ_BYTES]; /* large, and used for one call only */
+    ssize_t n = stream_read(way->from, data, sizeof(data));
+    if (n <= 0) {
+        return n;
+    }
+    way->readable = way->bulk = (size_t)n == sizeof(data);
+    ssize_t sent = stream_write(way->to, data, (size_t)n);
+    if (sent < 0 && sent != -EAGAIN) {
+        return -EPIPE;
+    }
+    sent = sent < 0 ? 0 : sent;
+    way->bytes += (uint64_t)sent;
+    if (sent < n) {
+        way->blocked = true;
+        sb_buf_append(&way->pending, data + sent, (size_t)(n - sent));
+    }
     return n;
 }
 
@@ -87,21 +112,32 @@ static ssize_t way_drain(struct tunnel_way *way)
     return n;
 }
 
+static bool holds(const struct tunnel_way *way)
+{
+    return way->pending.len > 0 || way->piped > 0;
+}
+
 /* One move of data.  1: more may follow, 0: wait, negative: the tunnel is broken. */
 static int way_step(struct tunnel_way *way)
 {
-    if (way->pending.len > 0 || way->piped > 0) {
+    if (way->blocked) {
+        return 0;
+    }
+    if (holds(way)) {
         ssize_t n = way_drain(way);
-        way->wants_write = n == -EAGAIN;
-        return n == -EAGAIN ? 0 : n > 0 ? 1 : -EPIPE;
+        way->blocked = n == -EAGAIN;
+        return way->blocked ? 0 : n > 0 ? 1 : -EPIPE;
     }
     if (way->from_ended) {
         way->done = true;
         stream_shutdown_write(way->to);
         return 0;
     }
-    ssize_t n = way_fill(way);
-    way->wants_read = n == -EAGAIN;
+    if (!way->readable) {
+        return 0;
+    }
+    ssize_t n = way->bulk ? fill_pipe(way) : copy_some(way);
+    way->readable &= n != -EAGAIN;
     way->from_ended = n == 0;
     return n == -EAGAIN ? 0 : n >= 0 ? 1 : (int)n;
 }
@@ -110,7 +146,6 @@ static int way_step(struct tunnel_way *way)
 static int way_run(struct tunnel_way *way)
 {
     int r = way->done ? 0 : 1;
-    way->wants_read = way->wants_write = false;
     for (int round = 0; r == 1 && round < LIMIT_TURN_ROUNDS; round++) {
         r = way_step(way);
     }
@@ -123,11 +158,34 @@ static int way_run(struct tunnel_way *way)
     return r;
 }
 
-static void on_event(void *arg, uint32_t events);
+/* ---- Both ways ---- */
 
-static void set_watch(struct tunnel *tunnel, sb_watch *watch, const struct stream *stream,
-                      uint32_t events)
+static void on_side(struct tunnel *tunnel, struct tunnel_way *from, struct tunnel_way *to,
+                    uint32_t events)
 {
+    bool gone = events & (EPOLLHUP | EPOLLERR);
+    from->readable |= gone || events & EPOLLIN;
+    to->blocked &= !gone && !(events & EPOLLOUT);
+    sb_loop_queue(tunnel->loop, &tunnel->task);
+}
+
+static void on_client(void *arg, uint32_t events)
+{
+    struct tunnel *tunnel = arg;
+    on_side(tunnel, &tunnel->up, &tunnel->down, events);
+}
+
+static void on_server(void *arg, uint32_t events)
+{
+    struct tunnel *tunnel = arg;
+    on_side(tunnel, &tunnel->down, &tunnel->up, events);
+}
+
+/* Waits at the end where `from` begins and `to` leads. */
+static void set_watch(struct tunnel *tunnel, sb_watch *watch, const struct tunnel_way *from,
+                      const struct tunnel_way *to, sb_watch_fn *fn)
+{
+    uint32_t events = stream_events(from->from, !from->from_ended && !holds(from), to->blocked);
     /* Without interest the descriptor leaves the loop: a hang-up would be reported for ever. */
     if (!events) {
         sb_loop_unwatch(tunnel->loop, *watch);
@@ -135,7 +193,7 @@ static void set_watch(struct tunnel *tunnel, sb_watch *watch, const struct strea
     } else if (*watch) {
         sb_loop_modify(tunnel->loop, *watch, events);
     } else {
-        *watch = sb_loop_watch(tunnel->loop, stream->fd, events, on_event, tunnel);
+        *watch = sb_loop_watch(tunnel->loop, from->from->fd, events, fn, tunnel);
         tunnel->failed |= !*watch;
     }
 }
@@ -154,15 +212,9 @@ static void on_idle(void *arg)
     finish(arg);
 }
 
-static void run(struct tunnel *tunnel);
-
-static void on_turn(void *arg)
+static void run(void *arg)
 {
-    run(arg);
-}
-
-static void run(struct tunnel *tunnel)
-{
+    struct tunnel *tunnel = arg;
     struct tunnel_way *up = &tunnel->up, *down = &tunnel->down;
     int r_up = way_run(up);
     int r_down = way_run(down);
@@ -170,24 +222,16 @@ static void run(struct tunnel *tunnel)
         finish(tunnel);
         return;
     }
-    set_watch(tunnel, &tunnel->client_watch, up->from,
-              stream_events(up->from, up->wants_read, down->wants_write));
-    set_watch(tunnel, &tunnel->server_watch, up->to,
-              stream_events(up->to, down->wants_read, up->wants_write));
+    set_watch(tunnel, &tunnel->client_watch, up, down, on_client);
+    set_watch(tunnel, &tunnel->server_watch, down, up, on_server);
     if (tunnel->failed) {
         finish(tunnel);
         return;
     }
     if (r_up == 1 || r_down == 1) {
-        sb_loop_timer(tunnel->loop, &tunnel->turn, 1, on_turn, tunnel);
+        sb_loop_queue(tunnel->loop, &tunnel->task); /* others get their turn */
     }
     sb_loop_timer(tunnel->loop, &tunnel->idle, LIMIT_IDLE_MS, on_idle, tunnel);
-}
-
-static void on_event(void *arg, uint32_t events)
-{
-    (void)events;
-    run(arg);
 }
 
 static void way_init(struct tunnel_way *way, struct stream *from, struct stream *to)
@@ -199,11 +243,12 @@ static void way_init(struct tunnel_way *way, struct stream *from, struct stream 
 void tunnel_start(struct tunnel *tunnel, struct sb_loop *loop, struct stream *client,
                   struct stream *server, tunnel_done_fn *done, void *arg)
 {
-    *tunnel = (struct tunnel){.loop = loop, .done = done, .arg = arg};
+    *tunnel =
+        (struct tunnel){.loop = loop, .task = {.fn = run, .arg = tunnel}, .done = done, .arg = arg};
     way_init(&tunnel->up, client, server);
     way_init(&tunnel->down, server, client);
     /* The first move happens from the loop, so that the caller can push what it has read. */
-    sb_loop_timer(loop, &tunnel->turn, 0, on_turn, tunnel);
+    sb_loop_queue(loop, &tunnel->task);
 }
 
 void tunnel_push(struct tunnel_way *way, const void *data, size_t len)
@@ -219,7 +264,7 @@ void tunnel_done(struct tunnel *tunnel)
     sb_loop_unwatch(tunnel->loop, tunnel->client_watch);
     sb_loop_unwatch(tunnel->loop, tunnel->server_watch);
     sb_loop_timer_stop(tunnel->loop, &tunnel->idle);
-    sb_loop_timer_stop(tunnel->loop, &tunnel->turn);
+    sb_loop_unqueue(tunnel->loop, &tunnel->task);
     give_pipe(&tunnel->up);
     give_pipe(&tunnel->down);
     sb_buf_done(&tunnel->up.pending);

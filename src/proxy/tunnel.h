@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A raw tunnel: bytes both ways between two streams until both directions have ended.
  *
- * The sockets are spliced through a pipe that is held only while data is on its way, so an idle
- * tunnel costs its two sockets and this structure.  The streams, which carry no TLS of ours, belong
- * to the caller. */
+ * A short message is read and written at once, which costs least; what fills a read is taken for
+ * the beginning of more, and spliced through a pipe that is held only while data is on its way.  So
+ * an idle tunnel costs its two sockets and this structure.  The streams, which carry no TLS of
+ * ours, belong to the caller. */
 #pragma once
 
 #include "base/buf.h"
@@ -12,11 +13,14 @@
 
 struct tunnel_way {
     struct stream *from, *to;
-    struct sb_buf pending;
-    int pipe[2]; /* -1: none held */
+    struct sb_buf pending; /* read and not yet written */
+    int pipe[2];           /* -1: none held */
     size_t piped;
     uint64_t bytes;
-    bool from_ended, done, wants_read, wants_write;
+    bool readable; /* a read may find something */
+    bool blocked;  /* the last write found no room */
+    bool bulk;     /* much comes at once: it is spliced */
+    bool from_ended, done;
 };
 
 typedef void tunnel_done_fn(void *arg);
@@ -25,7 +29,8 @@ struct tunnel {
     struct sb_loop *loop;
     struct tunnel_way up, down;
     sb_watch client_watch, server_watch;
-    struct sb_timer idle, turn;
+    struct sb_timer idle;
+    struct sb_task task;
     tunnel_done_fn *done;
     void *arg;
     bool failed;

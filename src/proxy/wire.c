@@ -109,38 +109,49 @@ ssize_t wire_read(struct wire *wire, struct sb_buf *to, size_t max)
     return n;
 }
 
+/* A large buffer is not kept for the next use. */
+static bool is_large(const struct sb_buf *buf)
+{
+    return buf->skip + buf->cap > LIMIT_KEPT_BYTES;
+}
+
+static void shrink(struct sb_buf *buf)
+{
+    if (!buf->len && is_large(buf)) {
+        sb_buf_wipe(buf);
+    }
+}
+
 int wire_send(struct wire *wire, struct sb_buf *buf)
 {
+    struct stream *stream = &wire->stream;
+    bool nothing = !buf->len && !stream_holds(stream);
+    if (nothing || wire->blocked) {
+        return nothing ? 0 : -EAGAIN;
+    }
     size_t sent = 0;
-    ssize_t n = 1;
-    if (!buf->len) {
-        return 0;
+    ssize_t n = buf->len ? 0 : stream_flush(stream);
+    while (n >= 0 && sent < buf->len && (!sent || !stream_holds(stream))) {
+        n = stream_write(stream, buf->data + sent, buf->len - sent);
+        n = n == 0 ? -EPIPE : n;
+        sent += n > 0 ? (size_t)n : 0;
     }
-    while (sent < buf->len && !wire->blocked) {
-        n = stream_write(&wire->stream, buf->data + sent, buf->len - sent);
-        if (n <= 0) {
-            break;
-        }
-        sent += (size_t)n;
-    }
-    if (wire->secret && buf == &wire->out) {
+    bool wiped = sent == buf->len && is_large(buf); /* by shrink() */
+    if (wire->secret && buf == &wire->out && !wiped) {
         explicit_bzero(buf->data, sent); /* what is left moves over it */
     }
     sb_buf_consume(buf, sent);
     wire->moved += sent;
-    wire->blocked |= n == -EAGAIN;
-    if (n <= 0 && n != -EAGAIN) {
-        return n ? (int)n : -EPIPE;
+    if (n < 0 && n != -EAGAIN) {
+        return (int)n;
     }
-    return buf->len ? -EAGAIN : 0;
+    wire->blocked = n == -EAGAIN || stream_holds(stream);
+    return wire->blocked ? -EAGAIN : 0;
 }
 
-/* A large buffer is not kept for the next use. */
-static void shrink(struct sb_buf *buf)
+bool wire_is_sent(const struct wire *wire)
 {
-    if (!buf->len && buf->cap > LIMIT_KEPT_BYTES) {
-        sb_buf_wipe(buf);
-    }
+    return !wire->out.len && !stream_holds(&wire->stream);
 }
 
 int wire_flush(struct wire *wire)
@@ -157,6 +168,9 @@ void wire_rest(struct wire *wire)
 
 void wire_wait(struct wire *wire, bool reading)
 {
+    if (stream_holds(&wire->stream) && !wire->blocked) { /* nothing came that it could leave with */
+        wire_flush(wire);
+    }
     /* An interest that has not been met yet costs nothing to keep. */
     bool keep = wire->watch && !wire->readable && !wire->ended;
     uint32_t events = stream_events(&wire->stream, reading || keep, wire->blocked);

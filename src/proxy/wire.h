@@ -46,6 +46,8 @@ ssize_t wire_read(struct wire *wire, struct sb_buf *to, size_t max);
  * -errno.  What comes by another buffer must be written before anything is added to `out`. */
 int wire_flush(struct wire *wire);
 int wire_send(struct wire *wire, struct sb_buf *buf);
+/* Is there nothing that still has to be written? */
+bool wire_is_sent(const struct wire *wire);
 /* Gives back what only work needs. */
 void wire_rest(struct wire *wire);
 /* Says what to wait for: room to write when it is needed, and data when `reading`. */

@@ -125,14 +125,14 @@ class World:
     def curl(self, *args):
         return self.proxy.curl("--cacert", str(self.ca_file), *args)
 
-    def tls(self, port, alpn="h2"):
+    def tls(self, port, alpn="h2", context=None, session=None):
         """TLS through CONNECT, as a client that speaks HTTP/2 opens it."""
         raw = socket.create_connection(self.proxy.http.getsockname(), 10)
         raw.sendall(f"CONNECT {NAME}:{port} HTTP/1.1\r\nHost: {NAME}:{port}\r\n\r\n".encode())
         assert raw.recv(1000).startswith(b"HTTP/1.1 200")
-        context = ssl.create_default_context(cafile=self.ca_file)
+        context = context or ssl.create_default_context(cafile=self.ca_file)
         context.set_alpn_protocols([alpn])
-        made = context.wrap_socket(raw, server_hostname=NAME)
+        made = context.wrap_socket(raw, server_hostname=NAME, session=session)
         assert made.selected_alpn_protocol() == alpn
         return made
 
@@ -247,6 +247,18 @@ def test_either_version_on_either_side(world, version, origin):
         assert seen[":authority"] == f"{NAME}:{world.ports['h2']}"
     else:
         assert json.loads(body)["path"] == "/a?b=2"
+
+
+def test_clients_resume_their_sessions(world):
+    """Who has read one answer, with one read, has the ticket for the next connection."""
+    context, session = ssl.create_default_context(cafile=world.ca_file), None
+    for resumed in (False, True, True):
+        with world.tls(world.ports["h1"], "http/1.1", context, session) as sock:
+            place = f"{NAME}:{world.ports['h1']}"
+            sock.sendall(f"GET / HTTP/1.1\r\nHost: {place}\r\n\r\n".encode())
+            assert sock.recv(65536).startswith(b"HTTP/1.1 200")
+            assert sock.session_reused == resumed
+            session = sock.session
 
 
 def test_streams_share_one_connection_to_the_origin(world):
