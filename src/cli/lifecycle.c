@@ -187,6 +187,11 @@ int cmd_rm(const struct cli_args *args, int *ret_status, struct sb_err **err)
     return for_each(names, count, remove_one, err);
 }
 
+static void print_name(const char *name)
+{
+    puts(name);
+}
+
 int cmd_reset(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
     bool keep_secrets = cli_bool(args, "preserve-secrets");
@@ -199,7 +204,6 @@ int cmd_reset(const struct cli_args *args, int *ret_status, struct sb_err **err)
                                 keep_secrets ? "all logs, rules and settings"
                                              : "all logs, rules, settings and secrets",
                                 err);
-    r = r < 0 ? r : for_each(names, count, remove_one, err);
     *ret_status = 0;
-    return r < 0 ? r : reset_all(keep_secrets, err);
+    return r < 0 ? r : reset_all(keep_secrets, print_name, err);
 }

@@ -50,6 +50,33 @@ static int lock_file(const char *path)
     return fd < 0 || flock(fd, LOCK_EX) < 0 ? -errno : sb_steal_fd(&fd);
 }
 
+/* Whether `fd` still is what the path names: `sbx reset` removes the file that it has locked. */
+static bool is_named(int fd, const char *path)
+{
+    struct stat held, named;
+    return fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_ino == named.st_ino &&
+           held.st_dev == named.st_dev;
+}
+
+int sandbox_lock_creations(struct sb_err **err)
+{
+    for (;;) {
+        SB_CLEANUP(free) char *state = NULL;
+        int r = sb_path_state(&state, err);
+        if (r < 0) {
+            return r;
+        }
+        SB_CLEANUP(free) char *path = sb_xasprintf("%s/slots.lock", state);
+        SB_CLEANUP(fd) int lock = lock_file(path);
+        if (lock < 0 && lock != -ENOENT) {
+            return sb_fail_errno(err, -lock, "lock '%s'", path);
+        }
+        if (lock >= 0 && is_named(lock, path)) {
+            return sb_steal_fd(&lock);
+        }
+    }
+}
+
 static int fail_taken(const char *name, struct sb_err **err)
 {
     sb_fail(err, SB_EEXIST, "there is already a sandbox named '%s'", name);
@@ -101,17 +128,11 @@ static void spread_below(const char *base)
 int sandbox_claim(const char *name, json_t *config, int *ret_claim, struct sb_err **err)
 {
     SB_CLEANUP(free) char *base = NULL;
-    SB_CLEANUP(free) char *state = NULL;
-    int r = sb_path_state_sub("sandboxes", &base, err);
-    r = r < 0 ? r : sb_path_state(&state, err);
-    if (r < 0) {
-        return r;
-    }
     /* Two creations at once must not choose the same ids. */
-    SB_CLEANUP(free) char *path = sb_xasprintf("%s/slots.lock", state);
-    SB_CLEANUP(fd) int lock = lock_file(path);
+    SB_CLEANUP(fd) int lock = sandbox_lock_creations(err);
     unsigned slot = 0;
-    r = lock < 0 ? sb_fail_errno(err, -lock, "lock '%s'", path) : free_slot(&slot, err);
+    int r = lock < 0 ? lock : sb_path_state_sub("sandboxes", &base, err);
+    r = r < 0 ? r : free_slot(&slot, err);
     if (r < 0) {
         return r;
     }

@@ -35,6 +35,8 @@ int sandbox_remove(const char *name, struct sb_err **err);
 int sandbox_discard(const char *name, struct sb_err **err);
 /* Records that its plan has been carried out. */
 int sandbox_mark_ready(const char *name, struct sb_err **err);
+/* A descriptor: while it is open nobody else takes a name. */
+int sandbox_lock_creations(struct sb_err **err);
 /* Takes the name for a sandbox to be made, and writes its sandbox.json (state "creating", an id
  * range that no other has).  *ret_claim, a descriptor, is kept open until it is made: while it is,
  * others see that somebody works on it.  SB_EEXIST when the name is taken. */

@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 
-/* Logs, templates, kernels, policy, settings and secrets.  Sandboxes must have been removed; waits
- * until the storage of the last ones is. */
-int reset_all(bool keep_secrets, struct sb_err **err);
+/* Every sandbox, also one that is being made or has lost its directory, with `removed` called for
+ * each; then logs, templates, kernels, policy, settings and secrets.  Nobody makes a sandbox
+ * meanwhile. */
+int reset_all(bool keep_secrets, void (*removed)(const char *name), struct sb_err **err);

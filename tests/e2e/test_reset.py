@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """sbx reset: nothing of sbx is left, whatever ids its files have, and nothing else is touched."""
 
+import contextlib
 import os
+import pathlib
+import subprocess
+import time
 
 import pytest
+from conftest import need_sandboxes, wait_for
 
 
 @pytest.fixture
@@ -55,3 +60,39 @@ def test_not_without_asking(used):
 def test_where_nothing_was(caller):
     assert caller.ok("reset", "--force") == ""
     assert everything(caller) == []
+
+
+def supervisors(prefix):
+    """Names of running sandboxes, whatever is recorded of them."""
+    found = set()
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if words[0] == b"sbx-supervisor" and words[1].decode().startswith(prefix):
+                found.add(words[1].decode())
+    return found
+
+
+def test_beside_creations(sbx, workspace):
+    """Each is removed or comes after it; none goes on without its directory."""
+    need_sandboxes(sbx)
+    prefix = f"r{os.getpid()}-"
+
+    def start(*words):
+        return subprocess.Popen([sbx.binary, *words], env=sbx.env, stdin=subprocess.DEVNULL,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    for i in range(4):
+        sbx.ok("create", "--name", f"{prefix}a{i}", "shell", workspace)
+    resets, creations = [start("reset", "--force")], []
+    for i in range(12):
+        creations.append(start("create", "--name", f"{prefix}b{i}", "shell", str(workspace)))
+        time.sleep(0.02)
+    resets.append(start("reset", "--force"))
+    for command in creations:
+        command.communicate(timeout=60)
+    assert [(command.communicate(timeout=60)[1], command.returncode) for command in resets] == [("", 0)] * 2
+    # A supervisor whose sandbox is gone may still be emptying its storage.
+    wait_for("a sandbox runs that nobody knows of", lambda: supervisors(prefix) == {
+        box["name"] for box in sbx.json("ls") if box["status"] == "running"})
+    sbx.ok("reset", "--force")
+    assert not supervisors(prefix) and sbx.json("ls") == []

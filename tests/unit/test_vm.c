@@ -375,7 +375,7 @@ static void test_cpio_reads_it(void **state)
     SB_CLEANUP(free) char *path = NULL;
     assert_int_equal(initramfs_take("read", &kernel, programs, 2, &fd, &path, NULL), 0);
     char *const list[] = {(char[]){"cpio"}, (char[]){"-t"}, (char[]){"--quiet"}, NULL};
-    char *const load[] = {(char[]){"cpio"},    (char[]){"-i"},           (char[]){"--to-stdout"},
+    char *const load[] = {(char[]){"cpio"},    (char[]){"-i"},        (char[]){"--to-stdout"},
                           (char[]){"--quiet"}, (char[]){"modules.*"}, NULL};
     SB_CLEANUP(buf) struct sb_buf names = {0};
     SB_CLEANUP(buf) struct sb_buf order = {0};
