@@ -255,7 +255,7 @@ static int load_kits(struct request *request, struct sb_err **err)
 static int compose(struct request *request, struct sb_err **err)
 {
     int r = load_kits(request, err);
-    struct plan_context context = {.workspace = workspace_of(request)};
+    struct plan_context context = {.workspace = workspace_of(request), .mounts = request->mounts};
     return r < 0 ? r
                  : plan_compose((const struct kit *const *)request->kits, request->nkits, &context,
                                 &request->plan, err);
@@ -431,6 +431,14 @@ static void print_plan(const struct request *request)
             printf("  %-8s %s (kit %s)\n", lists[l], sb_json_str(rule, "rule"),
                    sb_json_str(rule, "kit"));
         }
+    }
+    const json_t *volumes = json_object_get(request->plan, "volumes");
+    for (size_t i = 0; i < json_array_size(volumes); i++) {
+        const json_t *volume = json_array_get(volumes, i);
+        const char *type = sb_json_str(volume, "type"), *size = sb_json_str(volume, "size");
+        printf("  %-8s ", "volume");
+        kit_print_text(sb_json_str(volume, "path"));
+        printf(*type ? " (in memory%s%s)\n" : "\n", *size ? ", " : "", size);
     }
     const json_t *credentials = json_object_get(request->plan, "credentials");
     for (size_t i = 0; i < json_array_size(credentials); i++) {

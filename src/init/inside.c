@@ -15,6 +15,22 @@ static int open_inside(int dir, const char *path)
     return sb_openat2(dir, path, O_PATH | O_DIRECTORY, RESOLVE_NO_MAGICLINKS);
 }
 
+/* 1: made, 0: it was there, or -errno. */
+static int make_below(int dir, const char *name)
+{
+    struct stat above;
+    if (mkdirat(dir, name, 0755) < 0) {
+        return errno == EEXIST ? 0 : -errno;
+    }
+    /* One whom no id of ours stands for keeps nothing: then it is ours. */
+    if (fstat(dir, &above) == 0 && above.st_uid != geteuid() &&
+        fchownat(dir, name, above.st_uid, above.st_gid, AT_SYMLINK_NOFOLLOW) < 0 &&
+        errno != EINVAL && errno != EPERM) {
+        return -errno;
+    }
+    return 1;
+}
+
 int inside_make_dir(const char *path, bool *ret_made)
 {
     bool made = false;
@@ -27,11 +43,9 @@ int inside_make_dir(const char *path, bool *ret_made)
             if (!*name) {
                 continue;
             }
-            made = mkdirat(dir, name, 0755) == 0;
-            if (!made && errno != EEXIST) {
-                return -errno;
-            }
-            int next = open_inside(dir, name);
+            int r = make_below(dir, name);
+            made = r > 0;
+            int next = r < 0 ? r : open_inside(dir, name);
             close(dir);
             dir = next;
         }

@@ -9,5 +9,6 @@
 #include <stdbool.h>
 
 /* A descriptor (O_PATH) of the directory at the absolute `path`, or -errno; missing ones are made,
- * root's and 0755.  *ret_made (may be NULL): the last one was missing. */
+ * 0755, and belong to whom the directory above belongs.  *ret_made (may be NULL): the last one was
+ * missing. */
 int inside_make_dir(const char *path, bool *ret_made);

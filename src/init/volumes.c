@@ -15,7 +15,14 @@
 #include "base/msg.h"
 #include "init/inside.h"
 
-enum { AGENT = 1000, MODE_TMPFS = 01777, MODE_DIRECTORY = 0755, INODES_MAX = 1000000 };
+#define AGENT_ID   1000
+#define AGENT_TEXT "1000"
+enum { MODE_TMPFS = 01777, MODE_DIRECTORY = 0755, INODES_MAX = 1000000 };
+
+/* What each file system in memory may take; 0: any. */
+struct share {
+    uint64_t bytes, inodes;
+};
 
 struct option {
     const char *key;
@@ -41,19 +48,18 @@ static int new_tmpfs(const struct option *options, size_t count)
     return tree < 0 ? -errno : tree;
 }
 
-static int mount_tmpfs(int dir, mode_t mode, uint64_t bytes, uint64_t limit)
+static int mount_tmpfs(int dir, mode_t mode, uint64_t bytes, const struct share *share)
 {
-    struct option options[5] = {
-        {.key = "uid"}, {.key = "gid"}, {.key = "mode"}, {.key = "nr_inodes"}, {.key = "size"}};
-    snprintf(options[0].value, sizeof(options[0].value), "%d", AGENT);
-    snprintf(options[1].value, sizeof(options[1].value), "%d", AGENT);
-    snprintf(options[2].value, sizeof(options[2].value), "%o", mode);
-    snprintf(options[3].value, sizeof(options[3].value), "%d", INODES_MAX);
-    if (!bytes || (limit && bytes > limit)) {
-        bytes = limit;
+    if (!bytes || (share->bytes && bytes > share->bytes)) {
+        bytes = share->bytes;
     }
-    snprintf(options[4].value, sizeof(options[4].value), "%" PRIu64, bytes);
-    SB_CLEANUP(fd) int tree = new_tmpfs(options, bytes ? 5 : 4);
+    struct option options[] = {{"source", "sbx"}, {"uid", AGENT_TEXT}, {"gid", AGENT_TEXT},
+                               {"mode", ""},      {"nr_inodes", ""},   {"size", ""}};
+    snprintf(options[3].value, sizeof(options[3].value), "%o", mode);
+    snprintf(options[4].value, sizeof(options[4].value), "%" PRIu64, share->inodes);
+    snprintf(options[5].value, sizeof(options[5].value), "%" PRIu64, bytes);
+    /* Without a size the kernel's own default holds. */
+    SB_CLEANUP(fd) int tree = new_tmpfs(options, bytes ? 6 : 5);
     if (tree < 0) {
         return tree;
     }
@@ -67,34 +73,54 @@ static int mount_tmpfs(int dir, mode_t mode, uint64_t bytes, uint64_t limit)
 static int give_to_agent(int dir, mode_t mode)
 {
     SB_CLEANUP(fd) int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return fd < 0 || fchown(fd, AGENT, AGENT) < 0 || fchmod(fd, mode) < 0 ? -errno : 0;
+    return fd < 0 || fchown(fd, AGENT_ID, AGENT_ID) < 0 || fchmod(fd, mode) < 0 ? -errno : 0;
 }
 
-static int mount_one(const json_t *volume, uint64_t limit)
+static bool in_memory(const json_t *volume)
 {
-    const char *path = sb_json_str(volume, "path"), *type = sb_json_str(volume, "type");
+    const char *type = sb_json_str(volume, "type");
+    return type && strcmp(type, "tmpfs") == 0;
+}
+
+static int mount_one(const json_t *volume, const struct share *share)
+{
+    const char *path = sb_json_str(volume, "path");
     mode_t mode = (mode_t)sb_json_int(volume, "mode", 0) & 07777;
-    bool in_memory = type && strcmp(type, "tmpfs") == 0;
     bool made = false;
     SB_CLEANUP(fd) int dir = path ? inside_make_dir(path, &made) : -EINVAL;
     if (dir < 0) {
         return dir;
     }
-    if (in_memory) {
+    if (in_memory(volume)) {
         return mount_tmpfs(dir, mode ? mode : MODE_TMPFS, (uint64_t)sb_json_int(volume, "bytes", 0),
-                           limit);
+                           share);
     }
     return made ? give_to_agent(dir, mode ? mode : MODE_DIRECTORY) : 0;
 }
 
+static int fail(const json_t *volume, int code, struct sb_err **err)
+{
+    const char *path = sb_json_str(volume, "path");
+    int r = sb_fail_errno(err, -code, "make the volume '%s' of a kit", path ? path : "?");
+    if (code == -ENOENT || code == -ENOTDIR || code == -ELOOP) {
+        sb_hint(err, "the sandbox has put a link or a file there: 'sbx rm' and make it anew");
+    }
+    return r;
+}
+
 int volumes_mount(const json_t *volumes, uint64_t limit, struct sb_err **err)
 {
+    size_t count = 0;
+    for (size_t i = 0; i < json_array_size(volumes); i++) {
+        count += in_memory(json_array_get(volumes, i));
+    }
+    const struct share share = {.bytes = count ? limit / count : 0,
+                                .inodes = count ? INODES_MAX / count : 0};
     for (size_t i = 0; i < json_array_size(volumes); i++) {
         const json_t *volume = json_array_get(volumes, i);
-        int r = mount_one(volume, limit);
+        int r = mount_one(volume, &share);
         if (r < 0) {
-            const char *path = sb_json_str(volume, "path");
-            return sb_fail_errno(err, -r, "make the volume '%s' of a kit", path ? path : "?");
+            return fail(volume, r, err);
         }
     }
     return 0;

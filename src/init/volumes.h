@@ -10,7 +10,7 @@
 
 #include "base/err.h"
 
-/* `volumes`: the plan's, [{"path","type","mode","bytes"}], in order.  A file system in memory of
- * one that says no size, and of all, has at most `limit` bytes (0: the kernel's default, and any).
- * A directory that is there already stays as it is.  Both belong to agent. */
+/* `volumes`: the plan's, [{"path","type","mode","bytes"}], in order.  Those in memory have at most
+ * `limit` bytes together, an equal part each (0: what they say, or the kernel's default).  A
+ * directory that is there already stays as it is.  Both belong to agent. */
 int volumes_mount(const json_t *volumes, uint64_t limit, struct sb_err **err);

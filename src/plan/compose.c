@@ -384,6 +384,33 @@ static int add_steps(struct composer *c, const struct kit *const *kits, size_t n
     return 0;
 }
 
+/* A volume over a workspace would take what is written there, and lose it. */
+static int check_volume(const struct composer *c, const char *volume, const char *mount)
+{
+    size_t n = strlen(volume);
+    if (strncmp(mount, volume, n) != 0 || (mount[n] && mount[n] != '/')) {
+        return 0;
+    }
+    sb_fail(c->err, SB_ESPEC, "the volume '%s' of a kit would hide the workspace '%s'", volume,
+            mount);
+    sb_hint(c->err, "leave that kit out, or use a directory elsewhere");
+    return SB_ESPEC;
+}
+
+static int check_volumes(const struct composer *c, const json_t *mounts)
+{
+    const json_t *volumes = json_object_get(c->plan, "volumes");
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < json_array_size(volumes); i++) {
+        const char *volume = sb_json_str(json_array_get(volumes, i), "path");
+        r = check_volume(c, volume, c->workspace);
+        for (size_t k = 0; r == 0 && k < json_array_size(mounts); k++) {
+            r = check_volume(c, volume, sb_json_str(json_array_get(mounts, k), "path"));
+        }
+    }
+    return r;
+}
+
 static json_t *new_plan(const struct kit *agent)
 {
     json_t *argv = json_object_get(kit_model(agent), "entry");
@@ -412,6 +439,7 @@ int plan_compose(const struct kit *const *kits, size_t nkits, const struct plan_
     for (size_t k = 0; r == 0 && k < nkits; k++) {
         r = add_kit(&c, kits[k], services, domains);
     }
+    r = r < 0 ? r : check_volumes(&c, context->mounts);
     r = r < 0 ? r : add_steps(&c, kits, nkits);
     if (r == 0) {
         *ret = json_incref(plan);

@@ -6,6 +6,7 @@
 
 struct plan_context {
     const char *workspace; /* absolute path of the primary workspace, replaces ${WORKDIR} */
+    const json_t *mounts;  /* all that are shared, [{"path"}]; NULL: the primary one */
 };
 /* `kits[0]` is the agent's kit, the others are stacked on it in order. */
 int plan_compose(const struct kit *const *kits, size_t nkits, const struct plan_context *context,

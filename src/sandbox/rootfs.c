@@ -559,7 +559,7 @@ int rootfs_enter(struct rootfs *rootfs, const char *hostname, struct sb_err **er
     }
     r = rootfs_receive_workspaces(rootfs, err);
     r = r < 0 ? r : mount_workspaces(rootfs, err);
-    r = r < 0 ? r : volumes_mount(rootfs->volumes, rootfs->memory_bytes / 8, err);
+    r = r < 0 ? r : volumes_mount(rootfs->volumes, rootfs->memory_bytes / 4, err);
     umask(022);
     return r;
 }

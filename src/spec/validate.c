@@ -53,7 +53,6 @@ static bool is_dotted_path(const char *s)
     }
 }
 
-/* "512m", "1.5 GiB": digits, one point, one space, one unit. */
 /* The place to name for a key that is missing from `map`: the map. */
 static const struct ynode *place_of(const struct ynode *map, const char *key)
 {
@@ -158,6 +157,25 @@ static int validate_resources(const struct kit *kit, const struct ynode *map, st
     return 0;
 }
 
+/* Plain, and not what a sandbox has at /proc, /sys and /dev. */
+static bool is_place(const char *path)
+{
+    static const char *const taken[] = {"proc", "sys", "dev"};
+    for (const char *name = path + 1; name;
+         name = strchr(name, '/') ? strchr(name, '/') + 1 : NULL) {
+        size_t n = strcspn(name, "/");
+        if (n == 0 || (n == 1 && *name == '.') || (n == 2 && strncmp(name, "..", 2) == 0)) {
+            return false;
+        }
+        for (size_t k = 0; name == path + 1 && k < SB_ARRAY_LEN(taken); k++) {
+            if (strlen(taken[k]) == n && strncmp(name, taken[k], n) == 0) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 static int validate_volume_path(const struct kit *kit, const struct ynode *at, size_t i,
                                 const char *path, struct sb_err **err)
 {
@@ -168,13 +186,7 @@ static int validate_volume_path(const struct kit *kit, const struct ynode *at, s
         return ytree_fail(kit->tree, at, err,
                           "volumes[%zu].path \"%.80s\" must be an absolute path", i, path);
     }
-    static const char *const taken[] = {"/proc", "/sys", "/dev"};
-    bool refused = strspn(path, "/") == strlen(path) || strstr(path, "..") || strstr(path, "//");
-    for (size_t k = 0; k < SB_ARRAY_LEN(taken); k++) {
-        size_t n = strlen(taken[k]);
-        refused = refused || (strncmp(path, taken[k], n) == 0 && (!path[n] || path[n] == '/'));
-    }
-    if (refused) {
+    if (!is_place(path)) {
         return ytree_fail(
             kit->tree, at, err,
             "volumes[%zu].path \"%.80s\" is not a place for a volume: expected a plain "

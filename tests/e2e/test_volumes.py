@@ -68,15 +68,37 @@ def test_link_in_place_of_a_volume(caller):
         os.chmod(canary, 0o777)
         create(caller, kit(caller, "one", "[{path: /data/deep}, {path: /data/memory, type: tmpfs}]"))
         become = "" if caller.mode == "single" else "sudo "
+        # To what stands outside, and to what stands nowhere.
+        caller.inside(f"mkdir -p {canary}/there; {become}rm -rf /data/deep;"
+                      f" {become}ln -s {canary}/there /data/deep")
         caller.ok("stop", "box")
         caller.ok("start", "box")
-        caller.inside(f"{become}umount /data/memory 2>/dev/null; {become}rm -rf /data/deep;"
-                      f" {become}ln -s {canary}/made /data/deep")
-        started = caller("stop", "box"), caller("start", "box")
-        assert os.listdir(canary) == [], started
+        caller.inside("test -L /data/deep && findmnt -n /data/memory")
+        caller.inside(f"{become}rm /data/deep; {become}ln -s {canary}/nowhere/made /data/deep")
+        caller.ok("stop", "box")
+        done = caller("start", "box", code=125)
+        assert "make the volume '/data/deep'" in done.stderr and "put a link" in done.stderr
+        assert os.listdir(canary) == []
 
 
-@pytest.mark.parametrize("path", ["/", "/proc/sys", "/sys", "/dev/shm", "/opt/../dev", "//dev"])
+def test_places_below_home_are_agents(caller):
+    create(caller, kit(caller, "cache", "[{path: /home/agent/.cache/deep/er}]"))
+    assert caller.inside("stat -c %U ~/.cache ~/.cache/deep ~/.cache/deep/er; touch ~/.cache/made"
+                         ).stdout == "agent\n" * 3
+
+
+@pytest.mark.parametrize("where", ("", "/.."))
+def test_workspace_is_not_hidden(sbx, workspace, where):
+    place = os.path.normpath(f"{workspace}{where}")
+    directory = workspace / "hiding"
+    directory.mkdir()
+    (directory / "spec.yaml").write_text(SPEC.format(
+        name="hiding", volumes=f"[{{path: {place}, type: tmpfs}}]"), encoding="utf-8")
+    done = sbx("create", "--kit", directory, "shell", workspace)
+    assert done.returncode != 0 and "would hide the workspace" in done.stderr
+
+
+@pytest.mark.parametrize("path", ["/", "/proc/sys", "/./proc", "/a/./b", "/a/", "/..", "/sys", "/dev/shm", "/opt/../dev", "//dev"])
 def test_places_that_are_refused(sbx, workspace, path):
     directory = workspace / "bad"
     directory.mkdir()
