@@ -7,11 +7,12 @@
  * enters the sandbox.
  *
  * Signals to us: without a terminal they go to the command's process group; who asks for its end
- * a third time is let go, since the command, or its whole kernel, may not answer.  With a terminal,
- * interrupts go to whatever is in the foreground inside, and SIGTERM or SIGHUP hangs up, as ssh
- * does: an interactive shell would ignore the first. */
+ * three times in a row is let go, since the command, or its whole kernel, may not answer.  With a
+ * terminal, interrupts go to whatever is in the foreground inside, and SIGTERM or SIGHUP hangs up,
+ * as ssh does: an interactive shell would ignore the first. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
@@ -19,6 +20,7 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <termios.h>
+#include <time.h>
 
 #include "base/fs.h"
 #include "sandbox/client.h"
@@ -27,7 +29,8 @@ enum {
     CHUNK = 65536,
     DRAINS_MAX = 64, /* a pipe holds at most 1 MiB: enough for what stood there at the end */
     DRAIN_TTY_MS = 200,
-    ENDS_MAX = 3, /* signals to end, before we go */
+    ENDS_MAX = 3,     /* signals to end, before we go, */
+    ENDS_APART_S = 2, /* each so long after the one before */
     EXIT_NOT_RUNNABLE = 126,
     EXIT_NOT_FOUND = 127,
     EXIT_SIGNAL = 128
@@ -48,6 +51,7 @@ struct session {
     int status;
     int interrupted; /* the signal that ended a caller's step, or 0 */
     int ends;        /* signals that asked a command without a terminal to end */
+    time_t last_end; /* when the last of them came (CLOCK_MONOTONIC) */
 };
 
 static void session_done(struct session *s)
@@ -219,30 +223,7 @@ static int on_channel(struct session *s, struct sb_err **err)
     return s->ended;
 }
 
-/* ---- copying ---- */
-
-/* False when nobody takes our output any more. */
-static bool deliver(const struct session *s, int fd, const void *data, size_t len)
-{
-    if (s->exec->output) {
-        s->exec->output(s->exec->output_arg, data, len);
-        return true;
-    }
-    return sb_write_all(fd, data, len) == 0;
-}
-
-/* Copies what is there; closes the source at its end. */
-static void pump_out(const struct session *s, int *from, int to)
-{
-    char data[CHUNK];
-    ssize_t n = read(*from, data, sizeof(data));
-    bool end = n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
-    /* A pty master reports EIO when nobody has the other side open any more; when our own output
-     * is closed, closing the source lets the command see that too (`sbx exec … | head`). */
-    if (end || (n > 0 && !deliver(s, to, data, (size_t)n))) {
-        close(sb_steal_fd(from));
-    }
-}
+/* ---- signals ---- */
 
 static void close_in(struct session *s)
 {
@@ -250,16 +231,6 @@ static void close_in(struct session *s)
         close(s->in);
     }
     s->in = -1;
-}
-
-static void flush_in(struct session *s)
-{
-    ssize_t n = write(s->in, s->pending + s->pending_at, s->pending_len - s->pending_at);
-    if (n >= 0) {
-        s->pending_at += (size_t)n;
-    } else if (errno != EAGAIN && errno != EINTR) {
-        close_in(s);
-    }
 }
 
 /* Ends the session without waiting for the command: with its channel and its terminal closed, the
@@ -274,20 +245,14 @@ static void hang_up(struct session *s, int signo)
     s->out = s->errs = -1;
 }
 
-static void pump_in(struct session *s)
+/* Another of the signals that ask for the end: is it one of several, each soon after the last? */
+static bool is_impatient(struct session *s)
 {
-    ssize_t n = read(STDIN_FILENO, s->pending, sizeof(s->pending));
-    s->pending_at = 0;
-    s->pending_len = n > 0 ? (size_t)n : 0;
-    if (n > 0) {
-        flush_in(s);
-    } else if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-        return;
-    } else if (s->exec->tty) {
-        hang_up(s, SIGHUP); /* our terminal is gone */
-    } else {
-        close_in(s);
-    }
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    s->ends = now.tv_sec - s->last_end <= ENDS_APART_S ? s->ends + 1 : 1;
+    s->last_end = now.tv_sec;
+    return s->ends >= ENDS_MAX;
 }
 
 static void forward_signal(struct session *s)
@@ -306,11 +271,82 @@ static void forward_signal(struct session *s)
         hang_up(s, signo);
     } else if (s->exec->tty && end) {
         hang_up(s, signo);
-    } else if (!s->exec->tty && (interrupt || end) && ++s->ends == ENDS_MAX) {
+    } else if (!s->exec->tty && signo != SIGHUP && (interrupt || end) && is_impatient(s)) {
         fputs("sbx: the command does not end: hanging up\n", stderr);
         hang_up(s, signo);
     } else {
         send_signal(s, signo);
+    }
+}
+
+/* ---- copying ---- */
+
+/* Signals are served while nobody takes our output: a pipe that is ready takes as much as this at
+ * once (pipe(7)).  False when there is nobody, or when we have hung up. */
+static bool deliver(struct session *s, int fd, const char *data, size_t len)
+{
+    if (s->exec->output) {
+        s->exec->output(s->exec->output_arg, data, len);
+        return true;
+    }
+    while (len > 0) {
+        struct pollfd polled[] = {{.fd = fd, .events = POLLOUT},
+                                  {.fd = s->signals, .events = POLLIN}};
+        if (poll(polled, SB_ARRAY_LEN(polled), -1) < 0 && errno != EINTR) {
+            return false;
+        }
+        if (polled[1].revents) {
+            forward_signal(s);
+        }
+        if (s->out < 0 && s->errs < 0) {
+            return false;
+        }
+        ssize_t n = polled[0].revents ? write(fd, data, len < PIPE_BUF ? len : PIPE_BUF) : 0;
+        if (n < 0 && errno != EINTR && errno != EAGAIN) {
+            return false;
+        }
+        data += n > 0 ? n : 0;
+        len -= n > 0 ? (size_t)n : 0;
+    }
+    return true;
+}
+
+/* Copies what is there; closes the source at its end. */
+static void pump_out(struct session *s, int *from, int to)
+{
+    char data[CHUNK];
+    ssize_t n = read(*from, data, sizeof(data));
+    bool end = n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+    /* A pty master reports EIO when nobody has the other side open any more; when our own output
+     * is closed, closing the source lets the command see that too (`sbx exec … | head`). */
+    if (end || (n > 0 && !deliver(s, to, data, (size_t)n))) {
+        close(sb_steal_fd(from));
+    }
+}
+
+static void flush_in(struct session *s)
+{
+    ssize_t n = write(s->in, s->pending + s->pending_at, s->pending_len - s->pending_at);
+    if (n >= 0) {
+        s->pending_at += (size_t)n;
+    } else if (errno != EAGAIN && errno != EINTR) {
+        close_in(s);
+    }
+}
+
+static void pump_in(struct session *s)
+{
+    ssize_t n = read(STDIN_FILENO, s->pending, sizeof(s->pending));
+    s->pending_at = 0;
+    s->pending_len = n > 0 ? (size_t)n : 0;
+    if (n > 0) {
+        flush_in(s);
+    } else if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return;
+    } else if (s->exec->tty) {
+        hang_up(s, SIGHUP); /* our terminal is gone */
+    } else {
+        close_in(s);
     }
 }
 

@@ -176,6 +176,43 @@ def test_third_signal_hangs_up(sbx, sandbox):
     wait_for("it is not hung up", lambda: sbx("exec", sandbox, "cat", "hung").stdout == "hung\n")
 
 
+def test_signals_that_are_far_apart(sbx, sandbox):
+    """Each of them is the command's; and so is every SIGHUP."""
+    script = "exec 2>/dev/null; trap 'echo hup' HUP; trap 'echo int' INT; echo up; while :; do sleep 0.05; done"
+    command = subprocess.Popen([sbx.binary, "exec", sandbox, "bash", "-c", script], env=sbx.env,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert command.stdout.readline() == b"up\n"
+    for signo, said in 4 * [(signal.SIGHUP, b"hup\n")] + 2 * [(signal.SIGINT, b"int\n")]:
+        command.send_signal(signo)
+        assert command.stdout.readline() == said
+    time.sleep(3.1)
+    command.send_signal(signal.SIGINT)
+    assert command.stdout.readline() == b"int\n" and command.poll() is None
+    command.kill()
+    command.communicate(timeout=DEADLINE)
+
+
+def test_signals_while_nobody_takes_the_output(sbx, sandbox):
+    command = subprocess.Popen([sbx.binary, "exec", sandbox, "yes"], env=sbx.env,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert command.stdout.read(2) == b"y\n"
+    time.sleep(0.5)
+    command.send_signal(signal.SIGTERM)
+    # It has ended; what it wrote before can still be read.
+    out = command.communicate(timeout=DEADLINE)[0]
+    assert command.returncode == 128 + signal.SIGTERM and set(out) <= set(b"y\n")
+    # And when nobody reads, asking again and again ends us.
+    command = subprocess.Popen([sbx.binary, "exec", sandbox, "yes"], env=sbx.env,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert command.stdout.read(2) == b"y\n"
+    for _ in range(3):
+        time.sleep(0.3)
+        command.send_signal(signal.SIGINT)
+    assert command.wait(timeout=DEADLINE) == 128 + signal.SIGINT
+    command.stdout.close()
+    command.stderr.close()
+
+
 def test_detach(sbx, sandbox, workspace):
     started = time.monotonic()
     sbx.ok("exec", "-d", sandbox, "--", "sh", "-c",
