@@ -17,6 +17,7 @@
 #include "vm/handout.h"
 #include "vm/initramfs.h"
 #include "vm/modules.h"
+#include "vm/unpack.h"
 
 /* ---- cpio ---- */
 
@@ -359,7 +360,7 @@ static void test_cpio_reads_it(void **state)
     SB_CLEANUP(free) char *path = NULL;
     assert_int_equal(initramfs_take("read", &kernel, programs, 2, &fd, &path, NULL), 0);
     char *const list[] = {(char[]){"cpio"}, (char[]){"-t"}, (char[]){"--quiet"}, NULL};
-    char *const load[] = {(char[]){"cpio"},    (char[]){"-i"},           (char[]){"--to-stdout"},
+    char *const load[] = {(char[]){"cpio"},    (char[]){"-i"},        (char[]){"--to-stdout"},
                           (char[]){"--quiet"}, (char[]){"modules.*"}, NULL};
     SB_CLEANUP(buf) struct sb_buf names = {0};
     SB_CLEANUP(buf) struct sb_buf order = {0};
@@ -375,6 +376,73 @@ static void test_cpio_reads_it(void **state)
         SB_CLEANUP(free) char *name = sb_xasprintf("%s\n", line + 1);
         assert_non_null(strstr(names.data, name));
     }
+}
+
+/* An initramfs with this file as its module virtio_mmio, and all else built in: what is in it. */
+static void read_module_of(struct vm_kernel *kernel, const char *file, struct sb_buf *ret)
+{
+    static const char others[] = "a/virtio_console.ko\na/virtiofs.ko\na/virtio_blk.ko\n"
+                                 "a/overlay.ko\na/virtio_net.ko\na/ext4.ko\n";
+    SB_CLEANUP(free) char *list = sb_xasprintf("%s:\n", file);
+    SB_CLEANUP(free) char *program = sb_xasprintf("%s/program", home);
+    write_at("program", "first", 5);
+    write_at("modules.dep", list, strlen(list));
+    write_at("modules.builtin", others, strlen(others));
+    const struct initramfs_program programs[] = {{"init", program}};
+    SB_CLEANUP(free) char *kind = sb_xasprintf("packed-%s", file);
+    SB_CLEANUP(fd) int fd = -1;
+    SB_CLEANUP(free) char *path = NULL;
+    assert_int_equal(initramfs_take(kind, kernel, programs, 1, &fd, &path, NULL), 0);
+    char *const load[] = {(char[]){"cpio"},
+                          (char[]){"-i"},
+                          (char[]){"--quiet"},
+                          (char[]){"--to-stdout"},
+                          (char[]){"modules/virtio_mmio.ko"},
+                          NULL};
+    run_tool(path, load, ret);
+}
+
+/* Fedora packs modules by xz, Ubuntu by zstd. */
+static void test_packed_modules(void **state)
+{
+    (void)state;
+    static const char *const packers[][2] = {{"xz", "xz"}, {"zstd", "zst"}, {"gzip", "gz"}};
+    SB_CLEANUP(vm_kernel) struct vm_kernel kernel = {.fd = -1};
+    find_system_kernel(&kernel);
+    SB_CLEANUP(free)
+    char *file = sb_xasprintf("%s/kernel/drivers/virtio/virtio_mmio.ko", kernel.modules);
+    SB_CLEANUP(buf) struct sb_buf plain;
+    sb_buf_init(&plain, 1 << 20);
+    assert_int_equal(sb_read_file(AT_FDCWD, file, &plain, NULL), 0);
+    free(kernel.modules);
+    kernel.modules = sb_xstrdup(home);
+    write_at("virtio-mmio.ko", plain.data, plain.len);
+    SB_CLEANUP(buf) struct sb_buf expected = {0};
+    read_module_of(&kernel, "virtio-mmio.ko", &expected);
+    /* But for its signature. */
+    assert_true(expected.len > plain.len / 2 && expected.len < plain.len);
+    assert_memory_equal(expected.data, plain.data, expected.len);
+    for (size_t i = 0; i < SB_ARRAY_LEN(packers); i++) {
+        SB_CLEANUP(free) char *program = sb_xstrdup(packers[i][0]);
+        SB_CLEANUP(free) char *name = sb_xasprintf("virtio-mmio.ko.%s", packers[i][1]);
+        char *const pack[] = {program, (char[]){"-c"}, NULL};
+        SB_CLEANUP(buf) struct sb_buf packed = {0};
+        SB_CLEANUP(buf) struct sb_buf found = {0};
+        run_tool(file, pack, &packed);
+        assert_true(packed.len < plain.len);
+        write_at(name, packed.data, packed.len);
+        read_module_of(&kernel, name, &found);
+        assert_int_equal(found.len, expected.len);
+        assert_memory_equal(found.data, expected.data, found.len);
+    }
+    /* A broken one is no module. */
+    static const unsigned char broken[64] = {0xfd, '7', 'z', 'X', 'Z', 0};
+    struct sb_err *err = NULL;
+    SB_CLEANUP(buf) struct sb_buf out;
+    sb_buf_init(&out, 1 << 20);
+    assert_true(unpack("broken.ko.xz", broken, sizeof(broken), &out, &err) < 0);
+    assert_non_null(strstr(err->message, "cannot unpack 'broken.ko.xz'"));
+    sb_err_free(err);
 }
 
 /* The same modules in an order that modprobe, too, would take. */
@@ -454,6 +522,7 @@ int main(void)
         cmocka_unit_test(test_newest_of_ours_is_taken),
         cmocka_unit_test(test_initramfs_is_kept),
         cmocka_unit_test(test_cpio_reads_it),
+        cmocka_unit_test(test_packed_modules),
         cmocka_unit_test(test_modprobe_agrees),
         cmocka_unit_test(test_counter_is_steady),
     };
