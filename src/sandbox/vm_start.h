@@ -13,6 +13,7 @@ struct vm_start {
     const char *init_path;        /* the sbx-init program */
     const json_t *workspaces;     /* [{"path","read_only"}] */
     bool read_only_system;        /* the caller cannot show the host's files with other ids */
+    bool as_caller;               /* ... and has no other ids at all */
 };
 
 /* Gathers the machine's parts.  `limits` are those of the guest, and then of the host's processes
