@@ -33,6 +33,9 @@ void modules_serve(void);
  * cannot. */
 int modules_help(char **argv);
 
+/* cpus.c: starts the processors that the kernel did not begin with, in a process of its own. */
+pid_t cpus_start_beside(struct sb_err **err);
+
 /* port.c: the virtio port to the host, opened for both directions; a descriptor or a failure. */
 int port_open(struct sb_err **err);
 

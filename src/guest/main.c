@@ -34,8 +34,8 @@ struct guest {
     struct link *link;
     int init_end; /* sbx-init's end of the link's orders, until it is started */
     pid_t pid;    /* sbx-init, 0 before it is started */
-    pid_t rest;   /* who loads INITRAMFS_REST, 0 when it has ended */
-    int rest_status;
+    pid_t beside; /* a process that does a part of the boot, 0 when it has ended */
+    int beside_status;
     int signals;
 };
 
@@ -143,12 +143,23 @@ static int limit_tasks(const json_t *message, struct sb_err **err)
                : 0;
 }
 
-static int await_rest(struct guest *guest, struct sb_err **err)
+/* Its status; what failed is in the kernel's log. */
+static int await_beside(struct guest *guest)
 {
-    while (guest->rest && waitpid(guest->rest, &guest->rest_status, 0) < 0 && errno == EINTR) {
+    while (guest->beside && waitpid(guest->beside, &guest->beside_status, 0) < 0 &&
+           errno == EINTR) {
     }
-    guest->rest = 0;
-    return guest->rest_status ? sb_fail(err, SB_ESTART, "a kernel module could not be loaded") : 0;
+    guest->beside = 0;
+    return guest->beside_status;
+}
+
+static int finish_modules(struct guest *guest, struct sb_err **err)
+{
+    if (await_beside(guest) != 0) {
+        return sb_fail(err, SB_ESTART, "a kernel module could not be loaded");
+    }
+    guest->beside = cpus_start_beside(err);
+    return guest->beside < 0 ? guest->beside : 0;
 }
 
 /* What no command waits for; and nobody is in a hurry any more (rcupdate.rcu_expedited). */
@@ -167,12 +178,14 @@ static int boot(struct guest *guest, const json_t *message, struct sb_err **err)
 {
     set_clock(message);
     mark("told what to be");
-    int r = await_rest(guest, err);
+    int r = finish_modules(guest, err);
     mark("all modules");
     r = r < 0 ? r : network_up(message, err);
     mark("network");
     r = r < 0 ? r : mounts_build(message, err);
     mark("file systems");
+    await_beside(guest);
+    mark("processors");
     r = r < 0 ? r : forget_start(message, err);
     r = r < 0 ? r : limit_tasks(message, err);
     if (r == 0) {
@@ -253,9 +266,9 @@ static void on_signal(void *arg, uint32_t events)
             say_end(status);
             power_off();
         }
-        if (pid == guest->rest) {
-            guest->rest = 0;
-            guest->rest_status = status;
+        if (pid == guest->beside) {
+            guest->beside = 0;
+            guest->beside_status = status;
         }
     }
 }
@@ -281,8 +294,8 @@ static int serve(struct guest *guest, struct sb_err **err)
     int r = mounts_early(err);
     r = r < 0 ? r : modules_load("/" INITRAMFS_CORE, err);
     if (r == 0) {
-        guest->rest = modules_load_beside("/" INITRAMFS_REST, err);
-        r = guest->rest < 0 ? guest->rest : modules_load("/" INITRAMFS_LINK, err);
+        guest->beside = modules_load_beside("/" INITRAMFS_REST, err);
+        r = guest->beside < 0 ? guest->beside : modules_load("/" INITRAMFS_LINK, err);
     }
     mark("modules of the link");
     if (r == 0) {

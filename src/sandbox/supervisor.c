@@ -171,6 +171,7 @@ static int start_namespaces(struct supervisor *s, struct sb_err **err)
             .workspaces = json_object_get(s->config, "mounts"),
             .volumes = s->rootfs.volumes,
             .read_only_system = s->rootfs.map.mode != IDMAP_ROOT,
+            .as_caller = s->rootfs.map.mode == IDMAP_SINGLE,
         };
         r = vm_start_prepare(&start, &limits, &vm, err);
     }

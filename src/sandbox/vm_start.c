@@ -67,6 +67,7 @@ int vm_start_prepare(const struct vm_start *start, struct limits *limits, struct
         .memory_bytes = limits->memory_bytes,
         .pids = limits->pids,
         .read_only_system = start->read_only_system,
+        .as_caller = start->as_caller,
     };
     r = r < 0 ? r : vm_prepare(&wish, ret, err);
     *limits = machine_limits(limits);

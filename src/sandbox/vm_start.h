@@ -14,6 +14,7 @@ struct vm_start {
     const json_t *workspaces;     /* [{"path","read_only"}] */
     const json_t *volumes;        /* of kits (init/volumes.h) */
     bool read_only_system;        /* the caller cannot show the host's files with other ids */
+    bool as_caller;               /* ... and has no other ids at all */
 };
 
 /* Gathers the machine's parts.  `limits` are those of the guest, and then of the host's processes

@@ -13,9 +13,10 @@
 #include "base/paths.h"
 #include "vm/cpio.h"
 #include "vm/modules.h"
+#include "vm/unpack.h"
 
 enum {
-    FORM = 3, /* counts changes of what is in it that its inputs do not tell */
+    FORM = 4, /* counts changes of what is in it that its inputs do not tell */
     PROGRAM_MAX = 32 << 20,
     MODULE_MAX = 32 << 20,
     LIST_MAX = 4 << 20,
@@ -79,18 +80,6 @@ static int resolve(const struct vm_kernel *kernel, const char *stage, struct mod
     return r;
 }
 
-static int refuse_compressed(const struct vm_kernel *kernel, const char *path, struct sb_err **err)
-{
-    size_t len = strlen(path);
-    if (len > 3 && strcmp(path + len - 3, ".ko") == 0) {
-        return 0;
-    }
-    sb_fail(err, SB_EFAIL, "guest kernel %s: its modules are compressed ('%s')", kernel->version,
-            path);
-    sb_hint(err, "build one that needs no modules with 'sbx vm kernel --build'");
-    return SB_EFAIL;
-}
-
 static int add_file(struct cpio *cpio, const char *name, mode_t mode, const char *path,
                     size_t max_bytes, struct sb_err **err)
 {
@@ -120,14 +109,19 @@ static size_t unsigned_len(const char *content, size_t len)
     return tail < len ? len - tail : len;
 }
 
+/* As its kernel takes it, however it is packed. */
 static int add_module(struct cpio *cpio, const char *name, const char *path, struct sb_err **err)
 {
-    SB_CLEANUP(buf) struct sb_buf content;
-    sb_buf_init(&content, MODULE_MAX);
-    int r = sb_read_file(AT_FDCWD, path, &content, err);
+    SB_CLEANUP(buf) struct sb_buf file;
+    SB_CLEANUP(buf) struct sb_buf unpacked;
+    sb_buf_init(&file, MODULE_MAX);
+    sb_buf_init(&unpacked, MODULE_MAX);
+    int r = sb_read_file(AT_FDCWD, path, &file, err);
+    bool packed = r == 0 && unpack_wanted(text_of(&file), file.len);
+    r = packed ? unpack(path, file.data, file.len, &unpacked, err) : r;
     if (r == 0) {
-        cpio_file(cpio, name, 0644, text_of(&content),
-                  unsigned_len(text_of(&content), content.len));
+        const struct sb_buf *module = packed ? &unpacked : &file;
+        cpio_file(cpio, name, 0644, text_of(module), unsigned_len(text_of(module), module->len));
     }
     return r;
 }
@@ -140,13 +134,11 @@ static int add_stage(struct cpio *cpio, const struct vm_kernel *kernel, const ch
     size_t first = list->count;
     int r = kernel->modules ? resolve(kernel, stage, list, err) : 0;
     for (size_t i = first; r == 0 && i < list->count; i++) {
-        const char *slash = strrchr(list->paths[i], '/');
-        const char *base = slash ? slash + 1 : list->paths[i];
         SB_CLEANUP(free) char *from = sb_xasprintf("%s/%s", kernel->modules, list->paths[i]);
-        SB_CLEANUP(free) char *name = sb_xasprintf("modules/%s", base);
+        SB_CLEANUP(free) char *module = module_name(list->paths[i], strlen(list->paths[i]));
+        SB_CLEANUP(free) char *name = sb_xasprintf("modules/%s.ko", module);
         sb_buf_printf(&order, "/%s\n", name);
-        r = refuse_compressed(kernel, list->paths[i], err);
-        r = r < 0 ? r : add_module(cpio, name, from, err);
+        r = add_module(cpio, name, from, err);
     }
     if (r == 0) {
         cpio_file(cpio, stage, 0644, text_of(&order), order.len);

@@ -70,11 +70,12 @@ static void add_kernel(struct args *args, const struct machine *m)
     /* Without a known TSC frequency one emulated boot in ten hangs calibrating it.  Debian's kernel
      * tries out its ciphers at each start, for more than half of the instructions of its boot; it
      * clears each page that it takes for itself; and for 4 GiB and more it takes 64 MiB to copy
-     * through for devices that cannot reach all memory, which virtio's can. */
+     * through for devices that cannot reach all memory, which virtio's can.  The other processors
+     * are started by the guest (cpus.c). */
     add(args, "-append",
         "console=hvc0 quiet loglevel=4 reboot=t panic=-1 oops=panic cryptomgr.notests "
-        "init_on_alloc=0 swiotlb=noforce rcupdate.rcu_expedited=1 " MACHINE_MARK
-        " tsc_early_khz=%u",
+        "init_on_alloc=0 swiotlb=noforce rcupdate.rcu_expedited=1 maxcpus=1 "
+        "noreplace-smp " MACHINE_MARK " tsc_early_khz=%u",
         m->tsc_khz);
 }
 

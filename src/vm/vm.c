@@ -10,6 +10,7 @@
 #include "vm/cpu.h"
 #include "vm/disk.h"
 #include "vm/handout.h"
+#include "vm/image.h"
 #include "vm/initramfs.h"
 #include "vm/kernel.h"
 #include "vm/probe.h"
@@ -103,8 +104,11 @@ int vm_prepare(const struct vm_wish *wish, struct vm *ret, struct sb_err **err)
     r = r < 0 ? r
               : initramfs_take("guest", &kernel, programs, SB_ARRAY_LEN(programs), &vm.initrd_fd,
                                &initramfs, err);
-    r = r < 0 ? r : vm_hand_out(&kernel.fd, kernel.image, err);
-    r = r < 0 ? r : vm_hand_out(&vm.initrd_fd, initramfs, err);
+    if (r == 0 && !wish->as_caller) { /* who would need a copy for each of his machines */
+        vm_image_unpack(&kernel);
+    }
+    r = r < 0 ? r : vm_hand_out(&kernel.fd, kernel.image, wish->as_caller, err);
+    r = r < 0 ? r : vm_hand_out(&vm.initrd_fd, initramfs, wish->as_caller, err);
     r = r < 0 ? r : open_program(wish->monitor_path, &vm.monitor_fd, err);
     if (r == 0) {
         vm.disk_fd = disk_open(wish->disk_path, DISK_BYTES, err);

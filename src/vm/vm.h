@@ -24,6 +24,7 @@ struct vm_wish {
     unsigned long long memory_bytes;                   /* of the guest */
     unsigned long long pids;                           /* 0: no limit */
     bool read_only_system; /* the host's /usr cannot be shown as the sandbox's own */
+    bool as_caller;        /* QEMU has no user of its own */
 };
 
 void vm_init(struct vm *vm);

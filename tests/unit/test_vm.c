@@ -15,8 +15,10 @@
 #include "vm/cpio.h"
 #include "vm/cpu.h"
 #include "vm/handout.h"
+#include "vm/image.h"
 #include "vm/initramfs.h"
 #include "vm/modules.h"
+#include "vm/unpack.h"
 
 /* ---- cpio ---- */
 
@@ -190,14 +192,12 @@ static void test_what_is_handed_out(void **state)
         assert_int_equal(chmod(path, modes[i]), 0);
         struct vm_kernel kernel;
         assert_int_equal(vm_kernel_open(path, &kernel, NULL), 0);
-        assert_int_equal(vm_hand_out(&kernel.fd, path, NULL), 0);
+        assert_int_equal(vm_hand_out(&kernel.fd, path, false, NULL), 0);
         struct stat st;
         assert_int_equal(fstat(kernel.fd, &st), 0);
         assert_true(st.st_mode & S_IROTH);
         assert_int_equal(st.st_size, kernel.size);
-        if (modes[i] == 0600 || geteuid() != 0) {
-            assert_true(fcntl(kernel.fd, F_GET_SEALS) & F_SEAL_WRITE);
-        }
+        assert_int_equal(modes[i] == 0600, fcntl(kernel.fd, F_GET_SEALS) > 0);
         vm_kernel_done(&kernel);
     }
 }
@@ -213,7 +213,7 @@ static void test_what_an_ordinary_user_owns_is_handed_out(void **state)
         assert_int_equal(fchown(fd, SOMEBODY, SOMEBODY), 0);
         assert_int_equal(seteuid(SOMEBODY), 0);
     }
-    int r = vm_hand_out(&fd, path, NULL);
+    int r = vm_hand_out(&fd, path, true, NULL);
     assert_int_equal(seteuid(getuid()), 0);
     assert_int_equal(r, 0);
     assert_true(fcntl(fd, F_GET_SEALS) & F_SEAL_WRITE);
@@ -393,6 +393,121 @@ static void test_cpio_reads_it(void **state)
     }
 }
 
+/* An initramfs with this file as its module virtio_mmio, and all else built in: what is in it. */
+static void read_module_of(struct vm_kernel *kernel, const char *file, struct sb_buf *ret)
+{
+    static const char others[] = "a/virtio_console.ko\na/virtiofs.ko\na/virtio_blk.ko\n"
+                                 "a/overlay.ko\na/virtio_net.ko\na/ext4.ko\n";
+    SB_CLEANUP(free) char *list = sb_xasprintf("%s:\n", file);
+    SB_CLEANUP(free) char *program = sb_xasprintf("%s/program", home);
+    write_at("program", "first", 5);
+    write_at("modules.dep", list, strlen(list));
+    write_at("modules.builtin", others, strlen(others));
+    const struct initramfs_program programs[] = {{"init", program}};
+    SB_CLEANUP(free) char *kind = sb_xasprintf("packed-%s", file);
+    SB_CLEANUP(fd) int fd = -1;
+    SB_CLEANUP(free) char *path = NULL;
+    assert_int_equal(initramfs_take(kind, kernel, programs, 1, &fd, &path, NULL), 0);
+    char *const load[] = {(char[]){"cpio"},
+                          (char[]){"-i"},
+                          (char[]){"--quiet"},
+                          (char[]){"--to-stdout"},
+                          (char[]){"modules/virtio_mmio.ko"},
+                          NULL};
+    run_tool(path, load, ret);
+}
+
+/* The system's kernel is packed; what is in it is taken, made once, and is the same kernel. */
+static void test_image_is_unpacked(void **state)
+{
+    (void)state;
+    SB_CLEANUP(vm_kernel) struct vm_kernel kernel = {.fd = -1};
+    SB_CLEANUP(vm_kernel) struct vm_kernel again = {.fd = -1};
+    SB_CLEANUP(vm_kernel) struct vm_kernel found = {.fd = -1};
+    find_system_kernel(&kernel);
+    find_system_kernel(&again);
+    vm_image_unpack(&kernel);
+    if (strncmp(kernel.image, "/boot/", 6) == 0) {
+        skip(); /* packed by a program that is not here */
+    }
+    struct stat first, second;
+    assert_int_equal(fstat(kernel.fd, &first), 0);
+    assert_int_equal(first.st_size, kernel.size);
+    assert_int_equal(first.st_mode & 0777, 0644);
+    assert_int_equal(vm_kernel_open(kernel.image, &found, NULL), 0);
+    assert_string_equal(found.version, again.version);
+    vm_image_unpack(&again);
+    assert_int_equal(fstat(again.fd, &second), 0);
+    assert_true(first.st_ino == second.st_ino);
+    /* It is no bzImage any more. */
+    vm_image_unpack(&again);
+    assert_string_equal(again.image, kernel.image);
+}
+
+/* One in which there is nothing to boot is left as it is. */
+static void test_image_without_payload(void **state)
+{
+    (void)state;
+    SB_CLEANUP(free) char *path = sb_xasprintf("%s/image", home);
+    static const uint32_t lengths[] = {0, 4, 5, 100, 0x7fffffff, 0xffffffff};
+    for (size_t i = 0; i < SB_ARRAY_LEN(lengths); i++) {
+        char image[8192] = "";
+        memcpy(image + 0x202, "HdrS\x0f\x02", 6);
+        image[0x20f] = 0x10;
+        memcpy(image + 0x24c, &lengths[i], sizeof(lengths[i]));
+        memcpy(image + 0x1200, "9.9.9-none (builder)", 20);
+        memcpy(image + 2560, "\x1f\x8b", 2);
+        write_at("image", image, sizeof(image));
+        SB_CLEANUP(vm_kernel) struct vm_kernel kernel = {.fd = -1};
+        assert_int_equal(vm_kernel_open(path, &kernel, NULL), 0);
+        vm_image_unpack(&kernel);
+        assert_string_equal(kernel.image, path);
+    }
+}
+
+/* Fedora packs modules by xz, Ubuntu by zstd. */
+static void test_packed_modules(void **state)
+{
+    (void)state;
+    static const char *const packers[][2] = {{"xz", "xz"}, {"zstd", "zst"}, {"gzip", "gz"}};
+    SB_CLEANUP(vm_kernel) struct vm_kernel kernel = {.fd = -1};
+    find_system_kernel(&kernel);
+    SB_CLEANUP(free)
+    char *file = sb_xasprintf("%s/kernel/drivers/virtio/virtio_mmio.ko", kernel.modules);
+    SB_CLEANUP(buf) struct sb_buf plain;
+    sb_buf_init(&plain, 1 << 20);
+    assert_int_equal(sb_read_file(AT_FDCWD, file, &plain, NULL), 0);
+    free(kernel.modules);
+    kernel.modules = sb_xstrdup(home);
+    write_at("virtio-mmio.ko", plain.data, plain.len);
+    SB_CLEANUP(buf) struct sb_buf expected = {0};
+    read_module_of(&kernel, "virtio-mmio.ko", &expected);
+    /* But for its signature. */
+    assert_true(expected.len > plain.len / 2 && expected.len < plain.len);
+    assert_memory_equal(expected.data, plain.data, expected.len);
+    for (size_t i = 0; i < SB_ARRAY_LEN(packers); i++) {
+        SB_CLEANUP(free) char *program = sb_xstrdup(packers[i][0]);
+        SB_CLEANUP(free) char *name = sb_xasprintf("virtio-mmio.ko.%s", packers[i][1]);
+        char *const pack[] = {program, (char[]){"-c"}, NULL};
+        SB_CLEANUP(buf) struct sb_buf packed = {0};
+        SB_CLEANUP(buf) struct sb_buf found = {0};
+        run_tool(file, pack, &packed);
+        assert_true(packed.len < plain.len);
+        write_at(name, packed.data, packed.len);
+        read_module_of(&kernel, name, &found);
+        assert_int_equal(found.len, expected.len);
+        assert_memory_equal(found.data, expected.data, found.len);
+    }
+    /* A broken one is no module. */
+    static const unsigned char broken[64] = {0xfd, '7', 'z', 'X', 'Z', 0};
+    struct sb_err *err = NULL;
+    SB_CLEANUP(buf) struct sb_buf out;
+    sb_buf_init(&out, 1 << 20);
+    assert_true(unpack("broken.ko.xz", broken, sizeof(broken), &out, &err) < 0);
+    assert_non_null(strstr(err->message, "cannot unpack 'broken.ko.xz'"));
+    sb_err_free(err);
+}
+
 /* The same modules in an order that modprobe, too, would take. */
 static void test_modprobe_agrees(void **state)
 {
@@ -474,6 +589,9 @@ int main(void)
         cmocka_unit_test(test_newest_of_ours_is_taken),
         cmocka_unit_test(test_initramfs_is_kept),
         cmocka_unit_test(test_cpio_reads_it),
+        cmocka_unit_test(test_image_is_unpacked),
+        cmocka_unit_test(test_image_without_payload),
+        cmocka_unit_test(test_packed_modules),
         cmocka_unit_test(test_modprobe_agrees),
         cmocka_unit_test(test_counter_is_steady),
     };
