@@ -15,10 +15,9 @@ static void link_run(void *arg);
 
 static bool is_origin_of(const struct origin *origin, const struct exchange *x)
 {
-    return !origin->retired && origin->port == x->judgement.port &&
-           origin->rule == x->judgement.decision.rule && origin->credential == x->credential &&
-           origin->secure == x->secure && origin->http1_only == x->http1_only &&
-           origin->http2_known == x->http2_known &&
+    return origin->rule == x->judgement.decision.rule && origin->credential == x->credential &&
+           origin->port == x->judgement.port && !origin->retired && origin->secure == x->secure &&
+           origin->http1_only == x->http1_only && origin->http2_known == x->http2_known &&
            strcmp(origin->host.text, x->judgement.host.text) == 0;
 }
 

@@ -21,18 +21,18 @@ struct ssl_session_st;
 struct origin {
     struct proxy *proxy;
     struct origin *prev, *next;
-    /* The key. */
-    struct host host;
-    uint16_t port;
-    bool secure, http1_only, http2_known;
+    /* The key.  What is large comes last: all origins are looked through for each request. */
     const struct policy_rule *rule;       /* only to be compared */
     const struct inject_rule *credential; /* only to be compared */
+    uint16_t port;
+    bool secure, http1_only, http2_known;
     bool retired;
     /* What it was found to speak; without knowing, one connection is made and the others wait. */
     enum { ORIGIN_UNKNOWN, ORIGIN_HTTP1, ORIGIN_HTTP2 } speaks;
     struct link *links;
     struct exchange *waiting, *waiting_last;
     struct ssl_session_st *session; /* to be resumed */
+    struct host host;               /* of the key, too */
 };
 
 enum link_state { LINK_CONNECTING, LINK_TLS, LINK_HTTP1, LINK_HTTP2, LINK_CLOSED };

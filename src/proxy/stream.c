@@ -21,10 +21,8 @@
  * holds a fast connection back.)  What the socket does not take stays here. */
 struct batch {
     struct sb_buf records;
-    bool gathers;     /* more records follow at once */
-    bool waits;       /* the end of our handshake: it leaves with what we say first */
-    bool owes_ticket; /* to a client: it leaves with the first answer, before it, or who reads no
-                       * more than that would never see it */
+    bool gathers; /* more records follow at once */
+    bool waits;   /* it is the end of the handshake, and leaves with what we say first */
 };
 
 static struct batch *batch_of(const struct stream *stream)
@@ -198,15 +196,6 @@ static ssize_t tls_write_record(const struct stream *stream, const char *data, s
     return r == 0 ? -EPIPE : r;
 }
 
-static void give_ticket(const struct stream *stream)
-{
-    batch_of(stream)->owes_ticket = false;
-    if (SSL_new_session_ticket(stream->ssl) == 1) {
-        ERR_clear_error();
-        SSL_do_handshake(stream->ssl); /* without one the client does as well */
-    }
-}
-
 static ssize_t tls_write_batch(const struct stream *stream, const char *data, size_t len)
 {
     struct batch *batch = batch_of(stream);
@@ -218,9 +207,6 @@ static ssize_t tls_write_batch(const struct stream *stream, const char *data, si
         sb_buf_room(&batch->records, LIMIT_BATCH_BYTES - batch->records.len);
     }
     batch->gathers = true;
-    if (batch->owes_ticket) {
-        give_ticket(stream);
-    }
     while (n > 0 && sealed < len) {
         n = tls_write_record(stream, data + sealed, len - sealed);
         sealed += n > 0 ? (size_t)n : 0;
@@ -233,7 +219,7 @@ static ssize_t tls_write_batch(const struct stream *stream, const char *data, si
 static ssize_t tls_write(const struct stream *stream, const char *data, size_t len)
 {
     const struct batch *batch = batch_of(stream);
-    if (len > LIMIT_READ_BYTES || batch->waits || batch->owes_ticket) {
+    if (len > LIMIT_READ_BYTES || batch->waits) {
         int r = batch->waits ? 0 : stream_flush(stream);
         return r < 0 ? r : tls_write_batch(stream, data, len);
     }
@@ -245,9 +231,11 @@ int stream_flush(const struct stream *stream)
     return stream->ssl ? drain(batch_of(stream), stream->fd) : 0;
 }
 
+/* A ticket can wait until there is an answer. */
 bool stream_holds(const struct stream *stream)
 {
-    return stream->ssl && batch_of(stream)->records.len;
+    const struct batch *batch = stream->ssl ? batch_of(stream) : NULL;
+    return batch && batch->records.len && !(batch->waits && SSL_is_server(stream->ssl));
 }
 
 ssize_t stream_write(struct stream *stream, const void *data, size_t len)
@@ -303,7 +291,6 @@ int stream_start_server(struct stream *stream, SSL_CTX *ctx, X509 *cert, const v
     }
     SSL_set_accept_state(ssl);
     stream->ssl = ssl;
-    batch_of(stream)->owes_ticket = true;
     return 0;
 }
 
@@ -358,9 +345,10 @@ int stream_handshake(struct stream *stream)
     batch->gathers = true;
     r = take_handshake_step(stream);
     batch->gathers = false;
-    if (r == 1 && !SSL_is_server(stream->ssl)) {
-        batch->waits = batch->records.len > 0;
-    } else {
+    /* A server's end is only a ticket in TLS 1.3; before, the client waits for it. */
+    bool may_wait = !SSL_is_server(stream->ssl) || SSL_version(stream->ssl) == TLS1_3_VERSION;
+    batch->waits = r == 1 && may_wait && batch->records.len;
+    if (!batch->waits) {
         stream_flush(stream); /* what the socket does not take is tried again */
     }
     return r;

@@ -157,9 +157,9 @@ static SSL_CTX *server_ctx_new(const struct ca *ca)
                                  SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
     /* Tickets resume sessions without memory on our side; their key is this context's own.  They
      * carry nothing but keys that the client shares with us, whatever host it asks for with them.
-     * One is given with the first answer (stream.c), none before. */
+     */
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_num_tickets(ctx, 0);
+    SSL_CTX_set_num_tickets(ctx, 1);
     SSL_CTX_set_alpn_select_cb(ctx, select_alpn, NULL);
     return sb_steal(&ctx);
 }

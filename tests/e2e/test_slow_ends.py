@@ -56,12 +56,14 @@ class Slow(Origin):
         self.wfile.write(body)
 
 
-@pytest.fixture
-def way(tmp_path):
-    """A proxy that decrypts what goes to `NAME`, how to open a connection there, and its authority."""
+@pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def way(request, tmp_path):
+    """A proxy that decrypts what goes to `NAME`, how to open a connection there, and its authority;
+    by this version of TLS on both sides."""
     cert, key = self_signed(tmp_path, NAME)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
+    context.maximum_version = request.param
     origin = start_origin(context, Slow)
     small_buffer(origin.socket)
     port = origin.server_address[1]
@@ -82,8 +84,9 @@ def way(tmp_path):
             raw.connect(proxy.http.getsockname())
             raw.sendall(f"CONNECT {NAME}:{port} HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode())
             assert raw.recv(1000).startswith(b"HTTP/1.1 200")
-            return ssl.create_default_context(cadata=ca["cert_pem"]).wrap_socket(
-                raw, server_hostname=NAME)
+            trusts = ssl.create_default_context(cadata=ca["cert_pem"])
+            trusts.maximum_version = request.param
+            return trusts.wrap_socket(raw, server_hostname=NAME)
 
         yield proxy, connect, f"{NAME}:{port}"
     finally:
