@@ -299,7 +299,7 @@ def test_roots_on_the_host(box):
     # One process namespace, in which there is nobody but these three.
     assert {name for name in names(f"{root}/proc") if name.isdigit()} == {"1", "2", "3"}
     assert names(f"/proc/{pids['share']}/root") == ["dpkg", "template", "usr", "workspaces"]
-    assert names(f"/proc/{pids['share']}/root/work") == ["0", "1", "2"]
+    assert names(f"/proc/{pids['share']}/root/workspaces") == ["0", "1", "2"]
     for name in ("machine", "monitor", "share"):
         mounts = pathlib.Path(f"/proc/{pids[name]}/mountinfo").read_text()
         assert str(box.outside) not in mounts
