@@ -286,6 +286,19 @@ def test_processes_on_the_host(box):
             assert "Seccomp:\t2" in (task / "status").read_text(), (name, task.name)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/kvm"), reason="no hardware virtualization")
+def test_qemu_may_open_kvm(box):
+    """Whose device is its group's, in which root is not."""
+    group = os.stat("/dev/kvm").st_gid
+    pids = processes_of(box)
+    assert str(group) in status_of(pids["machine"])["Groups"].split()
+    assert str(group) not in status_of(pids["share"])["Groups"].split()
+    # As what it is allowed, it opens the node that it sees.
+    uid = int(status_of(pids["machine"])["Uid"].split()[0])
+    mine = os.stat(f"/proc/{pids['machine']}/root/dev/kvm")
+    assert mine.st_gid == group and uid != mine.st_uid and mine.st_mode & 0o060 == 0o060
+
+
 def names(path):
     return sorted(entry.name for entry in pathlib.Path(path).iterdir())
 
@@ -299,7 +312,7 @@ def test_roots_on_the_host(box):
     # One process namespace, in which there is nobody but these three.
     assert {name for name in names(f"{root}/proc") if name.isdigit()} == {"1", "2", "3"}
     assert names(f"/proc/{pids['share']}/root") == ["dpkg", "template", "usr", "workspaces"]
-    assert names(f"/proc/{pids['share']}/root/work") == ["0", "1", "2"]
+    assert names(f"/proc/{pids['share']}/root/workspaces") == ["0", "1", "2"]
     for name in ("machine", "monitor", "share"):
         mounts = pathlib.Path(f"/proc/{pids[name]}/mountinfo").read_text()
         assert str(box.outside) not in mounts
