@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sandbox/vm_start.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/fs.h"
 #include "base/paths.h"
@@ -46,6 +50,27 @@ static void allow_descriptors(void)
     }
 }
 
+/* /dev/kvm is its group's, in which root need not be.  QEMU's user has nothing of root's, but keeps
+ * the groups; virtiofsd drops them (vm/monitor.c). */
+static int allow_kvm(struct sb_err **err)
+{
+    struct stat st;
+    if (geteuid() != 0 || stat("/dev/kvm", &st) < 0) {
+        return 0;
+    }
+    int count = getgroups(0, NULL);
+    gid_t *groups = sb_xcalloc((size_t)(count < 0 ? 0 : count) + 1, sizeof(*groups));
+    count = getgroups(count < 0 ? 0 : count, groups);
+    int r = 0;
+    if (count >= 0) {
+        groups[count] = st.st_gid;
+        r = setgroups((size_t)count + 1, groups);
+    }
+    int errnum = errno;
+    free(groups);
+    return count < 0 || r < 0 ? sb_fail_errno(err, errnum, "join the group of /dev/kvm") : 0;
+}
+
 int vm_start_prepare(const struct vm_start *start, struct limits *limits, struct vm *ret,
                      struct sb_err **err)
 {
@@ -53,7 +78,8 @@ int vm_start_prepare(const struct vm_start *start, struct limits *limits, struct
     SB_CLEANUP(free) char *monitor = NULL;
     SB_CLEANUP(free) char *guest = NULL;
     SB_CLEANUP(free) char *disk = sb_xasprintf("%s/disk.img", start->directory);
-    int r = sb_path_helper("sbx-vm", &monitor, err);
+    int r = allow_kvm(err);
+    r = r < 0 ? r : sb_path_helper("sbx-vm", &monitor, err);
     r = r < 0 ? r : sb_path_helper("sbx-guest", &guest, err);
     const struct vm_wish wish = {
         .name = start->name,

@@ -6,12 +6,15 @@
 #include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <jansson.h>
+#include <limits.h>
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/fs.h"
 #include "base/msg.h"
@@ -21,6 +24,8 @@
 #include "vm/kernel.h"
 #include "vm/programs.h"
 #include "vm/trial.h"
+
+#define JOIN_GROUP "join the group of /dev/kvm: sudo usermod -aG kvm \"$USER\", then log in again"
 
 enum { LIMIT_MS = 3000, KEPT_MAX = 1 << 16, VMX_BIT = 1 << 5, SVM_BIT = 1 << 2 };
 
@@ -44,13 +49,34 @@ static bool processor_virtualizes(void)
 static char *explain_device(int errnum, char **ret_hint)
 {
     if (errnum == EACCES || errnum == EPERM) {
-        *ret_hint = sb_xstrdup("join the group of /dev/kvm: sudo usermod -aG kvm \"$USER\", then "
-                               "log in again");
+        *ret_hint = sb_xstrdup(JOIN_GROUP);
         return sb_xstrdup("you may not open /dev/kvm");
     }
     *ret_hint = sb_xstrdup("load the module (sudo modprobe kvm_intel or kvm_amd), and turn "
                            "virtualization on in the firmware's set-up");
     return sb_xasprintf("/dev/kvm cannot be used: %s", strerror(errnum));
+}
+
+static bool in_group(gid_t wanted)
+{
+    gid_t groups[NGROUPS_MAX];
+    int count = getgroups(NGROUPS_MAX, groups);
+    bool found = wanted == getegid();
+    for (int i = 0; !found && i < count; i++) {
+        found = groups[i] == wanted;
+    }
+    return found;
+}
+
+/* QEMU runs as another user, with the caller's groups: an entry for the caller alone (as a desktop
+ * makes for who sits before it) does not count.  Root joins the group himself. */
+static bool can_be_handed_down(int kvm)
+{
+    enum { GROUP = S_IRGRP | S_IWGRP, OTHERS = S_IROTH | S_IWOTH };
+    struct stat st;
+    return fstat(kvm, &st) == 0 &&
+           ((st.st_mode & OTHERS) == OTHERS ||
+            ((st.st_mode & GROUP) == GROUP && (geteuid() == 0 || in_group(st.st_gid))));
 }
 
 /* Why there can be no such guest, or NULL. */
@@ -65,6 +91,10 @@ static char *find_obstacle(char **ret_hint)
     SB_CLEANUP(fd) int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     if (kvm < 0 || ioctl(kvm, KVM_GET_API_VERSION, 0) != KVM_API_VERSION) {
         return explain_device(errno, ret_hint);
+    }
+    if (!can_be_handed_down(kvm)) {
+        *ret_hint = sb_xstrdup(JOIN_GROUP);
+        return sb_xstrdup("you may open /dev/kvm, but a machine's own user may not");
     }
     SB_CLEANUP(err) struct sb_err *why = NULL;
     if (vm_available(&why) < 0) {

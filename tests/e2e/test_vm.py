@@ -286,6 +286,19 @@ def test_processes_on_the_host(box):
             assert "Seccomp:\t2" in (task / "status").read_text(), (name, task.name)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/kvm"), reason="no hardware virtualization")
+def test_qemu_may_open_kvm(box):
+    """Whose device is its group's, in which root is not."""
+    group = os.stat("/dev/kvm").st_gid
+    pids = processes_of(box)
+    assert str(group) in status_of(pids["machine"])["Groups"].split()
+    assert str(group) not in status_of(pids["share"])["Groups"].split()
+    # As what it is allowed, it opens the node that it sees.
+    uid = int(status_of(pids["machine"])["Uid"].split()[0])
+    mine = os.stat(f"/proc/{pids['machine']}/root/dev/kvm")
+    assert mine.st_gid == group and uid != mine.st_uid and mine.st_mode & 0o060 == 0o060
+
+
 def names(path):
     return sorted(entry.name for entry in pathlib.Path(path).iterdir())
 
