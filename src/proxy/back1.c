@@ -315,7 +315,9 @@ void back1_run(struct link *link)
             wire_wait(wire, !link->h1.answer_seen || flow_room(&x->down) > 0);
             return;
         }
-        wire_deadline(wire, LIMIT_IDLE_MS);
+        if (link->served) { /* or it has the deadline of an idle one */
+            wire_deadline(wire, LIMIT_IDLE_MS);
+        }
     }
     if (link->served) {
         wire_wake(wire); /* others get their turn */

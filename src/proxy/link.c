@@ -314,6 +314,23 @@ static struct link *find_link(const struct origin *origin, const struct exchange
     return found;
 }
 
+/* Of those that serve nobody the one ends that has waited longest. */
+static void close_an_idle_one(const struct proxy *proxy)
+{
+    struct link *oldest = NULL;
+    for (struct origin *origin = proxy->origins; origin; origin = origin->next) {
+        for (struct link *link = origin->links; link; link = link->next) {
+            bool idle = is_ready(link) && !link->nserved;
+            if (idle && (!oldest || link->wire.deadline_ms <= oldest->wire.deadline_ms)) {
+                oldest = link;
+            }
+        }
+    }
+    if (oldest) {
+        link_close(oldest);
+    }
+}
+
 void link_free_again(struct link *link)
 {
     if (link->state == LINK_CLOSED) {
@@ -323,14 +340,17 @@ void link_free_again(struct link *link)
     if (link->nserved) {
         return;
     }
-    if (link->origin->retired || link->proxy->nidle > LIMIT_IDLE_LINKS) {
+    if (link->origin->retired) {
         link_close(link);
-    } else {
-        wire_rest(&link->wire);
-        wire_deadline(&link->wire, LIMIT_LINK_IDLE_MS);
-        if (!link->origin->session) {
-            keep_session(link);
-        }
+        return;
+    }
+    wire_rest(&link->wire);
+    wire_deadline(&link->wire, LIMIT_LINK_IDLE_MS);
+    if (!link->origin->session) {
+        keep_session(link);
+    }
+    if (link->proxy->nidle > LIMIT_IDLE_LINKS) {
+        close_an_idle_one(link->proxy);
     }
 }
 

@@ -2,6 +2,7 @@
 """The real sbx-proxy with listeners on loopback; the test plays the supervisor."""
 import contextlib
 import ctypes
+import http.client
 import http.server
 import json
 import os
@@ -295,6 +296,39 @@ def test_keep_alive_request_is_judged_again(proxy, origin):
     result = proxy.curl(f"http://localhost:{origin}/1", f"http://localhost:{origin + 1}/2",
                         "-w", "%{http_code} ")
     assert "200" in result.stdout and "403" in result.stdout
+
+
+class Peer(Origin):
+    """Answers with the port that the proxy came from: which of its connections it was."""
+
+    def do_GET(self):
+        body = str(self.client_address[1]).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_of_many_idle_connections_the_latest_are_kept(proxy):
+    """As many as LIMIT_IDLE_LINKS (src/proxy/bounds.h) to as many hosts."""
+    server, kept = start_origin(handler=Peer), 64
+    port, names = server.server_address[1], [f"h{i}.example" for i in range(kept + 6)]
+    proxy.configure(["allow *.example", "allow 127.0.0.1"],
+                    hosts={name: "127.0.0.1" for name in names})
+    client = http.client.HTTPConnection(*proxy.http.getsockname(), timeout=20)
+
+    def ask(name):
+        client.request("GET", f"http://{name}:{port}/")
+        answer = client.getresponse()
+        assert answer.status == 200
+        return answer.read()
+
+    used = {name: ask(name) for name in names}
+    for name in reversed(names[-kept + 1:]):
+        assert ask(name) == used[name]
+    assert ask(names[0]) != used[names[0]]
+    client.close()
+    server.shutdown()
 
 
 def test_origin_form_is_refused(proxy):
