@@ -182,7 +182,7 @@ static int move_up(struct removal *removal, int dirfd, const char *name)
         snprintf(to, sizeof(to), ".moved.%lu", removal->moved++);
         r = renameat2(dirfd, name, removal->top, to, RENAME_NOREPLACE);
     } while (r < 0 && errno == EEXIST);
-    return r < 0 ? -errno : 0;
+    return r < 0 && errno != ENOENT ? -errno : 0; /* somebody else was quicker */
 }
 
 static int empty_top(struct removal *removal)

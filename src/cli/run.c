@@ -26,6 +26,7 @@
 #include "sandbox/state.h"
 #include "sandbox/steps.h"
 #include "spec/builtin.h"
+#include "spec/size.h"
 
 enum { DEFAULT_PIDS = 4096, KITS_MAX = 32 };
 
@@ -263,23 +264,18 @@ static int compose(struct request *request, struct sb_err **err)
 
 /* ---- limits ---- */
 
-/* A number with an optional unit of 1024: k, m, g, t (and b, kb, kib ...). */
-static int parse_size(const char *text, uint64_t *ret_bytes, struct sb_err **err)
+enum { MEMORY_MIN = 16 << 20 };
+#define MEMORY_MAX (UINT64_C(1) << 50)
+
+static int parse_memory(const char *text, uint64_t *ret_bytes, struct sb_err **err)
 {
-    char *end;
-    errno = 0;
-    double number = strtod(text, &end);
-    const char *units = "bkmgt";
-    const char *unit = *end ? strchr(units, tolower((unsigned char)*end)) : units;
-    size_t tail = strlen(end);
-    if (errno || end == text || !unit || tail > 3 || !isfinite(number) || number <= 0) {
+    if (!size_parse(text, ret_bytes)) {
         return sb_fail(err, SB_EUSAGE, "--memory '%s' is no size: write 512m or 8g", text);
     }
-    double bytes = number * (double)(UINT64_C(1) << (10 * (unit - units)));
-    if (bytes < 16.0 * 1024 * 1024 || bytes > 1e15) {
-        return sb_fail(err, SB_EUSAGE, "--memory '%s': it must be at least 16m", text);
+    if (*ret_bytes < MEMORY_MIN || *ret_bytes > MEMORY_MAX) {
+        return sb_fail(err, SB_EUSAGE, "--memory '%s': it must be at least 16m and at most 1024t",
+                       text);
     }
-    *ret_bytes = (uint64_t)bytes;
     return 0;
 }
 
@@ -289,7 +285,7 @@ static int set_limits(const struct cli_args *args, json_t *config, struct sb_err
     sysinfo(&info);
     uint64_t memory = (uint64_t)info.totalram * info.mem_unit / 2;
     const char *text = cli_string(args, "memory");
-    int r = text ? parse_size(text, &memory, err) : 0;
+    int r = text ? parse_memory(text, &memory, err) : 0;
     if (r < 0) {
         return r;
     }

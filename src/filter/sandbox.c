@@ -148,8 +148,9 @@ static int add_known_calls(scmp_filter_ctx context, bool for_machine)
     return 0;
 }
 
-/* TIOCSTI types into a terminal, TIOCLINUX pastes into a console.  Only the low half of the
- * argument counts for the kernel, so only that may be compared. */
+/* What is refused for its arguments.  TIOCSTI types into a terminal, TIOCLINUX pastes into a
+ * console.  Only the low half of the argument counts for the kernel, so only that may be compared.
+ */
 static int add_request_rules(scmp_filter_ctx context)
 {
     static const unsigned requests[] = {TIOCSTI, TIOCLINUX};
@@ -158,7 +159,12 @@ static int add_request_rules(scmp_filter_ctx context)
         r = seccomp_rule_add(context, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ioctl), 1,
                              SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffffU, requests[i]));
     }
-    return r;
+    /* Without descriptors process 1 could take no orders; where there is one user id, it has that
+     * of all. */
+    return r < 0 ? r
+                 : seccomp_rule_add(context, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prlimit64), 2,
+                                    SCMP_A0(SCMP_CMP_MASKED_EQ, 0xffffffffU, 1),
+                                    SCMP_A2(SCMP_CMP_NE, 0));
 }
 
 static scmp_filter_ctx new_context(uint32_t default_action)

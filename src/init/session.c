@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "init/account.h"
 #include "init/init.h"
 
@@ -68,11 +69,13 @@ static int send_event(const struct session *s, json_t *event, int fd)
     return s->channel < 0 ? -EPIPE : sb_msg_send(s->channel, owned, &fd, fd >= 0, NULL);
 }
 
+/* A name in `text` may have been cut within a character, which JSON would not take. */
 static void send_failed(int channel, int errnum, const char *text)
 {
+    SB_CLEANUP(free) char *shown = sb_printable(text, "");
     SB_CLEANUP(json)
-    json_t *event = json_pack("{s:s, s:i, s:s%}", "event", "failed", "errno", errnum, "error", text,
-                              strlen(text));
+    json_t *event =
+        json_pack("{s:s, s:i, s:s}", "event", "failed", "errno", errnum, "error", shown);
     if (channel >= 0) {
         sb_msg_send(channel, event, NULL, 0, NULL);
     }

@@ -301,14 +301,54 @@ int cgroup_join(const struct cgroup *cgroup, struct sb_err **err)
     return 0;
 }
 
-/* The weaker limits.  Of memory, what a process can write to counts: address space alone is often
- * reserved by the gigabyte and never used. */
+/* The most that the caller's own hard limits leave a sandbox.  Of memory each process may have all.
+ * Processes inside count as the caller's as well: of those a half stays his. */
+static rlim_t own_most(__rlimit_resource_t limit)
+{
+    struct rlimit own;
+    if (getrlimit(limit, &own) < 0 || own.rlim_max == RLIM_INFINITY) {
+        return RLIM_INFINITY;
+    }
+    return limit == RLIMIT_NPROC ? own.rlim_max / 2 : own.rlim_max;
+}
+
+static rlim_t lesser(rlim_t a, rlim_t b)
+{
+    return a < b ? a : b;
+}
+
+rlim_t cgroup_share_processes(const struct cgroup *cgroup)
+{
+    struct rlimit limit;
+    if (!is_asked(cgroup, PROCESSES) || is_held(cgroup, PROCESSES) ||
+        getrlimit(RLIMIT_NPROC, &limit) < 0) {
+        return RLIM_INFINITY;
+    }
+    rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = lesser(before, own_most(RLIMIT_NPROC));
+    setrlimit(RLIMIT_NPROC, &limit);
+    return before;
+}
+
+void cgroup_unshare_processes(rlim_t before)
+{
+    struct rlimit limit;
+    if (before != RLIM_INFINITY && getrlimit(RLIMIT_NPROC, &limit) == 0) {
+        limit.rlim_cur = before;
+        setrlimit(RLIMIT_NPROC, &limit);
+    }
+}
+
+/* The weaker limits, none above what the caller may have: nobody inside may raise a limit.  Of
+ * memory, what a process can write to counts: address space alone is often reserved by the gigabyte
+ * and never used. */
 int cgroup_limit_process(const struct cgroup *cgroup, struct sb_err **err)
 {
-    const struct rlimit data = {cgroup->limits.memory_bytes, cgroup->limits.memory_bytes};
-    const struct rlimit nproc = {cgroup->limits.pids, cgroup->limits.pids};
+    rlim_t most_data = lesser(cgroup->limits.memory_bytes, own_most(RLIMIT_DATA));
+    rlim_t most_processes = lesser(cgroup->limits.pids, own_most(RLIMIT_NPROC));
+    const struct rlimit data = {most_data, most_data};
+    const struct rlimit nproc = {most_processes, most_processes};
     bool memory = is_asked(cgroup, MEMORY) && !is_held(cgroup, MEMORY);
-    /* Counted by user namespace and user id, so neighbours do not share it. */
     bool processes = is_asked(cgroup, PROCESSES) && !is_held(cgroup, PROCESSES);
     if ((memory && setrlimit(RLIMIT_DATA, &data) < 0) ||
         (processes && setrlimit(RLIMIT_NPROC, &nproc) < 0)) {
@@ -332,6 +372,18 @@ const char *cgroup_kind(const struct cgroup *cgroup)
     return whole[versions];
 }
 
+/* Says when the caller's own limit is lower than what was asked for. */
+static void add_own_limit(struct sb_buf *text, const struct cgroup *cgroup, enum resource resource)
+{
+    if (resource == MEMORY && own_most(RLIMIT_DATA) < cgroup->limits.memory_bytes) {
+        sb_buf_printf(text, " and to %llu MiB, your own limit (ulimit -Hd)",
+                      (unsigned long long)own_most(RLIMIT_DATA) >> 20);
+    } else if (resource == PROCESSES && own_most(RLIMIT_NPROC) < cgroup->limits.pids) {
+        sb_buf_printf(text, " and to %llu, half of your own limit (ulimit -Hu)",
+                      (unsigned long long)own_most(RLIMIT_NPROC));
+    }
+}
+
 char *cgroup_shortfall(const struct cgroup *cgroup)
 {
     SB_CLEANUP(buf) struct sb_buf text;
@@ -340,6 +392,7 @@ char *cgroup_shortfall(const struct cgroup *cgroup)
         if (is_asked(cgroup, i) && !is_held(cgroup, i)) {
             sb_buf_printf(&text, "%s%s", text.len ? ", " : "no usable cgroup, so ",
                           resources[i].shortfall);
+            add_own_limit(&text, cgroup, i);
         }
     }
     return text.len ? sb_buf_steal(&text) : NULL;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include "base/err.h"
@@ -29,6 +30,12 @@ void cgroup_remove_recorded(int record);
 int cgroup_clone_fd(const struct cgroup *cgroup);
 /* That group was refused: an ordinary user may make a group and yet not be let in. */
 void cgroup_give_up_clone(struct cgroup *cgroup);
+/* Around the clone of the first process by an ordinary user: while no group holds the number of
+ * processes, all sandboxes together may take half of what he may have (a user namespace keeps its
+ * maker's limit, user_namespaces(7)).  Of use only with the limit that was before, which
+ * cgroup_unshare_processes() gives back. */
+rlim_t cgroup_share_processes(const struct cgroup *cgroup);
+void cgroup_unshare_processes(rlim_t before);
 /* In the sandbox's first process, while it has one thread: enters the groups. */
 int cgroup_join(const struct cgroup *cgroup, struct sb_err **err);
 /* Last before that process runs anything of the sandbox: sets resource limits for what no group

@@ -387,6 +387,13 @@ int sandbox_discard(const char *name, struct sb_err **err)
     if (opened >= 0 && !lock_same(opened, dir)) {
         return 0; /* another removal was quicker; what has the name now is another's */
     }
+    if (sock < 0) {
+        /* A start that we have just waited for had no socket when we asked first. */
+        r = end_processes(name, END_FOR_REMOVAL, &sock, err);
+        if (r < 0) {
+            return r;
+        }
+    }
     /* Without a directory there may be rests; one that appears from here on is another's.  A
      * supervisor that has ended its sandbox still holds the lock while it ends itself. */
     bool exists = access(dir, F_OK) == 0;
@@ -491,16 +498,17 @@ static json_t *ask_status(const char *name)
 static int list_one(const char *name, void *arg, struct sb_err **err)
 {
     (void)err;
+    /* In this order: the answer may take as long as a machine boots, and who makes the sandbox
+     * gives up its claim after it has stored that all is ready. */
+    SB_CLEANUP(json) json_t *status = ask_status(name);
+    bool claimed = sandbox_is_claimed(name);
     SB_CLEANUP(json) json_t *config = NULL;
     if (state_load(name, &config, NULL) < 0) {
         config = json_object();
     }
-    SB_CLEANUP(json) json_t *status = ask_status(name);
     bool silent = json_is_true(json_object_get(status, "silent"));
     const char *lives = silent ? "not responding" : status ? "running" : "stopped";
-    const char *word = state_is_ready(config)     ? lives
-                       : sandbox_is_claimed(name) ? "creating"
-                                                  : "broken";
+    const char *word = state_is_ready(config) ? lives : claimed ? "creating" : "broken";
     SB_CLEANUP(free) char *ended = status ? NULL : state_end(name);
     const char *agent = sb_json_str(config, "agent");
     const char *workspace = sb_json_str(config, "workspace");

@@ -110,6 +110,8 @@ int idmap_refused(int errnum, struct sb_err **err)
             strerror(errnum));
     if (errnum == ENOSPC || errnum == EUSERS) {
         sb_hint(err, "raise the limit: sudo sysctl user.max_user_namespaces=15000");
+    } else if (errnum == EAGAIN) {
+        sb_hint(err, "your processes take all that a sandbox may: end some, or raise 'ulimit -u'");
     } else if (apparmor_restricts()) {
         hint_apparmor(err);
     } else if (read_switch("/proc/sys/kernel/unprivileged_userns_clone") == 0) {

@@ -14,7 +14,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "base/msg.h"
 #include "sandbox/confine.h"
 #include "sandbox/vm_root.h"
 #include "vm/monitor.h"
@@ -186,28 +185,39 @@ static _Noreturn void child_main(const struct ns_spec *spec, int channel, int wo
 
 /* ---- in the supervisor ---- */
 
+int ns_recv(const struct ns_sandbox *sandbox, struct sb_msg *ret, struct sb_err **err)
+{
+    int r = sb_msg_recv(sandbox->channel, ret, err);
+    if (r == -ECONNRESET) {
+        sb_err_free(err ? sb_steal(err) : NULL);
+        r = sb_msg_recv(sandbox->channel, ret, err);
+    }
+    return r;
+}
+
+int ns_take_failure(const json_t *message, struct sb_err **err)
+{
+    const char *text = sb_json_str(message, "error");
+    const char *hint = sb_json_str(message, "hint");
+    sb_fail(err, SB_ESTART, "%s", text ? text : "the sandbox's first process failed");
+    if (hint) {
+        sb_hint(err, "%s", hint);
+    } else {
+        idmap_explain_denial((int)sb_json_int(message, "code", 0), err);
+    }
+    return SB_ESTART;
+}
+
 int ns_await_network(struct ns_sandbox *sandbox, struct sb_err **err)
 {
     SB_CLEANUP(msg) struct sb_msg msg = {0};
-    int r = sb_msg_recv(sandbox->channel, &msg, NULL);
-    if (r == -ECONNRESET) {
-        /* It ended with mounts of ours unread: the socket tells that before what it said itself. */
-        r = sb_msg_recv(sandbox->channel, &msg, NULL);
-    }
+    int r = ns_recv(sandbox, &msg, NULL);
     if (r <= 0) {
         return sb_fail(err, SB_ESTART, "the sandbox's first process ended too early");
     }
     const char *event = sb_json_str(msg.json, "event");
     if (!event || strcmp(event, "listeners") != 0) {
-        const char *text = sb_json_str(msg.json, "error");
-        const char *hint = sb_json_str(msg.json, "hint");
-        sb_fail(err, SB_ESTART, "%s", text ? text : "the sandbox's first process failed");
-        if (hint) {
-            sb_hint(err, "%s", hint);
-        } else {
-            idmap_explain_denial((int)sb_json_int(msg.json, "code", 0), err);
-        }
-        return SB_ESTART;
+        return ns_take_failure(msg.json, err);
     }
     const json_t *which = json_object_get(msg.json, "which");
     for (size_t i = 0; i < json_array_size(which); i++) {
@@ -250,6 +260,19 @@ static void kill_and_reap(const struct ns_sandbox *sandbox)
     waitpid(sandbox->pid, NULL, 0);
 }
 
+static pid_t clone_first(const struct ns_spec *spec, struct clone_request *request)
+{
+    bool ordinary = spec->rootfs->map.mode != IDMAP_ROOT;
+    rlim_t before = ordinary ? cgroup_share_processes(spec->cgroup) : RLIM_INFINITY;
+    pid_t pid = idmap_clone(&spec->rootfs->map, clone_namespaces, request);
+    if (pid != 0) {
+        int saved = errno;
+        cgroup_unshare_processes(before);
+        errno = saved;
+    }
+    return pid;
+}
+
 int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err **err)
 {
     struct ns_sandbox sandbox = {.pidfd = -1, .word = -1, .mounts = -1};
@@ -268,11 +291,11 @@ int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err *
         confine_halve_limits();
     }
     struct clone_request request = {.cgroup_fd = cgroup_clone_fd(spec->cgroup), .pidfd = -1};
-    sandbox.pid = idmap_clone(&spec->rootfs->map, clone_namespaces, &request);
+    sandbox.pid = clone_first(spec, &request);
     if (sandbox.pid < 0 && request.cgroup_fd >= 0) {
         cgroup_give_up_clone(spec->cgroup);
         request.cgroup_fd = -1;
-        sandbox.pid = idmap_clone(&spec->rootfs->map, clone_namespaces, &request);
+        sandbox.pid = clone_first(spec, &request);
     }
     sandbox.pidfd = request.pidfd;
     if (sandbox.pid == 0) {

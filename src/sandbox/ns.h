@@ -3,6 +3,7 @@
  * virtual machine, sbx-vm, which relays to the sbx-init of its guest. */
 #pragma once
 
+#include "base/msg.h"
 #include "sandbox/cgroup.h"
 #include "sandbox/net.h"
 #include "sandbox/rootfs.h"
@@ -33,5 +34,11 @@ int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err *
 /* Gives it the mounts that it needs next.  Should this or the next fail, it is the caller's to kill
  * and reap. */
 int ns_provide(const struct ns_spec *spec, const struct ns_sandbox *sandbox, struct sb_err **err);
+/* Its next message.  When it ended with something of ours unread, the socket tells that before what
+ * it said itself. */
+int ns_recv(const struct ns_sandbox *sandbox, struct sb_msg *ret, struct sb_err **err);
+/* {"event":"failed","error":TEXT,"hint":TEXT,"code":n}: what it could not do before it became what
+ * it is, as an error of ours. */
+int ns_take_failure(const json_t *message, struct sb_err **err);
 /* Returns when it has network and root and is about to become sbx-init; the listeners are ours. */
 int ns_await_network(struct ns_sandbox *sandbox, struct sb_err **err);

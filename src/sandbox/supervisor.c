@@ -687,11 +687,14 @@ static int await_init(struct supervisor *s, struct sb_err **err)
     if (r < 0) {
         return r;
     }
-    r = sb_msg_recv(s->ns.channel, &msg, err);
+    r = ns_recv(&s->ns, &msg, err);
     const char *event = r > 0 ? sb_json_str(msg.json, "event") : NULL;
     if (event && strcmp(event, "ready") == 0) {
         s->is_up = true;
         return 0;
+    }
+    if (event && strcmp(event, "failed") == 0) {
+        return ns_take_failure(msg.json, err);
     }
     if (r < 0 && r != -ECONNRESET) {
         return r;

@@ -409,5 +409,12 @@ int template_build(const struct idmap *map, const char *path, int init_fd, struc
     if (r < 0 && map->mode == IDMAP_ROOT) {
         return sb_fail_errno(err, -r, "build the host template '%s'", path);
     }
-    return r < 0 && r != SB_ESTART ? sb_wrap(err, r, "build the host template '%s'", path) : r;
+    if (r < 0 && r != SB_ESTART) {
+        sb_wrap(err, r, "build the host template '%s'", path);
+    }
+    if (r == -EACCES && map->mode == IDMAP_RANGE && err && *err && !(*err)->hint) {
+        sb_hint(err, "the sandbox's ids must be able to go there: each directory on the way needs "
+                     "to be open to others (chmod o+x), or yours and of your own group (chgrp)");
+    }
+    return r;
 }

@@ -120,6 +120,15 @@ def test_missing_workdir_is_named(init):
     assert event["errno"] == 20 and "/no/such/dir" in event["error"]
 
 
+@pytest.mark.parametrize("argv, fields, shown", [
+    (["a" * 149 + "é"], {}, "a" * 149 + "?"),
+    (["true"], {"workdir": "/" + "a" * 148 + "é"}, "a" * 148 + "?"),
+    (["true"], {"user": "a" * 63 + "é"}, "a" * 63)])
+def test_what_is_cut_within_a_character_is_told(init, argv, fields, shown):
+    event = Session(init, argv, **fields).event()
+    assert event["event"] == "failed" and shown in event["error"]
+
+
 def test_unknown_user_is_named(init):
     event = Session(init, ["true"], user="nobody-here").event()
     assert event["event"] == "failed" and "nobody-here" in event["error"]

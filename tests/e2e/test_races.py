@@ -4,6 +4,7 @@
 Where the order matters, a step of a kit waits for a file that the test makes in the workspace."""
 
 import fcntl
+import json
 import os
 import pathlib
 import select
@@ -14,7 +15,7 @@ import tempfile
 import time
 
 import pytest
-from conftest import need_sandboxes
+from conftest import need_sandboxes, wait_for
 
 DEADLINE = 60
 TIMES = 20
@@ -193,6 +194,51 @@ def test_rm_during_create(sbx, begin, workspace, kit):
     assert "the sandbox stopped while the command was running" in message
     assert statuses(sbx) == {} and sbx.stored() == set()
     sbx.ok("create", "--name", "box", "shell", workspace)
+
+
+def waits_for_a_lock(process):
+    locks = pathlib.Path("/proc/locks").read_text(encoding="ascii")
+    return any("->" in line and f" {process.pid} " in line for line in locks.splitlines())
+
+
+def test_rm_beside_a_start_that_has_no_socket_yet(sbx, begin, workspace, kit):
+    """It waits for the start, and then ends what that has started."""
+    startup = kit("s", f"""  startup:
+    - command: [sh, -c, '{AWAIT.format(workspace)}']
+""")
+    (workspace / "go").touch()
+    sbx.ok("create", "--name", "box", "--kit", startup, "shell", workspace)
+    sbx.ok("stop", "box")
+    (workspace / "go").unlink()
+    start = begin("start", "box")
+    await_line(start.stderr, "waiting")
+    control = next(sbx.home.rglob("control"))
+    control.rename(control.with_name("later"))
+    remove = begin("rm", "-f", "box")
+    wait_for("rm does not wait for the start", lambda: waits_for_a_lock(remove))
+    control.with_name("later").rename(control)
+    (workspace / "go").touch()
+    end(start, 0)
+    assert end(remove, 0)[0] == "box\n"
+    assert statuses(sbx) == {} and sbx.stored() == set()
+
+
+def test_ls_that_waited_for_a_creation_tells_what_became_of_it(sbx, begin, workspace, kit):
+    create = begin("create", "--name", "box", "--kit", slow_install(kit, workspace), "shell",
+                   workspace)
+    await_line(create.stderr, "waiting")
+    lock = sbx.home / "state/sandboxes/box/supervisor.lock"
+    supervisor = int(lock.read_text(encoding="ascii").split()[0])
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        ls = begin("ls", "--json")
+        wait_for("ls does not ask", lambda: pathlib.Path(f"/proc/{ls.pid}/wchan").read_text(
+            encoding="ascii").startswith(("unix_", "__skb_wait", "sock_")))
+        (workspace / "go").touch()
+        end(create, 0)
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+    assert [box["status"] for box in json.loads(end(ls, 0)[0])] == ["running"]
 
 
 def test_rm_of_a_suspended_creation(sbx, begin, workspace, kit):
