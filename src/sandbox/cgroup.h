@@ -32,8 +32,7 @@ int cgroup_clone_fd(const struct cgroup *cgroup);
 void cgroup_give_up_clone(struct cgroup *cgroup);
 /* Around the clone of the first process by an ordinary user: while no group holds the number of
  * processes, all sandboxes together may take half of what he may have (a user namespace keeps its
- * maker's limit, user_namespaces(7)).  Of use only with the limit that was before, which
- * cgroup_unshare_processes() gives back. */
+ * maker's limit).  Returns the limit that was before, for cgroup_unshare_processes(). */
 rlim_t cgroup_share_processes(const struct cgroup *cgroup);
 void cgroup_unshare_processes(rlim_t before);
 /* In the sandbox's first process, while it has one thread: enters the groups. */
