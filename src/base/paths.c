@@ -20,6 +20,15 @@ const char *sb_home(void)
     return pw ? pw->pw_dir : "/";
 }
 
+bool sb_path_within(const char *path, const char *top)
+{
+    size_t len = strlen(top);
+    if (len && top[len - 1] == '/') {
+        len--;
+    }
+    return strncmp(path, top, len) == 0 && (path[len] == '\0' || path[len] == '/');
+}
+
 static int make_dir(char *path, char **ret_path, struct sb_err **err)
 {
     int r = sb_mkdir_p(AT_FDCWD, path, 0700);

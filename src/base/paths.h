@@ -6,6 +6,8 @@
  * $SBX_HOME, when set and absolute, holds all three below it (tests, several installations). */
 #pragma once
 
+#include <stdbool.h>
+
 #include "base/err.h"
 
 /* Each makes the directory (0700) when missing and returns its absolute path; the caller frees. */
@@ -22,5 +24,7 @@ int sb_path_private_folder(const char *name, struct sb_err **err);
 int sb_path_own(char **ret_path, struct sb_err **err);
 /* A helper program: beside our own executable, else in ../libexec/sbx. */
 int sb_path_helper(const char *program, char **ret_path, struct sb_err **err);
+/* Whether `path` is `top` or lies below it: absolute paths without "." and "..", by their text. */
+bool sb_path_within(const char *path, const char *top);
 /* Home directory of the calling user (not $HOME of a sudo caller's choosing when it is unset). */
 const char *sb_home(void);

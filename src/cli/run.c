@@ -56,7 +56,8 @@ struct request {
     const struct cli_args *args;
     const char *agent;
     char *name;
-    json_t *mounts; /* [{"path","read_only"}], the first is the workspace */
+    char *workspace; /* the first path */
+    json_t *mounts;  /* [{"path","read_only", whose and which it is}], an outer before its inner */
     json_t *env, *publish;
     json_t *existing; /* sandbox.json of the one that is meant, when there is one */
     struct kit *kits[KITS_MAX];
@@ -67,6 +68,7 @@ struct request {
 static void request_done(struct request *request)
 {
     free(request->name);
+    free(request->workspace);
     json_decref(request->mounts);
     json_decref(request->env);
     json_decref(request->publish);
@@ -81,11 +83,6 @@ static void sb_cleanup_request(struct request *request)
     request_done(request);
 }
 
-static const char *workspace_of(const struct request *request)
-{
-    return sb_json_str(json_array_get(request->mounts, 0), "path");
-}
-
 /* ---- workspaces ---- */
 
 static bool is_one_of(const char *path, const char *const *list, size_t count)
@@ -98,27 +95,95 @@ static bool is_one_of(const char *path, const char *const *list, size_t count)
     return false;
 }
 
+/* What sbx keeps is how a sandbox is held: who can write it holds himself. */
+static int check_own_files(const char *path, struct sb_err **err)
+{
+    static int (*const places[])(char **, struct sb_err **) = {sb_path_config, sb_path_state,
+                                                               sb_path_runtime};
+    for (size_t i = 0; i < SB_ARRAY_LEN(places); i++) {
+        SB_CLEANUP(free) char *own = NULL;
+        char real[PATH_MAX];
+        int r = places[i](&own, err);
+        if (r < 0) {
+            return r;
+        }
+        if (!realpath(own, real)) {
+            return sb_fail_errno(err, errno, "'%s'", own);
+        }
+        /* Also by its name: a link in the workspace on the way there would be the sandbox's. */
+        if (sb_path_within(path, real) || sb_path_within(real, path) || sb_path_within(own, path)) {
+            sb_fail(err, SB_EUSAGE,
+                    "'%s' cannot be a workspace: the sandbox could change what sbx itself keeps "
+                    "in '%s'",
+                    path, own);
+            sb_hint(err, "give a directory beside that, or have sbx keep its files elsewhere: "
+                         "SBX_HOME, or the XDG_*_HOME directories");
+            return SB_EUSAGE;
+        }
+    }
+    return 0;
+}
+
+/* What shows far more than a project: alone, or also whatever lies in it. */
+static bool is_revealing(const char *path)
+{
+    static const struct {
+        const char *path;
+        bool of_home, whole;
+    } places[] = {{"/home", false, false},   {"/root", false, false},    {"/run", false, false},
+                  {"/var", false, false},    {"/var/lib", false, false}, {"/var/tmp", false, false},
+                  {"/tmp", false, false},    {"/opt", false, false},     {"/srv", false, false},
+                  {"/mnt", false, false},    {"/media", false, false},   {"/usr", false, false},
+                  {"/usr/bin", false, true}, {"/usr/sbin", false, true}, {"/usr/lib", false, true},
+                  {"/etc", false, true},     {"/boot", false, true},     {"/.config", true, false},
+                  {"/.local", true, false},  {"/.ssh", true, true},      {"/.gnupg", true, true},
+                  {"/.aws", true, true}};
+    char home[PATH_MAX];
+    bool has_home = realpath(sb_home(), home) != NULL;
+    bool found = (has_home && sb_path_within(home, path)) ||
+                 (strncmp(path, "/home/", 6) == 0 && !strchr(path + 6, '/'));
+    for (size_t i = 0; i < SB_ARRAY_LEN(places); i++) {
+        if (!places[i].of_home || has_home) {
+            SB_CLEANUP(free)
+            char *place = sb_xasprintf("%s%s", places[i].of_home ? home : "", places[i].path);
+            found |= places[i].whole ? sb_path_within(path, place) : strcmp(path, place) == 0;
+        }
+    }
+    return found;
+}
+
 static int check_workspace(const struct request *request, const char *path, struct sb_err **err)
 {
     static const char *const its_own[] = {"/", "/proc", "/sys", "/dev"};
-    static const char *const revealing[] = {"/usr", "/etc",  "/home", "/run",
-                                            "/var", "/boot", "/opt"};
     if (is_one_of(path, its_own, SB_ARRAY_LEN(its_own))) {
         sb_fail(err, SB_EUSAGE, "'%s' cannot be a workspace: a sandbox has its own there", path);
         sb_hint(err, "give the directories that it shall see");
         return SB_EUSAGE;
     }
-    char home[PATH_MAX];
-    bool is_home = (realpath(sb_home(), home) && strcmp(path, home) == 0) ||
-                   (strncmp(path, "/home/", 6) == 0 && !strchr(path + 6, '/'));
-    if (cli_bool(request->args, "i-know") ||
-        (!is_home && !is_one_of(path, revealing, SB_ARRAY_LEN(revealing)))) {
-        return 0;
+    int r = check_own_files(path, err);
+    if (r < 0 || cli_bool(request->args, "i-know") || !is_revealing(path)) {
+        return r;
     }
     sb_fail(err, SB_EUSAGE, "'%s' as a workspace would show the sandbox all that lies below it",
             path);
     sb_hint(err, "give a project directory, or add --i-know if that is what you want");
     return SB_EUSAGE;
+}
+
+/* An outer one stands before its inner ones, so that each is mounted on top of what holds it. */
+static int insert_mount(json_t *mounts, const char *path, json_t *entry, struct sb_err **err)
+{
+    size_t place = 0;
+    for (size_t i = 0; i < json_array_size(mounts); i++) {
+        const char *other = sb_json_str(json_array_get(mounts, i), "path");
+        if (strcmp(other, path) == 0) {
+            json_decref(entry);
+            return sb_fail(err, SB_EUSAGE, "workspace '%s' is given twice", path);
+        }
+        place += strlen(other) <= strlen(path);
+    }
+    json_array_insert_new(mounts, place, entry);
+    return 0;
 }
 
 /* PATH or PATH:ro, made absolute with every link resolved. */
@@ -143,12 +208,15 @@ static int add_mount(struct request *request, const char *word, struct sb_err **
     if (json_array_size(request->mounts) >= ROOTFS_WORKSPACES_MAX) {
         return sb_fail(err, SB_EUSAGE, "at most %d paths can be given", ROOTFS_WORKSPACES_MAX);
     }
-    json_t *entry = json_pack("{s:s,s:b}", "path", real, "read_only", read_only);
+    json_t *entry = json_pack("{s:s,s:b,s:I,s:I,s:I,s:I}", "path", real, "read_only", read_only,
+                              "device", (json_int_t)st.st_dev, "inode", (json_int_t)st.st_ino,
+                              "uid", (json_int_t)st.st_uid, "gid", (json_int_t)st.st_gid);
     if (!entry) {
         return sb_fail(err, SB_EUSAGE, "workspace '%s': its path is not UTF-8 text", path);
     }
-    json_array_append_new(request->mounts, entry);
-    return check_workspace(request, real, err);
+    int r = insert_mount(request->mounts, real, entry, err);
+    request->workspace = request->workspace ? request->workspace : sb_xstrdup(real);
+    return r < 0 ? r : check_workspace(request, real, err);
 }
 
 static int add_mounts(struct request *request, struct sb_err **err)
@@ -169,7 +237,7 @@ static int add_mounts(struct request *request, struct sb_err **err)
 /* <agent>-<directory>, with what a name cannot have made '-'. */
 static char *default_name(const struct request *request)
 {
-    const char *base = strrchr(workspace_of(request), '/') + 1;
+    const char *base = strrchr(request->workspace, '/') + 1;
     char *name = sb_xasprintf("%s-%s", request->agent, *base ? base : "root");
     size_t len = 0;
     for (const char *from = name; *from && len < SANDBOX_NAME_MAX; from++) {
@@ -256,7 +324,7 @@ static int load_kits(struct request *request, struct sb_err **err)
 static int compose(struct request *request, struct sb_err **err)
 {
     int r = load_kits(request, err);
-    struct plan_context context = {.workspace = workspace_of(request), .mounts = request->mounts};
+    struct plan_context context = {.workspace = request->workspace, .mounts = request->mounts};
     return r < 0 ? r
                  : plan_compose((const struct kit *const *)request->kits, request->nkits, &context,
                                 &request->plan, err);
@@ -320,7 +388,7 @@ static int make_config(const struct request *request, json_t **ret, struct sb_er
     SB_CLEANUP(json)
     json_t *config = json_pack("{s:i,s:s,s:s,s:s,s:s,s:O,s:O,s:O,s:O}", "version", 1, "name",
                                request->name, "agent", request->agent, "created", created,
-                               "workspace", workspace_of(request), "mounts", request->mounts, "env",
+                               "workspace", request->workspace, "mounts", request->mounts, "env",
                                request->env, "plan", request->plan, "publish", request->publish);
     int r = set_limits(request->args, config, err);
     r = r < 0 ? r : cli_isolation_words(request->args, config, err);
@@ -411,10 +479,13 @@ static void print_plan(const struct request *request)
         return;
     }
     printf("sandbox %s: agent %s, workspace ", request->name, request->agent);
-    kit_print_text(workspace_of(request));
+    kit_print_text(request->workspace);
     putchar('\n');
-    for (size_t i = 1; i < json_array_size(request->mounts); i++) {
+    for (size_t i = 0; i < json_array_size(request->mounts); i++) {
         const json_t *mount = json_array_get(request->mounts, i);
+        if (strcmp(sb_json_str(mount, "path"), request->workspace) == 0) {
+            continue;
+        }
         printf("  %-8s ", "path");
         kit_print_text(sb_json_str(mount, "path"));
         puts(json_is_true(json_object_get(mount, "read_only")) ? " (read-only)" : "");
@@ -554,7 +625,7 @@ static int find_existing(const struct cli_args *args, struct request *request, s
         return r;
     }
     const char *workspace = sb_json_str(request->existing, "workspace");
-    if (request->existing && (!workspace || strcmp(workspace, workspace_of(request)) != 0)) {
+    if (request->existing && (!workspace || strcmp(workspace, request->workspace) != 0)) {
         sb_fail(err, SB_EEXIST, "sandbox '%s' exists and has another workspace: %s", request->name,
                 workspace ? workspace : "?");
         sb_hint(err, "give this one a name of its own with --name");
@@ -574,6 +645,21 @@ static bool is_isolated(const json_t *existing, const char *wanted)
         }
     }
     return false;
+}
+
+/* The same paths in the same way; which directories they are is looked at when it starts. */
+static bool has_mounts(const json_t *existing, const json_t *wanted)
+{
+    const json_t *mounts = json_object_get(existing, "mounts");
+    bool same = json_array_size(mounts) == json_array_size(wanted);
+    for (size_t i = 0; same && i < json_array_size(wanted); i++) {
+        static const char *const keys[] = {"path", "read_only"};
+        for (size_t k = 0; k < SB_ARRAY_LEN(keys); k++) {
+            same &= json_equal(json_object_get(json_array_get(mounts, i), keys[k]),
+                               json_object_get(json_array_get(wanted, i), keys[k])) != 0;
+        }
+    }
+    return same;
 }
 
 /* What a sandbox is made with cannot be changed by going back to it: asking for it again is fine,
@@ -600,8 +686,7 @@ static int refuse_creation_flags(const struct request *request, struct sb_err **
     if (r == 0 && isolation && !is_isolated(existing, isolation)) {
         r = sb_fail(err, SB_EUSAGE, "--isolation can only be used when creating a new sandbox");
     }
-    if (r == 0 && request->args->nwords > 1 &&
-        !json_equal(request->mounts, json_object_get(existing, "mounts"))) {
+    if (r == 0 && request->args->nwords > 1 && !has_mounts(existing, request->mounts)) {
         r = sb_fail(err, SB_EUSAGE, "other paths can only be given when creating a new sandbox");
     }
     if (r == SB_EUSAGE && sandbox_is_claimed(request->name)) {

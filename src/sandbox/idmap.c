@@ -305,10 +305,15 @@ static int userns_of_maps(const char *uid_map, const char *gid_map, struct sb_er
     return r;
 }
 
-/* `owner` is agent; what another id of the sandbox writes there keeps that id. */
+/* `owner` is agent; what another id of the sandbox writes there keeps that id.  So does an owner
+ * who is one of them: a directory that a sandbox has made, or that its root was given. */
 static void format_workspace_map(char *out, size_t cap, const struct idmap *map, unsigned owner)
 {
     uid_t after = map->base + IDMAP_AGENT + 1;
+    if (owner >= map->base && owner - map->base < IDMAP_COUNT) {
+        snprintf(out, cap, "%u %u %d\n", map->base, map->base, IDMAP_COUNT);
+        return;
+    }
     snprintf(out, cap, "%u %u 1\n%u %u %d\n%u %u %d\n", owner, map->base + IDMAP_AGENT, map->base,
              map->base, IDMAP_AGENT, after, after, IDMAP_COUNT - IDMAP_AGENT - 1);
 }

@@ -20,6 +20,7 @@
 
 #include "base/fs.h"
 #include "base/msg.h"
+#include "base/paths.h"
 #include "init/inside.h"
 #include "init/volumes.h"
 
@@ -114,7 +115,66 @@ static int open_workspace(const char *path, struct sb_err **err)
                      "anew with the path that it has now");
         return SB_ESTART;
     }
-    return dir < 0 ? sb_fail_errno(err, -dir, "workspace '%s'", path) : dir;
+    if (dir < 0) {
+        sb_fail_errno(err, -dir, "workspace '%s'", path);
+        sb_hint(err, "put the directory back in its place, or remove the sandbox");
+    }
+    return dir;
+}
+
+/* The innermost workspace that holds this one and that the sandbox may change, or NULL. */
+static const struct rootfs_workspace *writable_around(const struct rootfs *rootfs,
+                                                      const struct rootfs_workspace *workspace)
+{
+    const struct rootfs_workspace *around = NULL;
+    for (const struct rootfs_workspace *other = rootfs->workspaces; other < workspace; other++) {
+        if (!other->read_only && sb_path_within(workspace->path, other->path)) {
+            around = other;
+        }
+    }
+    return around;
+}
+
+/* A file system may have another device number after each boot: then one that was the outer
+ * workspace's must be so still. */
+static bool is_unchanged(const struct rootfs_workspace *workspace,
+                         const struct rootfs_workspace *around, const struct stat *st)
+{
+    bool same_device =
+        st->st_dev == workspace->device ||
+        (around && workspace->device == around->device && st->st_dev == around->device_now);
+    return st->st_ino == workspace->inode && same_device;
+}
+
+/* Inside a workspace that it may change the sandbox could have moved this one away, out of its
+ * read-only mount, and anything else into its place.  Elsewhere it is people who make a directory
+ * anew, as scripts do that fetch it: that is welcome as long as it has the owner, whose rights are
+ * agent's, that it had.  (An ordinary user's sandbox has the rights of that user, no others.) */
+static int check_identity(const struct rootfs *rootfs, struct rootfs_workspace *workspace,
+                          const struct stat *st, struct sb_err **err)
+{
+    const struct rootfs_workspace *around = writable_around(rootfs, workspace);
+    bool same_owner = rootfs->map.mode != IDMAP_ROOT ||
+                      (st->st_uid == workspace->uid && st->st_gid == workspace->gid);
+    workspace->device_now = st->st_dev;
+    if (is_unchanged(workspace, around, st) || (!around && same_owner)) {
+        return 0;
+    }
+    sb_fail(err, SB_ESTART,
+            "the workspace '%s' is another directory than the one this sandbox was made with",
+            workspace->path);
+    if (around) {
+        sb_hint(err,
+                "it lies in '%s', which the sandbox can change: put the directory back in its "
+                "place, or remove the sandbox and create it anew",
+                around->path);
+    } else {
+        sb_hint(err,
+                "it has another owner: put the directory back, give this one to %u:%u, or remove "
+                "the sandbox and create it anew",
+                workspace->uid, workspace->gid);
+    }
+    return SB_ESTART;
 }
 
 static int clone_workspace(const struct rootfs *rootfs, struct rootfs_workspace *workspace,
@@ -126,11 +186,15 @@ static int clone_workspace(const struct rootfs *rootfs, struct rootfs_workspace 
     if (dir < 0) {
         return dir;
     }
+    if (fstat(dir, &st) < 0) {
+        return sb_fail_errno(err, errno, "workspace '%s'", workspace->path);
+    }
+    int r = check_identity(rootfs, workspace, &st, err);
+    if (r < 0) {
+        return r;
+    }
     if (rootfs->map.mode == IDMAP_ROOT) {
-        if (fstat(dir, &st) < 0) {
-            return sb_fail_errno(err, errno, "workspace '%s'", workspace->path);
-        }
-        userns = idmap_workspace_userns(&rootfs->map, st.st_uid, st.st_gid, err);
+        userns = idmap_workspace_userns(&rootfs->map, workspace->uid, workspace->gid, err);
         if (userns < 0) {
             return userns;
         }

@@ -14,9 +14,16 @@
 
 enum { ROOTFS_WORKSPACES_MAX = 16 };
 
+/* Device and inode are those of the directory when the sandbox was made, and so is the owner, who
+ * is agent inside whatever the sandbox does to it. */
 struct rootfs_workspace {
     char *path; /* the same on the host and inside */
     bool read_only;
+    dev_t device;
+    ino_t inode;
+    uid_t uid;
+    gid_t gid;
+    dev_t device_now; /* known once it is opened */
     int tree;
 };
 
@@ -26,7 +33,7 @@ struct rootfs {
     char *template_path;
     char *state_path; /* .../sandboxes/NAME/root, holds the writable layers; NULL: a disk does */
     int template_tree, state_tree, usr_tree, dpkg_tree;
-    struct rootfs_workspace workspaces[ROOTFS_WORKSPACES_MAX];
+    struct rootfs_workspace workspaces[ROOTFS_WORKSPACES_MAX]; /* an outer before its inner ones */
     size_t nworkspaces;
     const json_t *volumes; /* of kits, borrowed (init/volumes.h) */
     int provider; /* in the sandbox's first process: a socket that brings the trees, or -1 */

@@ -119,6 +119,10 @@ static void add_workspaces(struct supervisor *s)
         struct rootfs_workspace *workspace = &s->rootfs.workspaces[s->rootfs.nworkspaces++];
         workspace->path = sb_xstrdup(sb_json_str(entry, "path"));
         workspace->read_only = json_is_true(json_object_get(entry, "read_only"));
+        workspace->device = (dev_t)sb_json_int(entry, "device", 0);
+        workspace->inode = (ino_t)sb_json_int(entry, "inode", 0);
+        workspace->uid = (uid_t)sb_json_int(entry, "uid", -1);
+        workspace->gid = (gid_t)sb_json_int(entry, "gid", -1);
     }
 }
 

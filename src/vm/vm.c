@@ -61,6 +61,22 @@ static int choose_accelerator(const char **ret, struct sb_err **err)
     return r;
 }
 
+/* Without whose they are on the host, which is none of the guest's business. */
+static json_t *workspaces_to_show(const json_t *workspaces)
+{
+    static const char *const keys[] = {"path", "read_only"};
+    json_t *shown = json_array();
+    for (size_t i = 0; i < json_array_size(workspaces); i++) {
+        json_t *entry = json_object();
+        for (size_t k = 0; k < SB_ARRAY_LEN(keys); k++) {
+            json_object_set(entry, keys[k],
+                            json_object_get(json_array_get(workspaces, i), keys[k]));
+        }
+        json_array_append_new(shown, entry);
+    }
+    return shown;
+}
+
 static int put_config(const struct vm_wish *wish, const struct vm_kernel *kernel,
                       const struct cpu_moment *start, struct vm *vm, struct sb_err **err)
 {
@@ -72,11 +88,11 @@ static int put_config(const struct vm_wish *wish, const struct vm_kernel *kernel
     /* Debian's kernel takes no devices from its command line; ours, without modules, does. */
     SB_CLEANUP(json)
     json_t *config = json_pack(
-        "{s:s,s:s,s:s,s:i,s:i,s:i,s:b,s:{s:s,s:O,s:O*,s:I,s:b}}", "accelerator", accelerator,
+        "{s:s,s:s,s:s,s:i,s:i,s:i,s:b,s:{s:s,s:o,s:O*,s:I,s:b}}", "accelerator", accelerator,
         "qemu", vm_qemu_program(), "virtiofsd", vm_virtiofsd_program(), "cpus",
         (int)choose_cpus(wish->cpus), "memory_mb", (int)choose_memory_mb(wish->memory_bytes),
         "tsc_khz", (int)cpu_tsc_khz(start), "acpi", kernel->modules != NULL, "boot", "hostname",
-        wish->name, "workspaces", (json_t *)(unsigned long)wish->workspaces, "volumes",
+        wish->name, "workspaces", workspaces_to_show(wish->workspaces), "volumes",
         (json_t *)(unsigned long)wish->volumes, "pids", (json_int_t)wish->pids, "read_only_system",
         wish->read_only_system);
     SB_CLEANUP(free) char *text = json_dumps(config, JSON_COMPACT);

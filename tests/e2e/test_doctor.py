@@ -74,13 +74,14 @@ def test_without_namespaces_no_sandbox_can_be_made(sbx):
     assert found["state"] == "missing" and "max_user_namespaces" in found["better"]
 
 
-def test_missing_qemu_is_told_with_its_package(sbx):
+def test_missing_qemu_is_told_with_its_package(sbx, workspace):
     if not pathlib.Path(QEMU).exists():
         skip_loudly(f"needs {QEMU}")
     hide = f"mount --bind /dev/null {QEMU}"
     found = checks_of(in_own_mounts(sbx, hide, "doctor", "--json", code=0))["QEMU"]
     assert found["state"] == "missing" and "qemu-system-x86" in found["better"]
-    done = in_own_mounts(sbx, hide, "create", "--isolation", "vm", "shell", "/tmp", code=1)
+    done = in_own_mounts(sbx, hide, "create", "--isolation", "vm", "shell", workspace,
+                         code=1)
     assert "QEMU is not installed" in done.stderr and "qemu-system-x86" in done.stderr
     assert sbx.json("ls") == []
 

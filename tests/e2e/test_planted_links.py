@@ -43,7 +43,7 @@ def test_workspace_path_that_became_a_link(sbx, workspace, secret, planter):
                                                 f" && mkdir -p {secret}/inner")
     else:
         sbx.ok("create", "--name", "other", "shell", workspace)
-        sbx.ok("exec", "other", "--", "sh", "-c", f"rmdir way/inner && ln -s {secret} way/inner")
+        sbx.ok("exec", "other", "--", "sh", "-c", f"mv way/inner old && ln -s {secret} way/inner")
     sbx.ok("stop", "box")
     done = sbx("exec", "box", "--", "cat", inner / "key")
     assert done.returncode == 125
@@ -55,7 +55,7 @@ def test_workspace_path_that_became_a_link(sbx, workspace, secret, planter):
         (workspace / "old").rename(workspace / "way")
     else:
         inner.unlink()
-        inner.mkdir()
+        (workspace / "old").rename(inner)
     sbx.ok("exec", "box", "--", "touch", inner / "made")
 
 
