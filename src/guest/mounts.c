@@ -200,14 +200,14 @@ static int mount_plain(struct sb_err **err)
 
 static int mount_kernel_views(struct sb_err **err)
 {
-    /* Files of a tmpfs are memory; each may take the part of it that it has with namespaces, too.
-     */
+    /* Files of a tmpfs are memory, of which a small machine's kernel needs a good part: with half of it
+     * in /dev/shm, one of 128 MiB comes to a stop. */
     static const struct mount_spec specs[] = {
         {"devtmpfs", GUEST_ROOT "/dev", "devtmpfs", NULL, MS_NOSUID},
         {"devpts", GUEST_ROOT "/dev/pts", "devpts", "ptmxmode=0666,mode=0620",
          MS_NOSUID | MS_NOEXEC},
         {"mqueue", GUEST_ROOT "/dev/mqueue", "mqueue", NULL, QUIET},
-        {"shm", GUEST_ROOT "/dev/shm", "tmpfs", "mode=1777,nr_inodes=100000,size=50%",
+        {"shm", GUEST_ROOT "/dev/shm", "tmpfs", "mode=1777,nr_inodes=100000,size=30%",
          MS_NOSUID | MS_NODEV},
         {"sysfs", GUEST_ROOT "/sys", "sysfs", NULL, QUIET},
         {"cgroup", GUEST_ROOT "/sys/fs/cgroup", "cgroup2", NULL, QUIET},
