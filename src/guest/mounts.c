@@ -200,8 +200,8 @@ static int mount_plain(struct sb_err **err)
 
 static int mount_kernel_views(struct sb_err **err)
 {
-    /* Files of a tmpfs are memory, of which a small machine's kernel needs a good part: with half of it
-     * in /dev/shm, one of 128 MiB comes to a stop. */
+    /* Files of a tmpfs are memory, of which a small machine's kernel needs a good part: with half
+     * of it in /dev/shm, one of 128 MiB comes to a stop. */
     static const struct mount_spec specs[] = {
         {"devtmpfs", GUEST_ROOT "/dev", "devtmpfs", NULL, MS_NOSUID},
         {"devpts", GUEST_ROOT "/dev/pts", "devpts", "ptmxmode=0666,mode=0620",
