@@ -6,9 +6,33 @@ PREFIX ?= /usr/local
 PYTHON := /usr/bin/python3
 SOURCES = $$(find src tests fuzz bench -name '*.[ch]')
 
-# Of the suite what also runs on virtual machines in `make check`: without hardware virtualization
-# each test's own machine boots for seconds.  tests/e2e/test_vm*.py are about machines alone.
-MACHINE_LANE = tests/e2e/test_sandbox.py tests/e2e/test_terminal.py
+# Of the suite what also runs on virtual machines in `make check`: something of each part of sbx that
+# a machine has a way of its own for.  Without hardware virtualization each test's own machine boots
+# for seconds, and all else is slow in it, too.  tests/e2e/test_vm*.py are about machines alone.
+MACHINE_LANE = $(addprefix tests/e2e/test_, sandbox.py terminal.py publish.py \
+	kits.py::test_stacked_kits kits.py::test_startup_runs_at_every_start \
+	kits.py::test_secrets_reach_a_running_sandbox \
+	rootfs.py::test_changes_of_the_system_stay_inside \
+	visibility.py::test_a_walk_of_everything[root] visibility.py::test_homes[root] \
+	visibility.py::test_files_that_hold_keys_are_not_there[root] \
+	visibility.py::test_mounts_tell_no_host_path[root] \
+	visibility.py::test_names_and_accounts_are_made_for_it[root] \
+	limits.py::test_process_hog[root] limits.py::test_memory_hog[root] \
+	limits.py::test_memory_file_systems_are_bounded[root] limits.py::test_processors \
+	policy_requests.py::test_requests_are_judged_where_a_rule_looks_at_them \
+	policy_requests.py::test_a_pin_comes_and_goes_at_once \
+	exit.py::test_plain_http exit.py::test_https_with_injection \
+	exit.py::test_refused_names_do_not_borrow_an_allowed_one \
+	exit.py::test_names_are_answered_by_the_policy exit.py::test_addresses_are_refused \
+	exit.py::test_policy_reaches_a_running_sandbox_at_once \
+	raw_tcp.py::test_a_server_that_speaks_first \
+	udp.py::test_each_destination_is_logged[root] udp.py::test_loopback_and_dns_are_left_alone[root] \
+	credentials.py::test_rules_are_taken_in_order_by_path_and_method credentials.py::test_modes \
+	private_git.py::test_clone_commit_push_and_fetch \
+	audit_log.py::test_killed_supervisor_leaves_a_whole_log \
+	faults.py::test_killed_supervisor_is_replaced \
+	faults.py::test_failing_install_says_where_and_leaves_nothing \
+	rootless.py::test_writable_places_and_persistence rootless.py::test_read_only_paths)
 
 .PHONY: all setup demo check check-machines static install bench fuzz lint format clean help
 

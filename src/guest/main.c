@@ -71,9 +71,20 @@ static void mark(const char *what)
 
 /* ---- sbx-init ---- */
 
+/* Without it there is no sandbox: when memory ends (a file system of it is full, say, which no
+ * program is charged for), the kernel takes others.  sbx-init's children are as all are. */
+static void spare_init(void)
+{
+    SB_CLEANUP(fd) int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, "-1000", 5) < 0) {
+        log_line(3, "sbx-init is not spared when memory ends");
+    }
+}
+
 static _Noreturn void become_init(int channel, int init_fd, const json_t *volumes)
 {
     SB_CLEANUP(err) struct sb_err *err = NULL;
+    spare_init();
     if (mounts_enter(&err) < 0 || volumes_mount(volumes, 0, &err) < 0) {
         say(err);
         _exit(125);
@@ -87,7 +98,7 @@ static _Noreturn void become_init(int channel, int init_fd, const json_t *volume
     dup2(channel, INIT_CHANNEL);
     syscall(SYS_close_range, INIT_CHANNEL + 1, ~0U, CLOSE_RANGE_CLOEXEC);
     char *argv[] = {(char[]){"sbx-init"}, NULL};
-    char *env[] = {NULL};
+    char *env[] = {(char[]){"SBX_SPARED=1"}, NULL};
     fexecve(init_fd, argv, env);
     _exit(125);
 }

@@ -4,6 +4,7 @@
  * the sandbox's alone, so nothing of /proc or /dev is hidden, and /sys and cgroups are there. */
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <linux/openat2.h>
 #include <stdint.h>
 #include <string.h>
@@ -66,13 +67,24 @@ static int mount_sources(struct sb_err **err)
 
 /* ---- the layers ---- */
 
+/* In a merged directory the upper one's owner counts; what lies below is the agent's where there is
+ * one id only. */
+static int make_upper(const char *path, const char *lower)
+{
+    struct stat st;
+    if (mkdir(path, 0755) < 0) {
+        return errno == EEXIST ? 0 : -errno;
+    }
+    return stat(lower, &st) < 0 || chown(path, st.st_uid, st.st_gid) < 0 ? -errno : 0;
+}
+
 static int mount_overlay(const char *name, const char *lower, const char *target)
 {
     SB_CLEANUP(free) char *upper = sb_xasprintf(GUEST_DISK "/%s.upper", name);
     SB_CLEANUP(free) char *work = sb_xasprintf(GUEST_DISK "/%s.work", name);
     SB_CLEANUP(free)
     char *options = sb_xasprintf("lowerdir=%s,upperdir=%s,workdir=%s", lower, upper, work);
-    int r = make_dir(upper, 0755);
+    int r = make_upper(upper, lower);
     r = r < 0 ? r : make_dir(work, 0700);
     return r < 0 ? r : mount("sbx", target, "overlay", 0, options) < 0 ? -errno : 0;
 }
@@ -91,6 +103,35 @@ static int attach_tree(const char *source, int dir, uint64_t attributes)
     return 0;
 }
 
+/* Where installers write: the directories that ns sandboxes of the same caller have (rootfs.c), and
+ * of the same owner. */
+static int make_local_dirs(void)
+{
+    static const char *const dirs[] = {"bin",   "sbin",   "lib",       "etc",
+                                       "share", "games",  "share/man", "share/ca-certificates",
+                                       "src",   "include"};
+    static const char *const of_python[] = {"/usr/local/lib/python3*",
+                                            "/usr/local/lib/python3*/dist-packages"};
+    int r = make_upper(GUEST_DISK "/local", GUEST_SHARE "/template");
+    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(dirs); i++) {
+        SB_CLEANUP(free) char *path = sb_xasprintf(GUEST_DISK "/local/%s", dirs[i]);
+        r = make_upper(path, GUEST_SHARE "/template");
+    }
+    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(of_python); i++) {
+        SB_CLEANUP(free) char *pattern = sb_xasprintf(GUEST_ROOT "%s", of_python[i]);
+        glob_t found;
+        size_t n = glob(pattern, 0, NULL, &found) == 0 ? found.gl_pathc : 0;
+        for (size_t k = 0; r == 0 && k < n; k++) {
+            SB_CLEANUP(free)
+            char *path = sb_xasprintf(GUEST_DISK "/local%s",
+                                      found.gl_pathv[k] + strlen(GUEST_ROOT "/usr/local"));
+            r = make_upper(path, GUEST_SHARE "/template");
+        }
+        globfree(&found);
+    }
+    return r;
+}
+
 /* In a sandbox that cannot see the host's root as an owner of files no overlay can be laid over
  * them: it opens what lies below with O_NOATIME, which is the owner's alone.  So the system is the
  * host's, read-only, and /usr/local, where installers write, is the sandbox's own. */
@@ -98,8 +139,6 @@ static int mount_read_only_system(void)
 {
     static const char *const trees[][2] = {{GUEST_SHARE "/usr", GUEST_ROOT "/usr"},
                                            {GUEST_SHARE "/dpkg", GUEST_ROOT "/var/lib/dpkg"}};
-    static const char *const dirs[] = {"",       "/bin",     "/sbin",  "/lib", "/etc",
-                                       "/share", "/include", "/games", "/src", "/share/man"};
     int r = 0;
     for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(trees); i++) {
         SB_CLEANUP(free) char *inside = sb_xasprintf("%s/.", trees[i][0]);
@@ -111,12 +150,12 @@ static int mount_read_only_system(void)
                                       MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID);
         }
     }
-    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(dirs); i++) {
-        SB_CLEANUP(free) char *path = sb_xasprintf(GUEST_DISK "/local%s", dirs[i]);
-        r = make_dir(path, 0755);
+    if (r < 0 || access(GUEST_ROOT "/usr/local", F_OK) < 0) {
+        return r;
     }
-    bool none = access(GUEST_ROOT "/usr/local", F_OK) < 0;
-    return r < 0 || none                                                                  ? r
+    /* Once: later the sandbox may have put a link in place of one. */
+    r = access(GUEST_DISK "/local", F_OK) == 0 ? 0 : make_local_dirs();
+    return r < 0                                                                          ? r
            : mount(GUEST_DISK "/local", GUEST_ROOT "/usr/local", NULL, MS_BIND, NULL) < 0 ? -errno
                                                                                           : 0;
 }
@@ -161,15 +200,19 @@ static int mount_plain(struct sb_err **err)
 
 static int mount_kernel_views(struct sb_err **err)
 {
+    /* Files of a tmpfs are memory, of which a small machine's kernel needs a good part: with half
+     * of it in /dev/shm, one of 128 MiB comes to a stop. */
     static const struct mount_spec specs[] = {
         {"devtmpfs", GUEST_ROOT "/dev", "devtmpfs", NULL, MS_NOSUID},
         {"devpts", GUEST_ROOT "/dev/pts", "devpts", "ptmxmode=0666,mode=0620",
          MS_NOSUID | MS_NOEXEC},
         {"mqueue", GUEST_ROOT "/dev/mqueue", "mqueue", NULL, QUIET},
-        {"shm", GUEST_ROOT "/dev/shm", "tmpfs", "mode=1777", MS_NOSUID | MS_NODEV},
+        {"shm", GUEST_ROOT "/dev/shm", "tmpfs", "mode=1777,nr_inodes=100000,size=30%",
+         MS_NOSUID | MS_NODEV},
         {"sysfs", GUEST_ROOT "/sys", "sysfs", NULL, QUIET},
         {"cgroup", GUEST_ROOT "/sys/fs/cgroup", "cgroup2", NULL, QUIET},
-        {"run", GUEST_ROOT "/run", "tmpfs", "mode=0755", MS_NOSUID | MS_NODEV},
+        {"run", GUEST_ROOT "/run", "tmpfs", "mode=0755,nr_inodes=100000,size=12%",
+         MS_NOSUID | MS_NODEV},
         {"secrets", GUEST_ROOT "/run/secrets", "tmpfs", "mode=0755,nr_inodes=1k,size=1m", QUIET},
     };
     static const char *const links[][2] = {{"/proc/self/fd", GUEST_ROOT "/dev/fd"},

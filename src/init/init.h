@@ -22,6 +22,7 @@ struct init {
     struct sb_loop *loop;
     int signal_fd;
     bool single_uid; /* the sandbox has no second user id: nothing is ever chowned or setuid */
+    bool spared;     /* by the kernel when memory ends (in a machine); no child is */
     bool stopping;
     struct rlimit nofile; /* as it was before we raised ours; children get it back */
     struct session *sessions;

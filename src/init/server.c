@@ -123,6 +123,11 @@ void init_reset_child(const struct init *init)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     setrlimit(RLIMIT_NOFILE, &init->nofile);
+    if (init->spared) {
+        SB_CLEANUP(fd) int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? -1 : write(fd, "0", 1);
+        (void)n; /* root has taken /proc away: its own memory is what that may cost */
+    }
     umask(022);
 }
 
@@ -144,6 +149,7 @@ static int prepare(struct init *init, struct sb_err **err)
 {
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     init->single_uid = secure_getenv("SBX_SINGLE_UID") != NULL;
+    init->spared = secure_getenv("SBX_SPARED") != NULL;
     if (fcntl(INIT_SUPERVISOR_FD, F_SETFD, FD_CLOEXEC) < 0 || ensure_standard_fds() < 0) {
         return sb_fail_errno(err, errno, "descriptors 0 to %d", INIT_SUPERVISOR_FD);
     }

@@ -18,6 +18,8 @@ from test_policy_attacks import (Tls, client_hello, connect, in_small_records, s
 from test_proxy import (HELLO, Origin, Proxy, SECRET, dns_query, in_namespace, logs, socks,
                         socks_request, start_origin)
 
+pytestmark = pytest.mark.no_sandbox
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 

@@ -14,17 +14,17 @@ import time
 
 import pytest
 
-from conftest import ROOT, need_root, skip_loudly, supervisor_of
+from conftest import EXIT, ROOT, need_root, skip_loudly, supervisor_of
 from machine import children, comm
 from test_proxy import Proxy, start_origin
 
 SECONDS = 30
 # Asks for COUNT different names, with at most WINDOW questions under way.
-FLOOD = """
+FLOOD = f"SERVER = '{EXIT}'" + """
 import socket, struct, sys
 count, window, sent, got = int(sys.argv[1]), 64, 0, 0
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.connect(("127.0.0.1", 53))
+s.connect((SERVER, 53))
 s.settimeout(2)
 while got < count:
     while sent - got < window and sent < count:
@@ -80,6 +80,7 @@ def proxy(tmp_path):
 
 # ---- one proxy ----
 
+@pytest.mark.no_sandbox
 def test_lines_follow_the_documentation(proxy):
     origin = start_origin()
     port = origin.server_address[1]
@@ -102,6 +103,7 @@ def test_lines_follow_the_documentation(proxy):
     assert head == [f"{3:020}", refused["chain"]]
 
 
+@pytest.mark.no_sandbox
 def test_refusal_is_in_the_file_before_it_is_sent(proxy):
     proxy.configure([])
     for i in range(200):
@@ -111,6 +113,7 @@ def test_refusal_is_in_the_file_before_it_is_sent(proxy):
             assert read(proxy.log)[-1]["host"] == f"n{i}.example"
 
 
+@pytest.mark.no_sandbox
 def test_hostile_bytes_stay_inside_their_line(proxy):
     proxy.configure([])
     for target in ('/"},{"decision":"allow"', "/\\\\", "/%0a%1b[2J", "/\xff\xfe\x80", "/\x1b[2J", "/\x7f",
@@ -151,6 +154,7 @@ class Keeper(threading.Thread):
                 self.next_file()
 
 
+@pytest.mark.no_sandbox
 def test_no_line_is_lost_or_moved_by_a_change_of_files(tmp_path):
     proxy = Proxy(tmp_path, log_bytes=10000)
     keeper = Keeper(proxy)
@@ -181,6 +185,7 @@ def test_no_line_is_lost_or_moved_by_a_change_of_files(tmp_path):
     assert lines[-1]["event"] == "close" and check_script(*files).returncode == 0
 
 
+@pytest.mark.no_sandbox
 def test_file_does_not_grow_when_the_keeper_is_silent(tmp_path):
     proxy = Proxy(tmp_path, log_bytes=5000)
     keeper = Keeper(proxy)
@@ -221,6 +226,7 @@ def fill(disk, name):
             pass
 
 
+@pytest.mark.no_sandbox
 def test_full_disk_refuses_and_says_so(tmp_path, small_disk):
     origin = start_origin()
     port = origin.server_address[1]
@@ -243,6 +249,7 @@ def test_full_disk_refuses_and_says_so(tmp_path, small_disk):
         origin.shutdown()
 
 
+@pytest.mark.no_sandbox
 def test_torn_line_of_a_killed_proxy_is_named(tmp_path, small_disk):
     log = small_disk / "log.jsonl"
     first = Proxy(tmp_path, log=log)
@@ -271,6 +278,7 @@ def test_torn_line_of_a_killed_proxy_is_named(tmp_path, small_disk):
     assert event["seq"] == json.loads(lines[at - 1])["seq"] + 1
 
 
+@pytest.mark.no_sandbox
 def test_orderly_end_records_what_is_open(proxy):
     origin = start_origin()
     port = origin.server_address[1]

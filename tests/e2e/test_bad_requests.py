@@ -10,6 +10,8 @@ import pytest
 from test_policy_attacks import send, status
 from test_proxy import HELLO, Proxy, in_namespace, logs, socks, socks_request, start_origin
 
+pytestmark = pytest.mark.no_sandbox
+
 HEAD = b"GET http://good.example/ HTTP/1.1\r\nHost: good.example\r\n"
 
 

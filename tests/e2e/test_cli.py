@@ -9,6 +9,8 @@ import pytest
 
 from conftest import ROOT
 
+pytestmark = pytest.mark.no_sandbox
+
 COMMANDS = """run create exec ls start stop rm reset completion version help
 policy/init policy/set-default policy/ls policy/allow policy/deny policy/rm policy/check policy/host policy/log
 secret/set secret/set-custom secret/ls secret/rm settings/ls settings/get settings/set settings/rm kit/validate kit/inspect kit/log

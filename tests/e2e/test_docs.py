@@ -8,6 +8,8 @@ import pytest
 from conftest import ROOT
 from test_cli import COMMANDS
 
+pytestmark = pytest.mark.no_sandbox
+
 MANUAL = (ROOT / "man/sbx.1.scd").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
 GLOBAL = {"--debug", "-D", "--help", "-h"}

@@ -3,6 +3,7 @@
 an internet, a model server on this machine whose key must never be inside."""
 
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -179,11 +180,29 @@ def region_holds(memory, start, end, needle):
     return False
 
 
+def data_holds(path, needle):
+    """Of a machine's disk only what was written: it is 64 GiB of holes."""
+    with open(path, "rb", buffering=0) as file:
+        end = 0
+        while end < os.fstat(file.fileno()).st_size:
+            try:
+                start = os.lseek(file.fileno(), end, os.SEEK_DATA)
+            except OSError:
+                break
+            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            for place in range(start, end, 16 << 20):
+                part = os.pread(file.fileno(), (16 << 20) + len(needle), place)
+                if needle in part:
+                    return True
+    return False
+
+
 def disk_holds(top, needle):
     """Files below `top` that hold the bytes (grep is far quicker than Python on 200 MB)."""
-    done = subprocess.run(["grep", "-rlaF", "-e", needle.decode(), str(top)], check=False,
-                          capture_output=True, text=True, timeout=120)
-    return done.stdout.split()
+    done = subprocess.run(["grep", "-rlaF", "--exclude=disk.img", "-e", needle.decode(), str(top)],
+                          check=False, capture_output=True, text=True, timeout=120)
+    disks = (path for path in pathlib.Path(top).rglob("disk.img") if data_holds(path, needle))
+    return done.stdout.split() + [str(path) for path in disks]
 
 
 def test_local_llm_answers_and_the_key_is_never_inside(sbx, workspace, registry,

@@ -11,6 +11,8 @@ import pytest
 
 from conftest import BUILD, ROOT, need_program
 
+pytestmark = pytest.mark.no_sandbox
+
 HERE = pathlib.Path(__file__).parent
 INPUTS = 30000
 

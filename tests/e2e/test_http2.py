@@ -18,6 +18,8 @@ from conftest import need_program, need_root, skip_loudly, wait_for
 from test_proxy import (Origin, PROXY, Proxy, SECRET, dns_query, in_namespace, logs, self_signed,
                         start_origin)
 
+pytestmark = pytest.mark.no_sandbox
+
 try:
     import h2.config
     import h2.connection

@@ -119,7 +119,9 @@ def test_memory_hog_of_many_processes(two):
                 "b = bytearray(96 << 20); b[::4096] = b'x' * len(b[::4096]); import time; time.sleep(600)",
                 code=0) for _ in range(8)]
     assert len(hogs) == 8
-    wait_for("some hog must die", lambda: int(two.ok("exec", "hog", "--", "pgrep", "-c", "python3")) < 3)
+    # In a machine none may be left: its kernel is in those 128 MiB, too.
+    wait_for("some hog must die",
+             lambda: int(two("exec", "hog", "--", "pgrep", "-c", "python3").stdout or "9") < 3)
     neighbour_lives(two)
     two("exec", "hog", "pkill", "python3")
     works_again(two)

@@ -15,6 +15,8 @@ import pytest
 from conftest import need_root
 from test_proxy import Proxy, in_namespace, logs, self_signed, start_origin
 
+pytestmark = pytest.mark.no_sandbox
+
 GET = "GET http://{a}{p} HTTP/1.1\r\nHost: {a}\r\nConnection: close\r\n\r\n"
 
 

@@ -16,6 +16,8 @@ from conftest import need_root, wait_for
 from test_policy_attacks import send, status
 from test_proxy import Proxy, logs
 
+pytestmark = pytest.mark.no_sandbox
+
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CONNECTIONS = 1024  # LIMIT_CONNECTIONS
 # AddressSanitizer keeps what was freed and pads what was not.

@@ -17,6 +17,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.no_sandbox
+
 BUILD = pathlib.Path(os.environ.get("SBX_BUILD", "build")).resolve()
 PROXY = next((p for p in (BUILD / "sbx-proxy", BUILD / "src/proxy/sbx-proxy") if p.exists()),
              BUILD / "sbx-proxy")

@@ -8,14 +8,14 @@ import time
 
 import pytest
 
-from conftest import make_user, need_program, need_root, wait_for
+from conftest import EXIT, make_user, need_program, need_root, wait_for
 
 UNSET = "unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY; "
 # A way to the proxy for programs that know none: CONNECT or SOCKS on standard input and output.
-RELAY = """
+RELAY = f"PROXY = '{EXIT}'" + """
 import os, socket, struct, sys, threading
 way, host, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
-s = socket.create_connection(("127.0.0.1", 3128))
+s = socket.create_connection((PROXY, 3128))
 def get(n):
     data = b""
     while len(data) < n:
@@ -213,8 +213,8 @@ def test_a_server_that_speaks_first(inside, mail, rule):
     """Nothing waits for the client's first byte: by a rule of any kind, and on every way."""
     inside.allow("mail.internal", mail.port, rule.format(port=mail.port), "mail.internal:1")
     url = f"smtp://mail.internal:{mail.port}"
-    for i, way in enumerate(("--noproxy '*'", "--proxytunnel -x http://127.0.0.1:3128",
-                             "-x socks5h://127.0.0.1:3128")):
+    for i, way in enumerate(("--noproxy '*'", f"--proxytunnel -x http://{EXIT}:3128",
+                             f"-x socks5h://{EXIT}:3128")):
         done = inside.sh(f"{UNSET} printf 'Subject: {i}\\n\\nhello' | curl -sS -m 20 {way} {url} "
                          "--mail-from a@a.example --mail-rcpt b@b.example -T -")
         assert done.returncode == 0, (way, done.stderr)
@@ -230,12 +230,12 @@ def talker():
     listener.close()
 
 
-WAYS = """
+WAYS = f"PROXY = '{EXIT}'" + """
 import socket, sys, time
 def opened(way):
     if way == "transparent":
         return socket.create_connection(("talk.internal", {port}), 30)
-    s = socket.create_connection(("127.0.0.1", 3128), 30)
+    s = socket.create_connection((PROXY, 3128), 30)
     s.sendall(b"CONNECT talk.internal:{port} HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
     head = b""  # what the server says first may come right behind it
     while not head.endswith(b"\\r\\n\\r\\n"):

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The root file system of a sandbox that root made, and the template below it."""
 
+import fcntl
 import os
 import shutil
 import subprocess
 
 import pytest
-from conftest import make_caller, need_root, need_sandboxes
+from conftest import make_caller, need_root, need_sandboxes, wait_for
 
 
 def test_changes_of_the_system_stay_inside(sbx, sandbox):
@@ -41,6 +42,18 @@ def make_it_stale(caller):
     os.utime(caller.place / "bin" / "sbx-init")
 
 
+def is_held(path):
+    """Whether a supervisor keeps the template from being removed."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(directory)
+    return False
+
+
 @pytest.mark.parametrize("mode", ("root", "range", "single"))
 def test_stale_templates_go_when_no_sandbox_runs_on_them(mode):
     with make_caller(mode) as one:
@@ -56,9 +69,13 @@ def test_stale_templates_go_when_no_sandbox_runs_on_them(mode):
         one.ok("start", "first")
         assert len(templates_of(one)) == 2 and middle < templates_of(one)
         one.ok("stop", "first", "second")
+        # A supervisor gives its template up after it has replied.
+        templates = one.home / "state" / "templates"
+        wait_for("a stopped sandbox holds its template",
+                 lambda: not any(is_held(templates / name) for name in templates_of(one)))
         # An interrupted build and an interrupted removal.
         for name in ("host-x.new", "host-y.old"):
-            rest = one.home / "state" / "templates" / name
+            rest = templates / name
             rest.mkdir()
             one.own(rest)
         make_it_stale(one)

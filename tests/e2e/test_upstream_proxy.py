@@ -20,6 +20,8 @@ from test_policy_attacks import with_everything
 from test_proxy import Proxy, SECRET, logs, start_origin
 from upstreams import ENCODED, PASSWORD, Socks, Squid, USER, authority, free_port
 
+pytestmark = pytest.mark.no_sandbox
+
 NAME = "origin.upstream.example"
 END = b"END"
 KINDS = ("http", "https", "socks5h")

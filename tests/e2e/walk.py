@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs inside a sandbox: walks everything that can be reached from / and prints, as JSON, what it
-saw.  The words are marks that names and contents are searched for."""
+saw.  The words are marks that names and contents are searched for, and with a - before them places
+that are left out."""
 
 import json
 import os
@@ -10,7 +11,7 @@ import sys
 CONTENT_MAX = 1 << 20
 
 
-def walk(marks):
+def walk(marks, left_out):
     seen = {"marked": [], "socket": [], "block": [], "char": [], "fifo": [], "denied": [],
             "files": 0}
     kinds = ((stat.S_ISSOCK, "socket"), (stat.S_ISBLK, "block"), (stat.S_ISCHR, "char"),
@@ -33,8 +34,9 @@ def walk(marks):
                     seen[name].append(entry.path)
             if stat.S_ISLNK(mode) and any(mark in os.readlink(entry.path) for mark in marks):
                 seen["marked"].append(entry.path)
-            if stat.S_ISDIR(mode) and entry.path != "/proc":
-                pending.append(entry.path)
+            if stat.S_ISDIR(mode):
+                if entry.path not in left_out:
+                    pending.append(entry.path)
             # All of /usr is the host's, known, and a gigabyte.
             elif stat.S_ISREG(mode) and not entry.path.startswith("/usr/"):
                 seen["marked"] += search(entry.path, marks)
@@ -51,4 +53,6 @@ def search(path, marks):
 
 
 if __name__ == "__main__":
-    json.dump(walk(sys.argv[1:]), sys.stdout)
+    words = sys.argv[1:]
+    json.dump(walk([word for word in words if word[0] != "-"],
+                   ["/proc"] + [word[1:] for word in words if word[0] == "-"]), sys.stdout)
