@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -81,11 +82,19 @@ static void spare_init(void)
     }
 }
 
+/* In memory they have at most what a sandbox of the host's kernel may have, a quarter. */
+static int mount_volumes(const json_t *volumes, struct sb_err **err)
+{
+    struct sysinfo info;
+    uint64_t memory = sysinfo(&info) == 0 ? (uint64_t)info.totalram * info.mem_unit : 0;
+    return volumes_mount(volumes, memory / 4, err);
+}
+
 static _Noreturn void become_init(int channel, int init_fd, const json_t *volumes)
 {
     SB_CLEANUP(err) struct sb_err *err = NULL;
     spare_init();
-    if (mounts_enter(&err) < 0 || volumes_mount(volumes, 0, &err) < 0) {
+    if (mounts_enter(&err) < 0 || mount_volumes(volumes, &err) < 0) {
         say(err);
         _exit(125);
     }

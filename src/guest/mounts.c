@@ -4,7 +4,6 @@
  * the sandbox's alone, so nothing of /proc or /dev is hidden, and /sys and cgroups are there. */
 #include <errno.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <linux/openat2.h>
 #include <stdint.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 #include "base/fs.h"
 #include "base/msg.h"
 #include "guest/guest.h"
+#include "init/local.h"
 #include "vm/machine.h"
 
 struct mount_spec {
@@ -103,33 +103,16 @@ static int attach_tree(const char *source, int dir, uint64_t attributes)
     return 0;
 }
 
-/* Where installers write: the directories that ns sandboxes of the same caller have (rootfs.c), and
- * of the same owner. */
+static int make_local_dir(const char *name)
+{
+    SB_CLEANUP(free) char *path = sb_xasprintf(GUEST_DISK "/local/%s", name);
+    return make_upper(path, GUEST_SHARE "/template");
+}
+
 static int make_local_dirs(void)
 {
-    static const char *const dirs[] = {"bin",   "sbin",   "lib",       "etc",
-                                       "share", "games",  "share/man", "share/ca-certificates",
-                                       "src",   "include"};
-    static const char *const of_python[] = {"/usr/local/lib/python3*",
-                                            "/usr/local/lib/python3*/dist-packages"};
     int r = make_upper(GUEST_DISK "/local", GUEST_SHARE "/template");
-    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(dirs); i++) {
-        SB_CLEANUP(free) char *path = sb_xasprintf(GUEST_DISK "/local/%s", dirs[i]);
-        r = make_upper(path, GUEST_SHARE "/template");
-    }
-    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(of_python); i++) {
-        SB_CLEANUP(free) char *pattern = sb_xasprintf(GUEST_ROOT "%s", of_python[i]);
-        glob_t found;
-        size_t n = glob(pattern, 0, NULL, &found) == 0 ? found.gl_pathc : 0;
-        for (size_t k = 0; r == 0 && k < n; k++) {
-            SB_CLEANUP(free)
-            char *path = sb_xasprintf(GUEST_DISK "/local%s",
-                                      found.gl_pathv[k] + strlen(GUEST_ROOT "/usr/local"));
-            r = make_upper(path, GUEST_SHARE "/template");
-        }
-        globfree(&found);
-    }
-    return r;
+    return r < 0 ? r : local_each(GUEST_ROOT "/usr/local", make_local_dir);
 }
 
 /* In a sandbox that cannot see the host's root as an owner of files no overlay can be laid over

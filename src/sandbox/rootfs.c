@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <linux/openat2.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -22,6 +21,7 @@
 #include "base/msg.h"
 #include "base/paths.h"
 #include "init/inside.h"
+#include "init/local.h"
 #include "init/volumes.h"
 
 #define STAGE   "/tmp"
@@ -401,33 +401,10 @@ static int mount_overlay(const char *name, const char *lower, const char *target
 
 #define LOCAL_UPPER STAGE "/state/local.upper"
 
-static int make_local_dir(const char *dir)
+static int make_local_dir(const char *name)
 {
-    SB_CLEANUP(free) char *path = sb_xasprintf(LOCAL_UPPER "/%s", dir);
+    SB_CLEANUP(free) char *path = sb_xasprintf(LOCAL_UPPER "/%s", name);
     return make_dir(path, 0755);
-}
-
-/* Where installers and sbx itself write. */
-static int make_local_dirs(void)
-{
-    static const char *const dirs[] = {"bin",   "sbin",   "lib",       "etc",
-                                       "share", "games",  "share/man", "share/ca-certificates",
-                                       "src",   "include"};
-    static const char *const of_python[] = {"/usr/local/lib/python3*",
-                                            "/usr/local/lib/python3*/dist-packages"};
-    int r = 0;
-    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(dirs); i++) {
-        r = make_local_dir(dirs[i]);
-    }
-    for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(of_python); i++) {
-        glob_t found;
-        size_t n = glob(of_python[i], 0, NULL, &found) == 0 ? found.gl_pathc : 0;
-        for (size_t k = 0; r == 0 && k < n; k++) {
-            r = make_local_dir(found.gl_pathv[k] + strlen("/usr/local/"));
-        }
-        globfree(&found);
-    }
-    return r;
 }
 
 /* /usr/local for those who cannot own the host's. In a merged directory the upper one's owner
@@ -436,7 +413,7 @@ static int make_local_dirs(void)
 static int mount_local(void)
 {
     if (mkdir(LOCAL_UPPER, 0755) == 0) {
-        int r = make_local_dirs();
+        int r = local_each("/usr/local", make_local_dir);
         if (r < 0) {
             return r;
         }
