@@ -18,7 +18,8 @@ DIRECTORIES, FILES = 40, 100
 @pytest.fixture(scope="module")
 def box():
     """A machine of a user who may have LIMIT descriptors, and cannot change that; its workspace is a
-    repository of twice as many files.  Beside it a sandbox with namespaces, "other"."""
+    repository of twice as many files.  It has memory above 4 GiB, which its devices reach themselves
+    (swiotlb=noforce).  Beside it a sandbox with namespaces, "other"."""
     need_program("git")
     with caller_of_machines("range") as one:
         one.ok("policy", "init", "deny-all")
@@ -34,9 +35,9 @@ def box():
         one.run(*git, "add", ".")
         one.run(*git, "commit", "-qm", "all")
         one.command = ["prlimit", f"--nofile={LIMIT}:{LIMIT}", *one.command]
-        for name, isolation in (("other", "ns"), ("box", "vm")):
+        for name, isolation, memory in (("other", "ns", "512m"), ("box", "vm", "4g")):
             one("create", "--name", name, "--isolation", isolation, "--cpus", "1", "--memory",
-                "512m", "shell", one.work, code=0, timeout=BOOT_S)
+                memory, "shell", one.work, code=0, timeout=BOOT_S)
         yield one
 
 
@@ -55,6 +56,14 @@ def test_more_files_than_descriptors(box):
     # Walking the system's files, too, of which there are many more.
     assert inside(box, "find /usr -maxdepth 2 -size +0 2>&1 >/dev/null | grep -v denied | head -n3",
                   timeout=300) == ""
+
+
+def test_devices_reach_all_memory(box):
+    """The disk, the share and the network, with most of the memory in use."""
+    script = ("head -c 2500M /dev/zero > /dev/shm/filler; head -c 64M /dev/urandom > ~/data;"
+              " cp ~/data copy; sync; echo 3 > /proc/sys/vm/drop_caches; cmp ~/data copy && echo same;"
+              " curl -sS -o /dev/null -w '%{http_code}' http://example.com/; rm ~/data copy /dev/shm/filler")
+    assert inside(box, script, user="0", timeout=300) == "same\n403"
 
 
 def test_who_holds_them_all_harms_itself_only(box):
