@@ -164,7 +164,7 @@ static int add_request_rules(scmp_filter_ctx context)
     return r < 0 ? r
                  : seccomp_rule_add(context, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prlimit64), 2,
                                     SCMP_A0(SCMP_CMP_MASKED_EQ, 0xffffffffU, 1),
-                                    SCMP_A2(SCMP_CMP_NE, 0));
+                                    SCMP_A2(SCMP_CMP_NE, 0, 0));
 }
 
 static scmp_filter_ctx new_context(uint32_t default_action)
