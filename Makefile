@@ -28,7 +28,6 @@ MACHINE_LANE = $(addprefix tests/e2e/test_, sandbox.py terminal.py publish.py \
 	raw_tcp.py::test_a_server_that_speaks_first \
 	udp.py::test_each_destination_is_logged[root] udp.py::test_loopback_and_dns_are_left_alone[root] \
 	credentials.py::test_rules_are_taken_in_order_by_path_and_method credentials.py::test_modes \
-	private_git.py::test_clone_commit_push_and_fetch \
 	audit_log.py::test_killed_supervisor_leaves_a_whole_log \
 	faults.py::test_killed_supervisor_is_replaced \
 	faults.py::test_failing_install_says_where_and_leaves_nothing \

@@ -12,6 +12,8 @@ import pytest
 
 from test_proxy import Origin, Proxy, SECRET, logs, self_signed, start_origin
 
+pytestmark = pytest.mark.no_sandbox
+
 NAME = "slow.example"
 SIZE = 12 << 20  # more than the sockets on the way hold
 DATA = random.Random(1).randbytes(SIZE)
