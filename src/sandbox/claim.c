@@ -111,6 +111,23 @@ static int fill_and_move(const char *name, const char *made, const json_t *confi
     return r;
 }
 
+/* Under a name that no sandbox has, so that nobody ever meets a half of it.  What stands there was
+ * left by one who was killed: only the holder of the lock gets here. */
+static int make_directory(const char *name, const char *base, const json_t *config, int *ret_claim,
+                          struct sb_err **err)
+{
+    SB_CLEANUP(free) char *made = sb_xasprintf("%s/.new", base);
+    int r = sb_remove_tree(AT_FDCWD, made);
+    if (r < 0 || mkdir(made, 0700) < 0) {
+        return sb_fail_errno(err, r < 0 ? -r : errno, "create '%s'", made);
+    }
+    r = fill_and_move(name, made, config, ret_claim, err);
+    if (r < 0) {
+        sb_remove_tree(AT_FDCWD, made);
+    }
+    return r;
+}
+
 /* Sandboxes are trees of files that have nothing to do with each other: says so to file systems
  * that place what lies together close together (ext4's Orlov allocator, chattr(1) T).  Where files
  * were just deleted in number, as after each removed sandbox, new ones can cost a hundred times
@@ -137,17 +154,17 @@ int sandbox_claim(const char *name, json_t *config, int *ret_claim, struct sb_er
         return r;
     }
     json_object_set_new(config, "slot", json_integer(slot));
-    /* Under a name that no sandbox has, so that nobody ever meets a half of it.  What stands there
-     * was left by one who was killed: only the holder of the lock gets here. */
-    SB_CLEANUP(free) char *made = sb_xasprintf("%s/.new", base);
     spread_below(base);
-    r = sb_remove_tree(AT_FDCWD, made);
-    if (r < 0 || mkdir(made, 0700) < 0) {
-        return sb_fail_errno(err, r < 0 ? -r : errno, "create '%s'", made);
+    SB_CLEANUP(err) struct sb_err *why = NULL;
+    r = make_directory(name, base, config, ret_claim, &why);
+    if (r == -ENOSPC) {
+        /* A sandbox that was removed just now may still be on its way out. */
+        trash_sweep(base, true, NULL);
+        r = make_directory(name, base, config, ret_claim, err);
+    } else if (r < 0 && err) {
+        *err = sb_steal(&why);
     }
-    r = fill_and_move(name, made, config, ret_claim, err);
     if (r < 0) {
-        sb_remove_tree(AT_FDCWD, made);
         return r;
     }
     /* Others need not wait for what may take long; where it fails, `rm` tells. */
