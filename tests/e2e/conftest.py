@@ -6,6 +6,7 @@ and the machine lacks is skipped by `need_*`, which says so on the terminal even
 """
 
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -36,6 +37,7 @@ PATIENCE = 10 if ISOLATION == "vm" else 1
 EXIT = "192.0.2.2" if ISOLATION == "vm" else "127.0.0.1"
 NAME_SERVER = "198.18.0.1" if ISOLATION == "vm" else "127.0.0.1"
 SKIPPED = []
+USERS = itertools.count()
 
 
 def copy_programs(directory):
@@ -137,7 +139,7 @@ class Caller(Sbx):
 
 @contextlib.contextmanager
 def make_user(mode):
-    name = f"sbxt{os.getpid()}{mode[0]}"
+    name = f"sbxt{os.getpid()}{mode[0]}{next(USERS)}"
     system = ["-r"] if mode == "single" else []
     subprocess.run(["useradd", *system, "-m", name], check=True, timeout=30)
     try:
