@@ -143,6 +143,19 @@ int sb_msg_recv(int sock, struct sb_msg *ret, struct sb_err **err)
     return 1;
 }
 
+int sb_msg_recv_last(int sock, struct sb_msg *ret, struct sb_err **err)
+{
+    SB_CLEANUP(err) struct sb_err *why = NULL;
+    int r = sb_msg_recv(sock, ret, &why);
+    if (r == -ECONNRESET) {
+        return sb_msg_recv(sock, ret, err);
+    }
+    if (r < 0 && err) {
+        *err = sb_steal(&why);
+    }
+    return r;
+}
+
 /* Replaces the packet by the text in its last descriptor, which must be one that can neither change
  * nor block. */
 static int unpack(struct sb_msg *msg, struct sb_err **err)

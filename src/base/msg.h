@@ -33,6 +33,9 @@ int sb_msg_send(int sock, const json_t *json, const int *fds, size_t nfds, struc
 /* Receives one message.  Returns 1, 0 when the peer closed, or a negative code; -EAGAIN on a
  * non-blocking socket with nothing to read. `ret` is untouched unless 1 is returned. */
 int sb_msg_recv(int sock, struct sb_msg *ret, struct sb_err **err);
+/* The same from who may have ended: when that left something of ours unread, the socket tells of it
+ * (ECONNRESET) before what was said last. */
+int sb_msg_recv_last(int sock, struct sb_msg *ret, struct sb_err **err);
 int sb_msg_recv_large(int sock, struct sb_msg *ret, struct sb_err **err);
 /* No send or receive on this socket waits longer: for peers that a sandbox might have taken over.
  */

@@ -185,16 +185,6 @@ static _Noreturn void child_main(const struct ns_spec *spec, int channel, int wo
 
 /* ---- in the supervisor ---- */
 
-int ns_recv(const struct ns_sandbox *sandbox, struct sb_msg *ret, struct sb_err **err)
-{
-    int r = sb_msg_recv(sandbox->channel, ret, err);
-    if (r == -ECONNRESET) {
-        sb_err_free(err ? sb_steal(err) : NULL);
-        r = sb_msg_recv(sandbox->channel, ret, err);
-    }
-    return r;
-}
-
 int ns_take_failure(const json_t *message, struct sb_err **err)
 {
     const char *text = sb_json_str(message, "error");
@@ -211,7 +201,7 @@ int ns_take_failure(const json_t *message, struct sb_err **err)
 int ns_await_network(struct ns_sandbox *sandbox, struct sb_err **err)
 {
     SB_CLEANUP(msg) struct sb_msg msg = {0};
-    int r = ns_recv(sandbox, &msg, NULL);
+    int r = sb_msg_recv_last(sandbox->channel, &msg, NULL);
     if (r <= 0) {
         return sb_fail(err, SB_ESTART, "the sandbox's first process ended too early");
     }

@@ -34,9 +34,6 @@ int ns_start(const struct ns_spec *spec, struct ns_sandbox *ret, struct sb_err *
 /* Gives it the mounts that it needs next.  Should this or the next fail, it is the caller's to kill
  * and reap. */
 int ns_provide(const struct ns_spec *spec, const struct ns_sandbox *sandbox, struct sb_err **err);
-/* Its next message.  When it ended with something of ours unread, the socket tells that before what
- * it said itself. */
-int ns_recv(const struct ns_sandbox *sandbox, struct sb_msg *ret, struct sb_err **err);
 /* {"event":"failed","error":TEXT,"hint":TEXT,"code":n}: what it could not do before it became what
  * it is, as an error of ours. */
 int ns_take_failure(const json_t *message, struct sb_err **err);

@@ -199,12 +199,8 @@ static void send_signal(const struct session *s, int signo)
 static int on_channel(struct session *s, struct sb_err **err)
 {
     SB_CLEANUP(msg) struct sb_msg msg = {0};
-    int r = sb_msg_recv(s->channel, &msg, NULL);
-    if (r == -ECONNRESET) {
-        /* It ended with a window's size of ours unread: the socket tells that before its last word.
-         */
-        r = sb_msg_recv(s->channel, &msg, NULL);
-    }
+    /* Our window's size may be what it leaves unread. */
+    int r = sb_msg_recv_last(s->channel, &msg, NULL);
     const char *event = r > 0 ? sb_json_str(msg.json, "event") : NULL;
     if (!event) {
         SB_CLEANUP(free) char *why = sandbox_end_reason(s->name);

@@ -691,7 +691,7 @@ static int await_init(struct supervisor *s, struct sb_err **err)
     if (r < 0) {
         return r;
     }
-    r = ns_recv(&s->ns, &msg, err);
+    r = sb_msg_recv_last(s->ns.channel, &msg, err);
     const char *event = r > 0 ? sb_json_str(msg.json, "event") : NULL;
     if (event && strcmp(event, "ready") == 0) {
         s->is_up = true;

@@ -165,14 +165,20 @@ def test_sandboxes_made_at_once_have_ids_of_their_own(sbx, begin, workspace):
     assert len(maps) == (6 if os.geteuid() == 0 else 1)
 
 
-def test_two_starts_at_once_run_startup_once(sbx, begin, workspace, kit):
+def stopped_with_startup(sbx, workspace, kit, script):
+    """A stopped sandbox "box" whose starts run the script, which waits for "go"."""
     startup = kit("s", f"""  startup:
-    - command: [sh, -c, 'echo begun >> ~/log; {AWAIT.format(workspace)}; echo done >> ~/log']
+    - command: [sh, -c, '{script}']
 """)
     (workspace / "go").touch()
     sbx.ok("create", "--name", "box", "--kit", startup, "shell", workspace)
     sbx.ok("stop", "box")
     (workspace / "go").unlink()
+
+
+def test_two_starts_at_once_run_startup_once(sbx, begin, workspace, kit):
+    stopped_with_startup(sbx, workspace, kit,
+                         f"echo begun >> ~/log; {AWAIT.format(workspace)}; echo done >> ~/log")
     both = [begin("start", "box"), begin("start", "box")]
     working, = select.select([process.stderr for process in both], [], [], DEADLINE)[0]
     await_line(working, "waiting")
@@ -203,13 +209,7 @@ def waits_for_a_lock(process):
 
 def test_rm_beside_a_start_that_has_no_socket_yet(sbx, begin, workspace, kit):
     """It waits for the start, and then ends what that has started."""
-    startup = kit("s", f"""  startup:
-    - command: [sh, -c, '{AWAIT.format(workspace)}']
-""")
-    (workspace / "go").touch()
-    sbx.ok("create", "--name", "box", "--kit", startup, "shell", workspace)
-    sbx.ok("stop", "box")
-    (workspace / "go").unlink()
+    stopped_with_startup(sbx, workspace, kit, AWAIT.format(workspace))
     start = begin("start", "box")
     await_line(start.stderr, "waiting")
     control = next(sbx.home.rglob("control"))
