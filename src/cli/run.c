@@ -4,31 +4,24 @@
  * Nothing is left of a sandbox that could not be made (unless --keep), but its logs. */
 #include <ctype.h>
 #include <errno.h>
-#include <limits.h>
-#include <math.h>
-#include <stdint.h>
-#include <sys/stat.h>
-#include <sys/sysinfo.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "base/paths.h"
 #include "cli/env_words.h"
 #include "cli/interrupt.h"
 #include "cli/isolation_words.h"
 #include "cli/kit_ref.h"
+#include "cli/kit_words.h"
+#include "cli/limit_words.h"
+#include "cli/plan_text.h"
 #include "cli/publish_words.h"
 #include "cli/run.h"
-#include "plan/plan.h"
+#include "cli/workspace_words.h"
 #include "policy/store.h"
 #include "sandbox/client.h"
-#include "sandbox/rootfs.h"
+#include "sandbox/idmap.h"
 #include "sandbox/state.h"
 #include "sandbox/steps.h"
-#include "spec/builtin.h"
-#include "spec/size.h"
-
-enum { DEFAULT_PIDS = 4096, KITS_MAX = 32 };
 
 /* The first CLI_FLAGS_OF_RUN_ALONE are not create's. */
 const struct cli_flag cli_flags_run[] = {
@@ -60,8 +53,6 @@ struct request {
     json_t *mounts;  /* [{"path","read_only", whose and which it is}], an outer before its inner */
     json_t *env, *publish;
     json_t *existing; /* sandbox.json of the one that is meant, when there is one */
-    struct kit *kits[KITS_MAX];
-    size_t nkits;
     json_t *plan;
 };
 
@@ -74,162 +65,10 @@ static void request_done(struct request *request)
     json_decref(request->publish);
     json_decref(request->existing);
     json_decref(request->plan);
-    for (size_t i = 0; i < request->nkits; i++) {
-        kit_free(request->kits[i]);
-    }
 }
 static void sb_cleanup_request(struct request *request)
 {
     request_done(request);
-}
-
-/* ---- workspaces ---- */
-
-static bool is_one_of(const char *path, const char *const *list, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(path, list[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* What sbx keeps is how a sandbox is held: who can write it holds himself. */
-static int check_own_files(const char *path, struct sb_err **err)
-{
-    static int (*const places[])(char **, struct sb_err **) = {sb_path_config, sb_path_state,
-                                                               sb_path_runtime};
-    for (size_t i = 0; i < SB_ARRAY_LEN(places); i++) {
-        SB_CLEANUP(free) char *own = NULL;
-        char real[PATH_MAX];
-        int r = places[i](&own, err);
-        if (r < 0) {
-            return r;
-        }
-        if (!realpath(own, real)) {
-            return sb_fail_errno(err, errno, "'%s'", own);
-        }
-        /* Also by its name: a link in the workspace on the way there would be the sandbox's. */
-        if (sb_path_within(path, real) || sb_path_within(real, path) || sb_path_within(own, path)) {
-            sb_fail(err, SB_EUSAGE,
-                    "'%s' cannot be a workspace: the sandbox could change what sbx itself keeps "
-                    "in '%s'",
-                    path, own);
-            sb_hint(err, "give a directory beside that, or have sbx keep its files elsewhere: "
-                         "SBX_HOME, or the XDG_*_HOME directories");
-            return SB_EUSAGE;
-        }
-    }
-    return 0;
-}
-
-/* What shows far more than a project: alone, or also whatever lies in it. */
-static bool is_revealing(const char *path)
-{
-    static const struct {
-        const char *path;
-        bool of_home, whole;
-    } places[] = {{"/home", false, false},   {"/root", false, false},    {"/run", false, false},
-                  {"/var", false, false},    {"/var/lib", false, false}, {"/var/tmp", false, false},
-                  {"/tmp", false, false},    {"/opt", false, false},     {"/srv", false, false},
-                  {"/mnt", false, false},    {"/media", false, false},   {"/usr", false, false},
-                  {"/usr/bin", false, true}, {"/usr/sbin", false, true}, {"/usr/lib", false, true},
-                  {"/etc", false, true},     {"/boot", false, true},     {"/.config", true, false},
-                  {"/.local", true, false},  {"/.ssh", true, true},      {"/.gnupg", true, true},
-                  {"/.aws", true, true}};
-    char home[PATH_MAX];
-    bool has_home = realpath(sb_home(), home) != NULL;
-    bool found = (has_home && sb_path_within(home, path)) ||
-                 (strncmp(path, "/home/", 6) == 0 && !strchr(path + 6, '/'));
-    for (size_t i = 0; i < SB_ARRAY_LEN(places); i++) {
-        if (!places[i].of_home || has_home) {
-            SB_CLEANUP(free)
-            char *place = sb_xasprintf("%s%s", places[i].of_home ? home : "", places[i].path);
-            found |= places[i].whole ? sb_path_within(path, place) : strcmp(path, place) == 0;
-        }
-    }
-    return found;
-}
-
-static int check_workspace(const struct request *request, const char *path, struct sb_err **err)
-{
-    static const char *const its_own[] = {"/", "/proc", "/sys", "/dev"};
-    if (is_one_of(path, its_own, SB_ARRAY_LEN(its_own))) {
-        sb_fail(err, SB_EUSAGE, "'%s' cannot be a workspace: a sandbox has its own there", path);
-        sb_hint(err, "give the directories that it shall see");
-        return SB_EUSAGE;
-    }
-    int r = check_own_files(path, err);
-    if (r < 0 || cli_bool(request->args, "i-know") || !is_revealing(path)) {
-        return r;
-    }
-    sb_fail(err, SB_EUSAGE, "'%s' as a workspace would show the sandbox all that lies below it",
-            path);
-    sb_hint(err, "give a project directory, or add --i-know if that is what you want");
-    return SB_EUSAGE;
-}
-
-/* An outer one stands before its inner ones, so that each is mounted on top of what holds it. */
-static int insert_mount(json_t *mounts, const char *path, json_t *entry, struct sb_err **err)
-{
-    size_t place = 0;
-    for (size_t i = 0; i < json_array_size(mounts); i++) {
-        const char *other = sb_json_str(json_array_get(mounts, i), "path");
-        if (strcmp(other, path) == 0) {
-            json_decref(entry);
-            return sb_fail(err, SB_EUSAGE, "workspace '%s' is given twice", path);
-        }
-        place += strlen(other) <= strlen(path);
-    }
-    json_array_insert_new(mounts, place, entry);
-    return 0;
-}
-
-/* PATH or PATH:ro, made absolute with every link resolved. */
-static int add_mount(struct request *request, const char *word, struct sb_err **err)
-{
-    SB_CLEANUP(free) char *path = sb_xstrdup(word);
-    size_t len = strlen(path);
-    bool read_only = len > 3 && strcmp(path + len - 3, ":ro") == 0;
-    if (read_only) {
-        path[len - 3] = '\0';
-    }
-    char real[PATH_MAX];
-    struct stat st;
-    if (!realpath(path, real) || stat(real, &st) < 0) {
-        sb_fail(err, SB_EUSAGE, "workspace '%s': %s", path, strerror(errno));
-        sb_hint(err, "give a directory that exists: sbx run %s PATH", request->agent);
-        return SB_EUSAGE;
-    }
-    if (!S_ISDIR(st.st_mode)) {
-        return sb_fail(err, SB_EUSAGE, "workspace '%s' is not a directory", path);
-    }
-    if (json_array_size(request->mounts) >= ROOTFS_WORKSPACES_MAX) {
-        return sb_fail(err, SB_EUSAGE, "at most %d paths can be given", ROOTFS_WORKSPACES_MAX);
-    }
-    json_t *entry = json_pack("{s:s,s:b,s:I,s:I,s:I,s:I}", "path", real, "read_only", read_only,
-                              "device", (json_int_t)st.st_dev, "inode", (json_int_t)st.st_ino,
-                              "uid", (json_int_t)st.st_uid, "gid", (json_int_t)st.st_gid);
-    if (!entry) {
-        return sb_fail(err, SB_EUSAGE, "workspace '%s': its path is not UTF-8 text", path);
-    }
-    int r = insert_mount(request->mounts, real, entry, err);
-    request->workspace = request->workspace ? request->workspace : sb_xstrdup(real);
-    return r < 0 ? r : check_workspace(request, real, err);
-}
-
-static int add_mounts(struct request *request, struct sb_err **err)
-{
-    request->mounts = json_array();
-    if (request->args->nwords < 2) {
-        return add_mount(request, ".", err);
-    }
-    int r = 0;
-    for (size_t i = 1; r == 0 && i < request->args->nwords; i++) {
-        r = add_mount(request, request->args->words[i], err);
-    }
-    return r;
 }
 
 /* ---- the name ---- */
@@ -268,114 +107,6 @@ static int choose_name(struct request *request, struct sb_err **err)
     return SB_EUSAGE;
 }
 
-/* ---- kits and plan ---- */
-
-static int unknown_agent(const char *agent, struct sb_err **err)
-{
-    size_t count;
-    const char *const *names = kit_builtin_names(&count);
-    const char *nearest = cli_nearest(agent, names, count);
-    sb_fail(err, SB_EUSAGE, "there is no agent or sandbox named '%s'", agent);
-    if (nearest) {
-        sb_hint(err, "did you mean '%s'?", nearest);
-    } else {
-        sb_hint(err, "the built-in agent is '%s'; 'sbx ls' lists sandboxes", names[0]);
-    }
-    return SB_EUSAGE;
-}
-
-static bool is_builtin(const char *agent)
-{
-    size_t count;
-    const char *const *names = kit_builtin_names(&count);
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(names[i], agent) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static int load_kits(struct request *request, struct sb_err **err)
-{
-    size_t count;
-    const char *const *refs = cli_list(request->args, "kit", &count);
-    if (count >= KITS_MAX) {
-        return sb_fail(err, SB_EUSAGE, "at most %d kits can be given", KITS_MAX - 1);
-    }
-    if (!is_builtin(request->agent)) {
-        return unknown_agent(request->agent, err);
-    }
-    int r = kit_load_builtin(request->agent, &request->kits[0], err);
-    if (r < 0) {
-        return r;
-    }
-    request->nkits = 1;
-    for (size_t i = 0; i < count; i++) {
-        r = kit_ref_load(refs[i], &request->kits[request->nkits], err);
-        if (r < 0) {
-            return r;
-        }
-        request->nkits++;
-    }
-    return 0;
-}
-
-static int compose(struct request *request, struct sb_err **err)
-{
-    int r = load_kits(request, err);
-    struct plan_context context = {.workspace = request->workspace, .mounts = request->mounts};
-    return r < 0 ? r
-                 : plan_compose((const struct kit *const *)request->kits, request->nkits, &context,
-                                &request->plan, err);
-}
-
-/* ---- limits ---- */
-
-enum { MEMORY_MIN = 16 << 20 };
-#define MEMORY_MAX (UINT64_C(1) << 50)
-
-static int parse_memory(const char *text, uint64_t *ret_bytes, struct sb_err **err)
-{
-    if (!size_parse(text, ret_bytes)) {
-        return sb_fail(err, SB_EUSAGE, "--memory '%s' is no size: write 512m or 8g", text);
-    }
-    if (*ret_bytes < MEMORY_MIN || *ret_bytes > MEMORY_MAX) {
-        return sb_fail(err, SB_EUSAGE, "--memory '%s': it must be at least 16m and at most 1024t",
-                       text);
-    }
-    return 0;
-}
-
-static int set_limits(const struct cli_args *args, json_t *config, struct sb_err **err)
-{
-    struct sysinfo info;
-    sysinfo(&info);
-    uint64_t memory = (uint64_t)info.totalram * info.mem_unit / 2;
-    const char *text = cli_string(args, "memory");
-    int r = text ? parse_memory(text, &memory, err) : 0;
-    if (r < 0) {
-        return r;
-    }
-    json_object_set_new(config, "memory_bytes", json_integer((json_int_t)memory));
-    char *end = NULL;
-    text = cli_string(args, "cpus");
-    double cpus = text ? strtod(text, &end) : 0;
-    /* The kernel gives out processor time by the millisecond in a tenth of a second. */
-    bool too_small = cpus < 0 || (cpus > 0 && cpus < 0.01);
-    if (text && (end == text || *end || !isfinite(cpus) || too_small || cpus > 4096)) {
-        return sb_fail(err, SB_EUSAGE, "--cpus '%s': give a number from 0.01, or 0 for all", text);
-    }
-    json_object_set_new(config, "cpus", json_real(cpus));
-    text = cli_string(args, "pids");
-    long pids = text ? strtol(text, &end, 10) : DEFAULT_PIDS;
-    if (text && (end == text || *end || pids < 8 || pids > 4000000)) {
-        return sb_fail(err, SB_EUSAGE, "--pids '%s': give a number from 8", text);
-    }
-    json_object_set_new(config, "pids", json_integer(pids));
-    return 0;
-}
-
 /* ---- creating ---- */
 
 static int make_config(const struct request *request, json_t **ret, struct sb_err **err)
@@ -390,7 +121,7 @@ static int make_config(const struct request *request, json_t **ret, struct sb_er
                                request->name, "agent", request->agent, "created", created,
                                "workspace", request->workspace, "mounts", request->mounts, "env",
                                request->env, "plan", request->plan, "publish", request->publish);
-    int r = set_limits(request->args, config, err);
+    int r = cli_limit_words(request->args, config, err);
     r = r < 0 ? r : cli_isolation_words(request->args, config, err);
     if (r == 0) {
         *ret = sb_steal(&config);
@@ -436,6 +167,13 @@ static int build(const struct request *request, const json_t *config, struct sb_
     return r < 0 ? r : sandbox_settle(request->name, err);
 }
 
+static int compose(struct request *request, struct sb_err **err)
+{
+    const struct plan_context context = {.workspace = request->workspace,
+                                         .mounts = request->mounts};
+    return cli_kit_words(request->args, &context, &request->plan, err);
+}
+
 static int create(struct request *request, struct sb_err **err)
 {
     sandbox_start_ahead(request->name);
@@ -469,8 +207,6 @@ static int create(struct request *request, struct sb_err **err)
     return r;
 }
 
-/* ---- the plan on paper ---- */
-
 static void print_plan(const struct request *request)
 {
     if (cli_bool(request->args, "json")) {
@@ -490,47 +226,7 @@ static void print_plan(const struct request *request)
         kit_print_text(sb_json_str(mount, "path"));
         puts(json_is_true(json_object_get(mount, "read_only")) ? " (read-only)" : "");
     }
-    static const char *const lists[] = {"allow", "deny"};
-    for (size_t l = 0; l < SB_ARRAY_LEN(lists); l++) {
-        const json_t *rules = json_object_get(request->plan, lists[l]);
-        for (size_t i = 0; i < json_array_size(rules); i++) {
-            const json_t *rule = json_array_get(rules, i);
-            printf("  %-8s %s (kit %s)\n", lists[l], sb_json_str(rule, "rule"),
-                   sb_json_str(rule, "kit"));
-        }
-    }
-    const json_t *volumes = json_object_get(request->plan, "volumes");
-    for (size_t i = 0; i < json_array_size(volumes); i++) {
-        const json_t *volume = json_array_get(volumes, i);
-        const char *type = sb_json_str(volume, "type"), *size = sb_json_str(volume, "size");
-        printf("  %-8s ", "volume");
-        kit_print_text(sb_json_str(volume, "path"));
-        printf(*type ? " (in memory%s%s)\n" : "\n", *size ? ", " : "", size);
-    }
-    const json_t *credentials = json_object_get(request->plan, "credentials");
-    for (size_t i = 0; i < json_array_size(credentials); i++) {
-        const json_t *credential = json_array_get(credentials, i);
-        printf("  %-8s %s (kit %s)\n", "secret", sb_json_str(credential, "service"),
-               sb_json_str(credential, "kit"));
-    }
-    const char *variable;
-    json_t *value;
-    json_object_foreach(json_object_get(request->plan, "env"), variable, value)
-    {
-        printf("  %-8s %s=", "env", variable);
-        kit_print_text(json_string_value(value));
-        putchar('\n');
-    }
-    const json_t *steps = json_object_get(request->plan, "steps");
-    for (size_t i = 0; i < json_array_size(steps); i++) {
-        const json_t *step = json_array_get(steps, i);
-        const char *what = sb_json_str(step, "command");
-        what = what ? what : sb_json_str(step, "path");
-        what = what ? what : json_string_value(json_array_get(json_object_get(step, "argv"), 0));
-        printf("  %-8s ", sb_json_str(step, "phase"));
-        kit_print_text(what ? what : "");
-        printf(" (kit %s)\n", sb_json_str(step, "kit"));
-    }
+    cli_print_plan(request->plan);
 }
 
 static int prepare(const struct cli_args *args, struct request *request, struct sb_err **err)
@@ -540,8 +236,8 @@ static int prepare(const struct cli_args *args, struct request *request, struct 
     if (cli_bool(args, "json") && !cli_bool(args, "dry-run")) {
         return sb_fail(err, SB_EUSAGE, "--json shows the plan, and needs --dry-run");
     }
-    int r =
-        is_builtin(request->agent) ? add_mounts(request, err) : unknown_agent(request->agent, err);
+    int r = cli_agent_word(args, err);
+    r = r < 0 ? r : cli_workspace_words(args, &request->mounts, &request->workspace, err);
     return r < 0 ? r : choose_name(request, err);
 }
 
@@ -673,7 +369,7 @@ static int refuse_creation_flags(const struct request *request, struct sb_err **
                                            {"pids", "pids"}};
     const json_t *existing = request->existing;
     SB_CLEANUP(json) json_t *wanted = json_object();
-    int r = set_limits(request->args, wanted, err);
+    int r = cli_limit_words(request->args, wanted, err);
     for (size_t i = 0; r == 0 && i < SB_ARRAY_LEN(flags); i++) {
         const char *key = flags[i][1];
         bool same = key && json_equal(json_object_get(wanted, key), json_object_get(existing, key));

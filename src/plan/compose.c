@@ -64,11 +64,16 @@ static int check_mixin(const struct kit *kit, const struct kit *agent, struct sb
     const char *wanted = text_of(kit, "requires_agent");
     if (strcmp(kit_kind(kit), "mixin") != 0) {
         const char *image = text_of(kit, "image");
-        sb_fail(err, SB_ESPEC,
-                "kit '%s' names the image '%s': images are not supported yet; use a mixin on the "
-                "built-in agent 'shell'",
-                kit_name(kit), image);
-        return SB_ESPEC;
+        if (strcmp(image, "host") == 0) {
+            sb_fail(err, SB_EUSAGE, "kit '%s' is an agent, and so is '%s': one can run",
+                    kit_name(kit), kit_name(agent));
+            sb_hint(err, "run it by its own name: --kit DIR %s", kit_name(kit));
+            return SB_EUSAGE;
+        }
+        return sb_fail(err, SB_ESPEC,
+                       "kit '%s' names the image '%s': images are not supported yet; use a mixin "
+                       "on the built-in agent 'shell'",
+                       kit_name(kit), image);
     }
     if (text_of(kit, "extends")[0]) {
         return sb_fail(err, SB_ESPEC, "kit '%s' extends '%s': extends is not supported yet",

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/kit_words.h"
+
+#include <string.h>
+
+#include "cli/kit_ref.h"
+#include "spec/builtin.h"
+
+enum { KITS_MAX = 32 };
+
+/* The agent first, as soon as it is known. */
+struct stack {
+    struct kit *kits[KITS_MAX];
+    size_t count;
+};
+
+static void sb_cleanup_stack(struct stack *stack)
+{
+    for (size_t i = 0; i < stack->count; i++) {
+        kit_free(stack->kits[i]);
+    }
+}
+
+static int unknown_agent(const char *agent, struct sb_err **err)
+{
+    size_t count;
+    const char *const *names = kit_builtin_names(&count);
+    const char *nearest = cli_nearest(agent, names, count);
+    sb_fail(err, SB_EUSAGE, "there is no agent or sandbox named '%s'", agent);
+    if (nearest) {
+        sb_hint(err, "did you mean '%s'?", nearest);
+    } else {
+        sb_hint(err,
+                "the built-in agent is '%s'; another one is a kit of that name: "
+                "sbx run --kit DIR %s; 'sbx ls' lists sandboxes",
+                names[0], agent);
+    }
+    return SB_EUSAGE;
+}
+
+static bool is_builtin(const char *agent)
+{
+    size_t count;
+    const char *const *names = kit_builtin_names(&count);
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(names[i], agent) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int cli_agent_word(const struct cli_args *args, struct sb_err **err)
+{
+    const char *agent = args->words[0];
+    return is_builtin(agent) || cli_bool(args, "kit") ? 0 : unknown_agent(agent, err);
+}
+
+static int load(const char *const *refs, size_t nrefs, struct stack *stack, struct sb_err **err)
+{
+    for (size_t i = 0; i < nrefs; i++) {
+        int r = kit_ref_load(refs[i], &stack->kits[stack->count], err);
+        if (r < 0) {
+            return r;
+        }
+        stack->count++;
+    }
+    return 0;
+}
+
+/* The kit that the word names comes before those that are stacked on it. */
+static int put_agent_first(const char *agent, struct stack *stack, struct sb_err **err)
+{
+    for (size_t i = 0; i < stack->count; i++) {
+        struct kit *kit = stack->kits[i];
+        if (strcmp(kit_name(kit), agent) == 0) {
+            memmove(stack->kits + 1, stack->kits, i * sizeof(*stack->kits));
+            stack->kits[0] = kit;
+            return 0;
+        }
+    }
+    return unknown_agent(agent, err);
+}
+
+int cli_kit_words(const struct cli_args *args, const struct plan_context *context,
+                  json_t **ret_plan, struct sb_err **err)
+{
+    const char *agent = args->words[0];
+    size_t nrefs;
+    const char *const *refs = cli_list(args, "kit", &nrefs);
+    if (nrefs >= KITS_MAX) {
+        return sb_fail(err, SB_EUSAGE, "at most %d kits can be given", KITS_MAX - 1);
+    }
+    SB_CLEANUP(stack) struct stack stack = {0};
+    bool builtin = is_builtin(agent);
+    int r = builtin ? kit_load_builtin(agent, &stack.kits[0], err) : 0;
+    stack.count = r == 0 && builtin;
+    r = r < 0 ? r : load(refs, nrefs, &stack, err);
+    r = r < 0 || builtin ? r : put_agent_first(agent, &stack, err);
+    return r < 0 ? r
+                 : plan_compose((const struct kit *const *)stack.kits, stack.count, context,
+                                ret_plan, err);
+}
