@@ -111,7 +111,11 @@ static void collect_fds(struct msghdr *hdr, struct sb_msg *msg)
 
 int sb_msg_recv(int sock, struct sb_msg *ret, struct sb_err **err)
 {
-    SB_CLEANUP(free) char *text = sb_xcalloc(1, SB_MSG_MAX + 1);
+    /* Not cleared: most messages are short, and the rest of the buffer need not exist. */
+    SB_CLEANUP(free) char *text = malloc(SB_MSG_MAX);
+    if (!text) {
+        return sb_fail_errno(err, ENOMEM, "receive message");
+    }
     struct iovec iov = {.iov_base = text, .iov_len = SB_MSG_MAX};
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * SB_MSG_FDS)];
     struct msghdr hdr = {.msg_iov = &iov,

@@ -29,13 +29,14 @@ const struct cli_command cli_commands[] = {
         .usage = "[flags] AGENT|SANDBOX [PATH[:ro]...] [-- AGENT_ARGS...]",
         .summary = "Run an agent in a sandbox, made when missing",
         .details =
-            "AGENT is a built-in agent: shell. The same agent and workspace mean the same\n"
-            "sandbox again, as its name does. The first PATH (default: the current directory)\n"
-            "is the workspace, at its own absolute path; further ones are added, and :ro makes\n"
-            "one read-only. AGENT_ARGS are added to the agent's own when they begin with '-',\n"
-            "and take their place else.\n",
+            "AGENT is the built-in one, shell, or the name of a kit of kind sandbox that --kit\n"
+            "gives. The same agent and workspace mean the same sandbox again, as its name does.\n"
+            "The first PATH (default: the current directory) is the workspace, at its own\n"
+            "absolute path; further ones are added, and :ro makes one read-only. AGENT_ARGS\n"
+            "are added to the agent's own when they begin with '-', and take their place else.\n",
         .examples = "sbx run shell .\n"
                     "sbx run --kit examples/biome-lint --name demo shell ~/project ~/docs:ro\n"
+                    "sbx run --kit examples/claude claude .\n"
                     "sbx run --rm shell . -- -c 'make test'",
         .flags = cli_flags_run,
         .min_words = 1,

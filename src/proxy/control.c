@@ -30,7 +30,8 @@ static void settle(void *arg)
     settle_memory();
 }
 
-static int store_fd(struct proxy *proxy, struct journal_files *files, const char *name, int fd)
+static int store_fd(struct proxy *proxy, struct journal_files *files, int *stderr_fd,
+                    const char *name, int fd)
 {
     static const char *const names[] = {"http", "tcp4", "tcp6", "dns_udp", "dns_tcp", "refused"};
     for (int kind = 0; kind < LISTEN_N; kind++) {
@@ -45,7 +46,8 @@ static int store_fd(struct proxy *proxy, struct journal_files *files, const char
     } others[] = {{"log", &files->log},
                   {"log_head", &files->head},
                   {"log_keeper", &files->keeper},
-                  {"token_keeper", &proxy->token_keeper}};
+                  {"token_keeper", &proxy->token_keeper},
+                  {"stderr", stderr_fd}};
     for (size_t i = 0; i < SB_ARRAY_LEN(others); i++) {
         if (strcmp(name, others[i].name) == 0 && *others[i].slot < 0) {
             *others[i].slot = fd;
@@ -70,9 +72,10 @@ int control_take_listeners(int sock, struct proxy *proxy, struct sb_err **err)
                        "each descriptor");
     }
     struct journal_files files = {.log = -1, .head = -1, .keeper = -1};
+    SB_CLEANUP(fd) int stderr_fd = -1;
     for (size_t i = 0; i < msg.nfds; i++) {
         const char *name = json_string_value(json_array_get(fds, i));
-        if (!name || store_fd(proxy, &files, name, msg.fds[i]) < 0) {
+        if (!name || store_fd(proxy, &files, &stderr_fd, name, msg.fds[i]) < 0) {
             return sb_fail(err, SB_EPROTO, "listen: unknown or repeated descriptor '%s'",
                            name ? name : "");
         }
@@ -80,6 +83,10 @@ int control_take_listeners(int sock, struct proxy *proxy, struct sb_err **err)
     }
     if (files.log < 0) {
         return sb_fail(err, SB_EPROTO, "listen: no \"log\" descriptor");
+    }
+    /* The supervisor started us before it had a place for what we have to say. */
+    if (stderr_fd >= 0 && dup3(stderr_fd, STDERR_FILENO, 0) < 0) {
+        return sb_fail_errno(err, errno, "listen: take \"stderr\"");
     }
     files.limit_bytes = (uint64_t)sb_json_int(msg.json, "log_bytes", LOG_FILE_BYTES);
     proxy->journal = journal_new(proxy->loop, &files);
@@ -202,6 +209,12 @@ static void on_message(void *arg, uint32_t events)
     if (reply && sb_msg_send(control.sock, reply, NULL, 0, NULL) < 0) {
         sb_loop_stop(control.proxy->loop);
     }
+}
+
+void control_report(int sock, const struct sb_err *err)
+{
+    SB_CLEANUP(json) json_t *last = failure(err->message);
+    sb_msg_send(sock, last, NULL, 0, NULL);
 }
 
 int control_start(int sock, struct proxy *proxy, bool allow_probe, struct sb_err **err)

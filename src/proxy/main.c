@@ -57,6 +57,7 @@ static int run(bool allow_probe, struct sb_err **err)
     if (r == 0) {
         conn_end_all(proxy, "stopped");
         journal_close(proxy->journal);
+        close(SUPERVISOR_FD); /* all is said */
     }
     return r;
 }
@@ -77,6 +78,7 @@ int main(int argc, char **argv)
     SB_CLEANUP(err) struct sb_err *err = NULL;
     if (run(allow_probe, &err) < 0) {
         sb_err_print(err);
+        control_report(SUPERVISOR_FD, err);
         return sb_err_exit_code(err);
     }
     /* Nothing is torn down: the kernel takes it all, and quickly. */

@@ -2,10 +2,8 @@
  * Who may make a sandbox: its name and its range of ids are taken under locks. */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <stdio.h>
 #include <sys/file.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 
 #include "base/fs.h"
@@ -128,33 +126,18 @@ static int make_directory(const char *name, const char *base, const json_t *conf
     return r;
 }
 
-/* Sandboxes are trees of files that have nothing to do with each other: says so to file systems
- * that place what lies together close together (ext4's Orlov allocator, chattr(1) T).  Where files
- * were just deleted in number, as after each removed sandbox, new ones can cost a hundred times
- * more. */
-static void spread_below(const char *base)
-{
-    SB_CLEANUP(fd) int fd = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int flags = 0;
-    if (fd >= 0 && ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0 && !(flags & FS_TOPDIR_FL)) {
-        flags |= FS_TOPDIR_FL;
-        ioctl(fd, FS_IOC_SETFLAGS, &flags);
-    }
-}
-
 int sandbox_claim(const char *name, json_t *config, int *ret_claim, struct sb_err **err)
 {
     SB_CLEANUP(free) char *base = NULL;
     /* Two creations at once must not choose the same ids. */
     SB_CLEANUP(fd) int lock = sandbox_lock_creations(err);
     unsigned slot = 0;
-    int r = lock < 0 ? lock : sb_path_state_sub("sandboxes", &base, err);
+    int r = lock < 0 ? lock : sandboxes_dir(&base, err);
     r = r < 0 ? r : free_slot(&slot, err);
     if (r < 0) {
         return r;
     }
     json_object_set_new(config, "slot", json_integer(slot));
-    spread_below(base);
     SB_CLEANUP(err) struct sb_err *why = NULL;
     r = make_directory(name, base, config, ret_claim, &why);
     if (r == -ENOSPC) {

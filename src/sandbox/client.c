@@ -452,7 +452,7 @@ int sandbox_each(int (*fn)(const char *name, void *arg, struct sb_err **err), vo
                  struct sb_err **err)
 {
     SB_CLEANUP(free) char *base = NULL;
-    int r = sb_path_state_sub("sandboxes", &base, err);
+    int r = sandboxes_dir(&base, err);
     if (r < 0) {
         return r;
     }

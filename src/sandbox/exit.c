@@ -81,7 +81,7 @@ int exit_proxy_listen(const struct exit_proxy *proxy, const int listeners[NET_LI
                       struct log_keeper *log, struct token_keeper *tokens, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *names = json_array();
-    int fds[NET_LISTENERS + 4];
+    int fds[NET_LISTENERS + 5];
     size_t count = 0;
     for (size_t i = 0; i < NET_LISTENERS; i++) {
         if (listeners[i] >= 0) {
@@ -89,8 +89,8 @@ int exit_proxy_listen(const struct exit_proxy *proxy, const int listeners[NET_LI
             fds[count++] = listeners[i];
         }
     }
-    const char *const more_names[] = {"log", "log_head", "log_keeper", "token_keeper"};
-    const int more[] = {log->log, log->head, log->far, tokens->far};
+    const char *const more_names[] = {"log", "log_head", "log_keeper", "token_keeper", "stderr"};
+    const int more[] = {log->log, log->head, log->far, tokens->far, STDERR_FILENO};
     for (size_t i = 0; i < SB_ARRAY_LEN(more); i++) {
         json_array_append_new(names, json_string(more_names[i]));
         fds[count++] = more[i];
@@ -137,18 +137,19 @@ int exit_proxy_make_ca(const struct exit_proxy *proxy, json_t **ret, struct sb_e
 void exit_proxy_shut(const struct exit_proxy *proxy)
 {
     if (proxy->pid > 0) {
-        shutdown(proxy->socket, SHUT_RDWR);
+        shutdown(proxy->socket, SHUT_WR);
     }
 }
 
-void exit_proxy_end(struct exit_proxy *proxy)
+void exit_proxy_await_end(const struct exit_proxy *proxy)
 {
     if (proxy->pid > 0) {
-        struct pollfd ended = {.fd = proxy->pidfd, .events = POLLIN};
-        exit_proxy_shut(proxy);
-        poll(&ended, 1, PROXY_END_MS);
+        /* It closes the socket when all is recorded; what its memory takes to go, nobody waits for.
+         */
+        struct pollfd ended[] = {{.fd = proxy->socket, .events = POLLRDHUP},
+                                 {.fd = proxy->pidfd, .events = POLLIN}};
+        poll(ended, SB_ARRAY_LEN(ended), PROXY_END_MS);
     }
-    exit_proxy_kill(proxy);
 }
 
 void exit_proxy_kill(struct exit_proxy *proxy)

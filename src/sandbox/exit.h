@@ -25,10 +25,10 @@ int exit_proxy_listen(const struct exit_proxy *proxy, const int listeners[NET_LI
 int exit_proxy_configure(const struct exit_proxy *proxy, const json_t *config, struct sb_err **err);
 /* Lets it make a CA: {"cert_pem","key_pem"}. */
 int exit_proxy_make_ca(const struct exit_proxy *proxy, json_t **ret, struct sb_err **err);
-/* Tells it to record what is under way and end; and waits until it has, and reaps it. */
+/* Tells it to record what is under way and end; and waits until it has recorded it. */
 void exit_proxy_shut(const struct exit_proxy *proxy);
-void exit_proxy_end(struct exit_proxy *proxy);
-/* Kills and reaps it. */
+void exit_proxy_await_end(const struct exit_proxy *proxy);
+/* Kills and reaps it, which may have been done already. */
 void exit_proxy_kill(struct exit_proxy *proxy);
 
 /* Of what a proxy's configuration is made, besides the policy, the secrets and the settings. */

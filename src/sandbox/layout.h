@@ -11,6 +11,8 @@ enum { SANDBOX_NAME_MAX = 63 }; /* a DNS label: the name is the host name inside
 
 /* Letters, digits, '-' and '.', starting and ending with a letter or digit. */
 bool sandbox_name_valid(const char *name);
+/* $STATE/sandboxes, made when it is missing; the caller frees. */
+int sandboxes_dir(char **ret_path, struct sb_err **err);
 /* $STATE/sandboxes/NAME; not created. */
 int sandbox_dir(const char *name, char **ret_path, struct sb_err **err);
 /* $RUNTIME/NAME; not created. */

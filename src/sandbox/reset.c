@@ -73,7 +73,7 @@ static void sb_cleanup_places(struct places *places)
 
 static int find_places(struct places *ret, struct sb_err **err)
 {
-    int r = sb_path_state_sub("sandboxes", &ret->sandboxes, err);
+    int r = sandboxes_dir(&ret->sandboxes, err);
     r = r < 0 ? r : sb_path_state(&ret->state, err);
     r = r < 0 ? r : sb_path_runtime(&ret->runtime, err);
     return r < 0 ? r : sb_path_config(&ret->config, err);

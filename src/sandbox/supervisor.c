@@ -258,35 +258,45 @@ static int write_inside(void *arg, const char *path, const void *data, size_t le
     return r < 0 ? r : sb_fail(err, SB_ESTART, "sbx-init did not write '%s'", path);
 }
 
-/* Tells the proxy what holds now: at start, on reload, and when a new proxy replaces a dead one. */
-static int configure_proxy(struct supervisor *s, struct sb_err **err)
+/* What holds now, for the proxy and for the environment of commands. */
+static int compose_exit(struct supervisor *s, json_t **ret_config, struct sb_err **err)
 {
-    SB_CLEANUP(json) json_t *config = NULL;
     json_t *sentinels = NULL;
     const struct exit_sources sources = {
         .name = s->name, .config = s->config, .ca = s->trust.ca, .environment = s->environment};
-    int r = exit_compose(&sources, &config, &sentinels, err);
+    int r = exit_compose(&sources, ret_config, &sentinels, err);
     if (r < 0) {
         return r;
     }
     json_decref(s->sentinels);
     s->sentinels = sentinels;
     json_decref(s->git_places);
-    s->git_places = git_env_places(json_object_get(config, "inject"));
+    s->git_places = git_env_places(json_object_get(*ret_config, "inject"));
+    return 0;
+}
+
+static int tell_proxy(struct supervisor *s, json_t *config, struct sb_err **err)
+{
     if (wants_ca(config)) {
-        r = trust_ensure_ca(&s->trust, &s->proxy, err);
-        if (r == 0) {
-            json_object_set(config, "ca", s->trust.ca);
+        int r = trust_ensure_ca(&s->trust, &s->proxy, err);
+        if (r < 0) {
+            return r;
         }
-    }
-    if (r < 0) {
-        return r;
+        json_object_set(config, "ca", s->trust.ca);
     }
     /* What the sandbox does not let us write must not keep the proxy from what holds now. */
     const char *extra = sb_json_str(config, "extra_ca");
     int trust = trust_update(&s->trust, extra ? extra : "", err);
-    r = exit_proxy_configure(&s->proxy, config, trust < 0 ? NULL : err);
+    int r = exit_proxy_configure(&s->proxy, config, trust < 0 ? NULL : err);
     return trust < 0 ? trust : r;
+}
+
+/* On reload, and when a new proxy replaces a dead one. */
+static int configure_proxy(struct supervisor *s, struct sb_err **err)
+{
+    SB_CLEANUP(json) json_t *config = NULL;
+    int r = compose_exit(s, &config, err);
+    return r < 0 ? r : tell_proxy(s, config, err);
 }
 
 /* A sign-in gave new tokens: they are stored, and the rules that use them made anew. */
@@ -637,7 +647,7 @@ static void tear_down(struct supervisor *s)
     if (s->ns.pid > 0) {
         waitpid(s->ns.pid, NULL, 0);
     }
-    exit_proxy_end(&s->proxy);
+    exit_proxy_await_end(&s->proxy);
     log_keeper_close(&s->log); /* the next of our name may be starting */
     cgroup_destroy(s->cgroup);
     if (s->lock_fd >= 0 && s->control_fd >= 0) {
@@ -672,6 +682,7 @@ static void empty_storage(const struct supervisor *s, int fd)
 /* What nobody needs to wait for. */
 static void clear_away(struct supervisor *s)
 {
+    exit_proxy_kill(&s->proxy);
     sb_cleanup_fd(&s->ns.mounts);
     sb_cleanup_fd(&s->template_lock);
     for (struct client *client = s->clients; client; client = client->next) {
@@ -713,13 +724,20 @@ static int await_init(struct supervisor *s, struct sb_err **err)
     return sb_fail(err, SB_ESTART, "%s", shown ? shown : "sbx-init did not start");
 }
 
-/* The proxy learns its rules while process 1 starts; of two failures that of process 1 is the one
- * to tell. */
-static int configure_and_await_init(struct supervisor *s, struct sb_err **err)
+/* What the proxy is told is composed while the first process makes network and root, and learnt
+ * while it starts; of several failures that of process 1 is the one to tell. */
+static int open_exit(struct supervisor *s, struct sb_err **err)
 {
+    SB_CLEANUP(json) json_t *config = NULL;
     SB_CLEANUP(err) struct sb_err *proxy_err = NULL;
-    int configured = configure_proxy(s, &proxy_err);
-    int r = await_init(s, err);
+    int configured = compose_exit(s, &config, &proxy_err);
+    int r = ns_await_network(&s->ns, err);
+    r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, &s->log, &s->tokens, err);
+    if (r < 0) {
+        return r;
+    }
+    configured = configured < 0 ? configured : tell_proxy(s, config, &proxy_err);
+    r = await_init(s, err);
     s->is_up = r == 0;
     /* From here on only the short word is sent there, and nobody shall wait for who takes none. */
     sb_msg_limit_wait(s->ns.channel, INIT_WAIT_S);
@@ -743,9 +761,7 @@ static int start(struct supervisor *s, struct sb_err **err)
                                       .config = &s->config,
                                       .stored = on_tokens,
                                       .arg = s};
-    /* First of all: it loads its libraries for as long as we need to make the namespaces. */
-    int r = exit_proxy_spawn(&s->proxy, err);
-    r = r < 0 ? r : sandbox_dir(s->name, &s->directory, err);
+    int r = sandbox_dir(s->name, &s->directory, err);
     s->trust = (struct trust){.directory = s->directory, .write = write_inside, .arg = s};
     r = r < 0 ? r : sandbox_runtime_dir(s->name, &s->runtime, err);
     r = r < 0 ? r : take_lock(s, err);
@@ -762,9 +778,7 @@ static int start(struct supervisor *s, struct sb_err **err)
     r = r < 0 ? r : sb_loop_new(&s->loop, err);
     r = r < 0 ? r : log_keeper_watch(&s->log, s->loop, err);
     r = r < 0 ? r : token_keeper_watch(&s->tokens, s->loop, err);
-    r = r < 0 ? r : ns_await_network(&s->ns, err);
-    r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, &s->log, &s->tokens, err);
-    r = r < 0 ? r : configure_and_await_init(s, err);
+    r = r < 0 ? r : open_exit(s, err);
     r = r < 0 ? r : publish_ports(s, err);
     if (r < 0) {
         return r;
@@ -825,14 +839,18 @@ int main(int argc, char **argv)
                            .ns.mounts = -1,
                            .proxy.pidfd = -1,
                            .log = LOG_KEEPER_CLOSED};
+    struct sb_err *err = NULL;
+    /* First of all, for it loads its libraries longest; it ends with us if there is nothing to do.
+     */
+    int r = exit_proxy_spawn(&s.proxy, &err);
     if (!await_word(&s)) {
         return 0;
     }
-    struct sb_err *err = NULL;
-    int r = start(&s, &err);
+    r = r < 0 ? r : start(&s, &err);
     if (r < 0) {
         /* The reply last: whoever gets it may try again at once, and must find nothing of us. */
         tear_down(&s);
+        exit_proxy_kill(&s.proxy);
         if (s.lock_fd >= 0) {
             close(s.lock_fd);
         }
