@@ -7,212 +7,32 @@
  * running).  All of the sandbox dies with this process; a lock in the sandbox's directory is held
  * for its life, so that there is never a second one.
  *
- * It never reads or follows anything inside the sandbox: files are written there by sbx-init. */
+ * It never reads or follows anything inside the sandbox: files are written there by sbx-init.
+ * This file is its life from the start to the end; supervisor.h names the other parts. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/fs.h"
-#include "base/loop.h"
-#include "base/msg.h"
-#include "base/paths.h"
 #include "base/text.h"
 #include "base/wipe.h"
-#include "policy/store.h"
-#include "sandbox/environment.h"
-#include "sandbox/exit.h"
-#include "sandbox/git_env.h"
 #include "sandbox/layout.h"
-#include "sandbox/log_keeper.h"
-#include "sandbox/ns.h"
-#include "sandbox/publish.h"
 #include "sandbox/state.h"
-#include "sandbox/template.h"
-#include "sandbox/token_keeper.h"
-#include "sandbox/trash.h"
-#include "sandbox/trust.h"
-#include "sandbox/vm_start.h"
-#include "secret/secret.h"
-#include "vm/machine.h"
+#include "sandbox/supervisor.h"
 
-enum { STARTER = 3, CLIENTS_MAX = 256, GRACE_MS = 5000, INIT_WAIT_S = 10, REMOVER_WAIT_S = 30 };
+enum { STARTER = 3, INIT_WAIT_S = 10 };
 /* A machine without hardware virtualization boots for seconds, on a busy host for more. */
 enum { MACHINE_WAIT_S = 120 };
-/* Beyond its grace a sandbox that is told to stop gets this long: process 1 may not run any more.
- */
-enum { STOP_LATE_MS = 5000, GRACE_MS_MAX = 3600 * 1000 };
 
-struct client {
-    struct supervisor *supervisor;
-    int fd;
-    sb_watch watch;
-    bool awaits_end; /* sent `stop`: answered when the sandbox is gone */
-    bool removes;    /* and says then what is to be emptied */
-    struct client *next;
-};
-
-struct supervisor {
-    const char *name;
-    json_t *config;     /* sandbox.json */
-    json_t *sentinels;  /* variables that stand for secrets */
-    json_t *git_places; /* git_env.h */
-    struct trust trust;
-    /* Of the command that started us: where the upstream proxy may be named, with its password. */
-    json_t *environment;
-    char *directory, *runtime;
-    struct sb_loop *loop;
-    struct rootfs rootfs;
-    struct cgroup *cgroup;
-    struct ns_sandbox ns;
-    struct exit_proxy proxy;
-    struct publish *publish;
-    sb_watch proxy_watch, starter_watch, word_watch;
-    struct log_keeper log;
-    struct token_keeper tokens;
-    int lock_fd, control_fd, template_lock;
-    bool is_up;    /* process 1 has said that it is ready */
-    bool is_vm;    /* the sandbox has a kernel of its own */
-    bool silent;   /* ... which does not answer */
-    bool ended;    /* ... which has said why it ended */
-    bool stopping; /* somebody asked for its end */
-    struct sb_timer stop_timer;
-    struct client *clients;
-    size_t nclients;
-};
-
-/* ---- start ---- */
-
-static int take_lock(struct supervisor *s, struct sb_err **err)
-{
-    s->lock_fd = state_lock(s->name, err);
-    if (s->lock_fd < 0) {
-        return s->lock_fd;
-    }
-    cgroup_remove_recorded(s->lock_fd);
-    state_sign_lock(s->lock_fd);
-    return 0;
-}
-
-static struct limits config_limits(const json_t *config)
-{
-    return (struct limits){
-        .cpus = json_number_value(json_object_get(config, "cpus")),
-        .memory_bytes = (uint64_t)sb_json_int(config, "memory_bytes", 0),
-        .pids = (uint64_t)sb_json_int(config, "pids", 0),
-    };
-}
-
-static void add_workspaces(struct supervisor *s)
-{
-    const json_t *list = json_object_get(s->config, "mounts");
-    for (size_t i = 0; i < json_array_size(list) && i < ROOTFS_WORKSPACES_MAX; i++) {
-        const json_t *entry = json_array_get(list, i);
-        struct rootfs_workspace *workspace = &s->rootfs.workspaces[s->rootfs.nworkspaces++];
-        workspace->path = sb_xstrdup(sb_json_str(entry, "path"));
-        workspace->read_only = json_is_true(json_object_get(entry, "read_only"));
-        workspace->device = (dev_t)sb_json_int(entry, "device", 0);
-        workspace->inode = (ino_t)sb_json_int(entry, "inode", 0);
-        workspace->uid = (uid_t)sb_json_int(entry, "uid", -1);
-        workspace->gid = (gid_t)sb_json_int(entry, "gid", -1);
-    }
-}
-
-/* The directory of the writable layers, which belongs to the sandbox. */
-static int prepare_state(struct supervisor *s, struct sb_err **err)
-{
-    s->rootfs.state_path = sb_xasprintf("%s/root", s->directory);
-    if (mkdir(s->rootfs.state_path, 0755) < 0 && errno != EEXIST) {
-        return sb_fail_errno(err, errno, "create '%s'", s->rootfs.state_path);
-    }
-    uid_t base = s->rootfs.map.base;
-    if (s->rootfs.map.mode == IDMAP_ROOT && lchown(s->rootfs.state_path, base, base) < 0) {
-        return sb_fail_errno(err, errno, "give '%s' to the sandbox", s->rootfs.state_path);
-    }
-    return 0;
-}
-
-static int prepare_rootfs(struct supervisor *s, int init_fd, struct sb_err **err)
-{
-    rootfs_init(&s->rootfs);
-    s->rootfs.map = idmap_choose((unsigned)sb_json_int(s->config, "slot", 0));
-    add_workspaces(s);
-    s->rootfs.volumes = json_object_get(json_object_get(s->config, "plan"), "volumes");
-    int r = s->is_vm ? 0 : prepare_state(s, err);
-    return r < 0 ? r
-                 : template_take(&s->rootfs.map, init_fd, &s->rootfs.template_path,
-                                 &s->template_lock, err);
-}
-
-static int start_namespaces(struct supervisor *s, struct sb_err **err)
-{
-    SB_CLEANUP(free) char *path = NULL;
-    int r = sb_path_helper("sbx-init", &path, err);
-    if (r < 0) {
-        return r;
-    }
-    SB_CLEANUP(fd) int init_fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (init_fd < 0) {
-        return sb_fail_errno(err, errno, "open '%s'", path);
-    }
-    struct limits limits = config_limits(s->config);
-    SB_CLEANUP(vm) struct vm vm;
-    vm_init(&vm);
-    r = prepare_rootfs(s, init_fd, err);
-    if (r == 0 && s->is_vm) {
-        const struct vm_start start = {
-            .name = s->name,
-            .directory = s->directory,
-            .init_path = path,
-            .workspaces = json_object_get(s->config, "mounts"),
-            .volumes = s->rootfs.volumes,
-            .read_only_system = s->rootfs.map.mode != IDMAP_ROOT,
-            .as_caller = s->rootfs.map.mode == IDMAP_SINGLE,
-        };
-        r = vm_start_prepare(&start, &limits, &vm, err);
-    }
-    if (r < 0) {
-        return r;
-    }
-    s->rootfs.memory_bytes = limits.memory_bytes;
-    s->cgroup = cgroup_create(s->name, &limits, s->lock_fd);
-    struct ns_spec spec = {.name = s->name,
-                           .rootfs = &s->rootfs,
-                           .cgroup = s->cgroup,
-                           .init_fd = init_fd,
-                           .vm = s->is_vm ? &vm : NULL};
-    r = ns_start(&spec, &s->ns, err);
-    r = r < 0 ? r : ns_provide(&spec, &s->ns, err);
-    /* The sandbox has its mounts: ours would keep the host's file systems busy. */
-    rootfs_done(&s->rootfs);
-    return r;
-}
-
-/* ---- the exit ---- */
-
-/* To add a bound credential, or to see requests that rules decide about. */
-static bool wants_ca(const json_t *proxy_config)
-{
-    if (policy_rules_see_requests(json_object_get(proxy_config, "rules"))) {
-        return true;
-    }
-    const json_t *inject = json_object_get(proxy_config, "inject");
-    for (size_t i = 0; i < json_array_size(inject); i++) {
-        const json_t *rule = json_array_get(inject, i);
-        if (json_is_string(json_object_get(rule, "secret")) || json_object_get(rule, "capture")) {
-            return true;
-        }
-    }
-    return false;
-}
+/* ---- process 1 ---- */
 
 /* Process 1 lives with what it guards: its silence must not become ours. */
 static int patience(const struct supervisor *s)
@@ -256,314 +76,6 @@ static int write_inside(void *arg, const char *path, const void *data, size_t le
         return 0;
     }
     return r < 0 ? r : sb_fail(err, SB_ESTART, "sbx-init did not write '%s'", path);
-}
-
-/* What holds now, for the proxy and for the environment of commands. */
-static int compose_exit(struct supervisor *s, json_t **ret_config, struct sb_err **err)
-{
-    json_t *sentinels = NULL;
-    const struct exit_sources sources = {
-        .name = s->name, .config = s->config, .ca = s->trust.ca, .environment = s->environment};
-    int r = exit_compose(&sources, ret_config, &sentinels, err);
-    if (r < 0) {
-        return r;
-    }
-    json_decref(s->sentinels);
-    s->sentinels = sentinels;
-    json_decref(s->git_places);
-    s->git_places = git_env_places(json_object_get(*ret_config, "inject"));
-    return 0;
-}
-
-static int tell_proxy(struct supervisor *s, json_t *config, struct sb_err **err)
-{
-    if (wants_ca(config)) {
-        int r = trust_ensure_ca(&s->trust, &s->proxy, err);
-        if (r < 0) {
-            return r;
-        }
-        json_object_set(config, "ca", s->trust.ca);
-    }
-    /* What the sandbox does not let us write must not keep the proxy from what holds now. */
-    const char *extra = sb_json_str(config, "extra_ca");
-    int trust = trust_update(&s->trust, extra ? extra : "", err);
-    int r = exit_proxy_configure(&s->proxy, config, trust < 0 ? NULL : err);
-    return trust < 0 ? trust : r;
-}
-
-/* On reload, and when a new proxy replaces a dead one. */
-static int configure_proxy(struct supervisor *s, struct sb_err **err)
-{
-    SB_CLEANUP(json) json_t *config = NULL;
-    int r = compose_exit(s, &config, err);
-    return r < 0 ? r : tell_proxy(s, config, err);
-}
-
-/* A sign-in gave new tokens: they are stored, and the rules that use them made anew. */
-static void on_tokens(void *arg)
-{
-    SB_CLEANUP(err) struct sb_err *err = NULL;
-    if (configure_proxy(arg, &err) < 0) {
-        sb_err_print(err);
-    }
-}
-
-static void on_proxy_end(void *arg, uint32_t events);
-
-static int watch_proxy(struct supervisor *s)
-{
-    s->proxy_watch = sb_loop_watch(s->loop, s->proxy.pidfd, EPOLLIN, on_proxy_end, s);
-    return s->proxy_watch ? 0 : -ENOMEM;
-}
-
-static int replace_proxy(struct supervisor *s, struct sb_err **err)
-{
-    int r = log_keeper_renew(&s->log, err);
-    r = r < 0 ? r : token_keeper_renew(&s->tokens, err);
-    r = r < 0 ? r : exit_proxy_spawn(&s->proxy, err);
-    r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, &s->log, &s->tokens, err);
-    r = r < 0 ? r : configure_proxy(s, err);
-    return r < 0 ? r : watch_proxy(s);
-}
-
-/* Until the new proxy accepts, the sandbox's connections wait in the listeners: no way around. */
-static void on_proxy_end(void *arg, uint32_t events)
-{
-    struct supervisor *s = arg;
-    (void)events;
-    sb_loop_unwatch(s->loop, s->proxy_watch);
-    exit_proxy_kill(&s->proxy);
-    SB_CLEANUP(err) struct sb_err *err = NULL;
-    if (replace_proxy(s, &err) < 0) {
-        sb_err_print(err);
-        sb_loop_stop(s->loop);
-    }
-}
-
-/* ---- clients ---- */
-
-static void client_close(struct client *client)
-{
-    struct supervisor *s = client->supervisor;
-    struct client **slot = &s->clients;
-    while (*slot != client) {
-        slot = &(*slot)->next;
-    }
-    *slot = client->next;
-    s->nclients--;
-    sb_loop_unwatch(s->loop, client->watch);
-    close(client->fd);
-    free(client);
-}
-
-static void reply_error(int fd, const struct sb_err *err)
-{
-    SB_CLEANUP(json)
-    json_t *reply =
-        json_pack("{s:b,s:i,s:s,s:s?}", "ok", 0, "code", err ? err->code : SB_EFAIL, "error",
-                  err ? err->message : "failed", "hint", err ? err->hint : NULL);
-    sb_msg_send(fd, reply, NULL, 0, NULL);
-}
-
-static void reply_ok(int fd, const int *fds, size_t nfds)
-{
-    SB_CLEANUP(json) json_t *reply = json_pack("{s:b}", "ok", 1);
-    sb_msg_send(fd, reply, fds, nfds, NULL);
-}
-
-static bool user_is_root(const char *user)
-{
-    return user && (strcmp(user, "0") == 0 || strcmp(user, "root") == 0 ||
-                    strncmp(user, "0:", 2) == 0 || strncmp(user, "root:", 5) == 0);
-}
-
-/* The message for sbx-init: the client's, with the whole environment. */
-static json_t *exec_message(struct supervisor *s, const json_t *request)
-{
-    json_t *message = json_copy((json_t *)(uintptr_t)request);
-    struct environment_sources sources = {
-        .config = s->config,
-        .sentinels = s->sentinels,
-        .git_places = s->git_places,
-        .command = json_object_get(request, "env"),
-        .proxy_host = s->is_vm ? MACHINE_HOST_V4 : "127.0.0.1",
-        .as_agent = !user_is_root(sb_json_str(request, "user")),
-    };
-    json_object_set_new(message, "env", environment_compose(&sources));
-    if (!sb_json_str(message, "user")) {
-        json_object_set_new(message, "user", json_string("1000"));
-    }
-    if (!sb_json_str(message, "workdir")) {
-        json_object_set(message, "workdir", json_object_get(s->config, "workspace"));
-    }
-    return message;
-}
-
-/* Hands a request to sbx-init with one end of a new channel, and the other end to the client: the
- * supervisor is not in the path of what follows. */
-static int forward_to_init(struct supervisor *s, const json_t *message, struct sb_msg *request,
-                           int *ret_channel, struct sb_err **err)
-{
-    int channel[2];
-    if (request->nfds + 1 > SB_MSG_FDS ||
-        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) < 0) {
-        return sb_fail_errno(err, errno, "make a session channel");
-    }
-    int fds[SB_MSG_FDS] = {channel[1]};
-    memcpy(fds + 1, request->fds, request->nfds * sizeof(int));
-    int r = sb_msg_send(s->ns.channel, message, fds, request->nfds + 1, err);
-    close(channel[1]);
-    if (r < 0) {
-        close(channel[0]);
-        return r;
-    }
-    *ret_channel = channel[0];
-    return 0;
-}
-
-static int op_session(struct supervisor *s, struct client *client, struct sb_msg *request,
-                      struct sb_err **err)
-{
-    bool exec = strcmp(sb_json_str(request->json, "op"), "exec") == 0;
-    SB_CLEANUP(json)
-    json_t *message = exec ? exec_message(s, request->json) : json_incref(request->json);
-    SB_CLEANUP(fd) int channel = -1;
-    int r = forward_to_init(s, message, request, &channel, err);
-    if (r == 0) {
-        reply_ok(client->fd, &channel, 1);
-    }
-    return r;
-}
-
-static int op_status(struct supervisor *s, struct client *client, struct sb_msg *request,
-                     struct sb_err **err)
-{
-    (void)request;
-    (void)err;
-    SB_CLEANUP(json)
-    json_t *reply = json_pack(
-        "{s:b,s:i,s:i,s:i,s:b,s:s,s:s,s:o}", "ok", 1, "pid", getpid(), "init_pid", s->ns.pid,
-        "proxy_pid", s->proxy.pid, "silent", s->silent, "limits", cgroup_kind(s->cgroup), "ids",
-        idmap_mode_name(s->rootfs.map.mode), "ports", publish_list(s->publish));
-    return sb_msg_send(client->fd, reply, NULL, 0, NULL);
-}
-
-static int op_reload(struct supervisor *s, struct client *client, struct sb_msg *request,
-                     struct sb_err **err)
-{
-    (void)request;
-    int r = configure_proxy(s, err);
-    if (r == 0) {
-        reply_ok(client->fd, NULL, 0);
-    }
-    return r;
-}
-
-/* Process 1 gives the grace; who runs it, a guest's kernel, may not run any more. */
-static void on_stop_late(void *arg)
-{
-    struct supervisor *s = arg;
-    fprintf(stderr, "sandbox '%s': did not stop when it was told to, and was killed\n", s->name);
-    kill(s->ns.pid, SIGKILL);
-}
-
-/* {"op":"stop","grace_ms":n,"removal":bool}: 0 kills at once. */
-static int op_stop(struct supervisor *s, struct client *client, struct sb_msg *request,
-                   struct sb_err **err)
-{
-    json_int_t grace = sb_json_int(request->json, "grace_ms", GRACE_MS);
-    client->awaits_end = true;
-    client->removes = json_is_true(json_object_get(request->json, "removal"));
-    s->stopping = true;
-    if (grace <= 0) {
-        kill(s->ns.pid, SIGKILL);
-        return 0;
-    }
-    grace = grace > GRACE_MS_MAX ? GRACE_MS_MAX : grace;
-    SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:I}", "op", "stop", "grace_ms", grace);
-    if (!s->stop_timer.armed) {
-        sb_loop_timer(s->loop, &s->stop_timer, (uint64_t)grace + STOP_LATE_MS, on_stop_late, s);
-    }
-    return sb_msg_send(s->ns.channel, message, NULL, 0, err);
-}
-
-static const struct {
-    const char *name;
-    int (*fn)(struct supervisor *, struct client *, struct sb_msg *, struct sb_err **);
-} operations[] = {{"exec", op_session},
-                  {"write", op_session},
-                  {"status", op_status},
-                  {"reload", op_reload},
-                  {"stop", op_stop}};
-
-static void serve(struct client *client, struct sb_msg *request)
-{
-    const char *op = sb_json_str(request->json, "op");
-    SB_CLEANUP(err) struct sb_err *err = NULL;
-    int r = SB_EPROTO;
-    for (size_t i = 0; op && i < SB_ARRAY_LEN(operations); i++) {
-        if (strcmp(op, operations[i].name) == 0) {
-            r = operations[i].fn(client->supervisor, client, request, &err);
-            break;
-        }
-    }
-    if (r < 0) {
-        reply_error(client->fd, err);
-    }
-}
-
-static void on_client(void *arg, uint32_t events)
-{
-    struct client *client = arg;
-    (void)events;
-    SB_CLEANUP(msg) struct sb_msg request = {0};
-    int r = sb_msg_recv_large(client->fd, &request, NULL);
-    if (r == -EAGAIN) {
-        return;
-    }
-    if (r <= 0) {
-        client_close(client);
-        return;
-    }
-    serve(client, &request);
-}
-
-static void on_control(void *arg, uint32_t events)
-{
-    struct supervisor *s = arg;
-    (void)events;
-    int fd = accept4(s->control_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0) {
-        return;
-    }
-    if (s->nclients >= CLIENTS_MAX) {
-        close(fd);
-        return;
-    }
-    struct client *client = sb_xcalloc(1, sizeof(*client));
-    *client = (struct client){.supervisor = s, .fd = fd, .next = s->clients};
-    s->clients = client;
-    s->nclients++;
-    client->watch = sb_loop_watch(s->loop, fd, EPOLLIN, on_client, client);
-}
-
-static int listen_control(struct supervisor *s, struct sb_err **err)
-{
-    int r = sb_mkdir_p(AT_FDCWD, s->runtime, 0700);
-    if (r < 0) {
-        return sb_fail_errno(err, -r, "create '%s'", s->runtime);
-    }
-    SB_CLEANUP(fd) int dir = open(s->runtime, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    s->control_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/control", dir);
-    unlinkat(dir, "control", 0);
-    if (dir < 0 || s->control_fd < 0 ||
-        bind(s->control_fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-        fchmodat(dir, "control", 0600, 0) < 0 || listen(s->control_fd, 64) < 0) {
-        return sb_fail_errno(err, errno, "listen on '%s/control'", s->runtime);
-    }
-    return 0;
 }
 
 /* ---- the end ---- */
@@ -654,29 +166,7 @@ static void tear_down(struct supervisor *s)
         SB_CLEANUP(free) char *control = sb_xasprintf("%s/control", s->runtime);
         unlink(control);
     }
-    for (struct client *client = s->clients; client; client = client->next) {
-        if (client->awaits_end) {
-            reply_ok(client->fd, NULL, 0);
-        }
-    }
-}
-
-/* {"op":"empty","name":"…"} from one who removes the sandbox: the name is free, and nothing of
- * it is left but storage.  Without the word, it stays. */
-static void empty_storage(const struct supervisor *s, int fd)
-{
-    SB_CLEANUP(msg) struct sb_msg request = {0};
-    SB_CLEANUP(err) struct sb_err *err = NULL;
-    /* As a client's, it did not block so far. */
-    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
-    sb_msg_limit_wait(fd, REMOVER_WAIT_S);
-    if (sb_msg_recv(fd, &request, NULL) <= 0) {
-        return;
-    }
-    const char *name = sb_json_str(request.json, "name");
-    if (name && trash_remove(s->directory, name, &err) < 0) {
-        sb_err_print(err);
-    }
+    supervisor_answer_ends(s);
 }
 
 /* What nobody needs to wait for. */
@@ -685,14 +175,30 @@ static void clear_away(struct supervisor *s)
     exit_proxy_kill(&s->proxy);
     sb_cleanup_fd(&s->ns.mounts);
     sb_cleanup_fd(&s->template_lock);
-    for (struct client *client = s->clients; client; client = client->next) {
-        if (client->removes) {
-            empty_storage(s, client->fd);
-        }
-    }
+    supervisor_serve_removals(s);
 }
 
-/* ---- main ---- */
+/* ---- start ---- */
+
+static int take_lock(struct supervisor *s, struct sb_err **err)
+{
+    s->lock_fd = state_lock(s->name, err);
+    if (s->lock_fd < 0) {
+        return s->lock_fd;
+    }
+    cgroup_remove_recorded(s->lock_fd);
+    state_sign_lock(s->lock_fd);
+    return 0;
+}
+
+/* A sign-in gave new tokens: they are stored, and the rules that use them made anew. */
+static void on_tokens(void *arg)
+{
+    SB_CLEANUP(err) struct sb_err *err = NULL;
+    if (supervisor_configure_proxy(arg, &err) < 0) {
+        sb_err_print(err);
+    }
+}
 
 static int await_init(struct supervisor *s, struct sb_err **err)
 {
@@ -730,13 +236,13 @@ static int open_exit(struct supervisor *s, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *config = NULL;
     SB_CLEANUP(err) struct sb_err *proxy_err = NULL;
-    int configured = compose_exit(s, &config, &proxy_err);
+    int configured = supervisor_compose_exit(s, &config, &proxy_err);
     int r = ns_await_network(&s->ns, err);
     r = r < 0 ? r : exit_proxy_listen(&s->proxy, s->ns.listeners, &s->log, &s->tokens, err);
     if (r < 0) {
         return r;
     }
-    configured = configured < 0 ? configured : tell_proxy(s, config, &proxy_err);
+    configured = configured < 0 ? configured : supervisor_tell_proxy(s, config, &proxy_err);
     r = await_init(s, err);
     s->is_up = r == 0;
     /* From here on only the short word is sent there, and nobody shall wait for who takes none. */
@@ -770,11 +276,11 @@ static int start(struct supervisor *s, struct sb_err **err)
     if (r == 0) {
         state_put_end(s->name, NULL);
     }
-    r = r < 0 ? r : start_namespaces(s, err);
+    r = r < 0 ? r : supervisor_start_namespaces(s, err);
     /* While the first process makes the root; who connects before all is ready, waits. */
     r = r < 0 ? r : log_keeper_open(&s->log, s->name, err);
     r = r < 0 ? r : token_keeper_renew(&s->tokens, err);
-    r = r < 0 ? r : listen_control(s, err);
+    r = r < 0 ? r : supervisor_listen(s, err);
     r = r < 0 ? r : sb_loop_new(&s->loop, err);
     r = r < 0 ? r : log_keeper_watch(&s->log, s->loop, err);
     r = r < 0 ? r : token_keeper_watch(&s->tokens, s->loop, err);
@@ -783,15 +289,17 @@ static int start(struct supervisor *s, struct sb_err **err)
     if (r < 0) {
         return r;
     }
-    sb_loop_watch(s->loop, s->control_fd, EPOLLIN, on_control, s);
+    supervisor_serve(s);
     sb_loop_watch(s->loop, s->ns.pidfd, EPOLLIN, on_init_end, s);
     if (s->is_vm) {
         fcntl(s->ns.word, F_SETFL, O_NONBLOCK);
         s->word_watch = sb_loop_watch(s->loop, s->ns.word, EPOLLIN, on_word, s);
     }
     s->starter_watch = sb_loop_watch(s->loop, STARTER, EPOLLIN | EPOLLHUP, on_starter, s);
-    return watch_proxy(s);
+    return supervisor_watch_proxy(s);
 }
+
+/* ---- main ---- */
 
 /* Tells the starter; while the sandbox is being created, also which of its limits are weak. */
 static void reply_started(const struct supervisor *s)
@@ -854,7 +362,7 @@ int main(int argc, char **argv)
         if (s.lock_fd >= 0) {
             close(s.lock_fd);
         }
-        reply_error(STARTER, err);
+        supervisor_reply_error(STARTER, err);
     } else {
         reply_started(&s);
         r = sb_loop_run(s.loop, &err);
