@@ -29,14 +29,15 @@ const struct cli_command cli_commands[] = {
         .usage = "[flags] AGENT|SANDBOX [PATH[:ro]...] [-- AGENT_ARGS...]",
         .summary = "Run an agent in a sandbox, made when missing",
         .details =
-            "AGENT is the built-in one, shell, or the name of a kit of kind sandbox that --kit\n"
-            "gives. The same agent and workspace mean the same sandbox again, as its name does.\n"
+            "AGENT is a built-in one, claude or shell, or the name of a kit of kind sandbox\n"
+            "that --kit gives. The same agent and workspace mean the same sandbox again, as its\n"
+            "name does.\n"
             "The first PATH (default: the current directory) is the workspace, at its own\n"
             "absolute path; further ones are added, and :ro makes one read-only. AGENT_ARGS\n"
             "are added to the agent's own when they begin with '-', and take their place else.\n",
         .examples = "sbx run shell .\n"
+                    "sbx run claude ~/project\n"
                     "sbx run --kit examples/biome-lint --name demo shell ~/project ~/docs:ro\n"
-                    "sbx run --kit examples/claude claude .\n"
                     "sbx run --rm shell . -- -c 'make test'",
         .flags = cli_flags_run,
         .min_words = 1,

@@ -3,10 +3,11 @@
 
 #include <string.h>
 
+#include "base/buf.h"
 #include "cli/kit_ref.h"
 #include "spec/builtin.h"
 
-enum { KITS_MAX = 32 };
+enum { KITS_MAX = 32, HINT_MAX = 1024 };
 
 /* The agent first, as soon as it is known. */
 struct stack {
@@ -30,10 +31,15 @@ static int unknown_agent(const char *agent, struct sb_err **err)
     if (nearest) {
         sb_hint(err, "did you mean '%s'?", nearest);
     } else {
+        SB_CLEANUP(buf) struct sb_buf known;
+        sb_buf_init(&known, HINT_MAX);
+        for (size_t i = 0; i < count; i++) {
+            sb_buf_printf(&known, "%s'%s'", i ? ", " : "", names[i]);
+        }
         sb_hint(err,
-                "the built-in agent is '%s'; another one is a kit of that name: "
-                "sbx run --kit DIR %s; 'sbx ls' lists sandboxes",
-                names[0], agent);
+                "built-in agents are %s; another one is a kit of that name: sbx run --kit DIR %s; "
+                "'sbx ls' lists sandboxes",
+                known.data, agent);
     }
     return SB_EUSAGE;
 }

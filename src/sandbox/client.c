@@ -16,6 +16,7 @@
 #include "base/fs.h"
 #include "base/msg.h"
 #include "base/paths.h"
+#include "base/text.h"
 #include "policy/store.h"
 #include "sandbox/cgroup.h"
 #include "sandbox/layout.h"
@@ -238,6 +239,23 @@ static int await_start(int starter, struct sb_err **err)
     return polled[0].revents ? 0 : sb_fail(err, SB_ESTART, "interrupted");
 }
 
+/* What the user should know of a sandbox that is being made. */
+static void tell_notes(json_t *reply)
+{
+    const char *note = sb_json_str(reply, "note");
+    if (note) {
+        fprintf(stderr, "note: %s (LIMITS in sbx(1))\n", note);
+    }
+    const char *service;
+    const json_t *signs_in;
+    json_object_foreach(json_object_get(reply, "missing"), service, signs_in)
+    {
+        SB_CLEANUP(free) char *shown = sb_printable(service, "");
+        fprintf(stderr, "note: there is no secret '%s': %s'sbx secret set -g %s' stores one\n",
+                shown, json_is_true(signs_in) ? "log in inside, or " : "", shown);
+    }
+}
+
 int sandbox_start(const char *name, bool *ret_started, struct sb_err **err)
 {
     SB_CLEANUP(fd) int lock = lock_start(name, err);
@@ -262,10 +280,7 @@ int sandbox_start(const char *name, bool *ret_started, struct sb_err **err)
         }
         return SB_ESTART;
     }
-    const char *note = sb_json_str(reply.json, "note");
-    if (note) {
-        fprintf(stderr, "note: %s (LIMITS in sbx(1))\n", note);
-    }
+    tell_notes(reply.json);
     starter_fd = sb_steal_fd(&starter);
     start_lock = sb_steal_fd(&lock);
     *ret_started = true;

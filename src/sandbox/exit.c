@@ -258,3 +258,20 @@ int exit_compose(const struct exit_sources *sources, json_t **ret_config, json_t
     *ret_sentinels = sb_steal(&sentinels);
     return 0;
 }
+
+json_t *exit_missing(const json_t *config)
+{
+    json_t *missing = json_object();
+    size_t i;
+    const json_t *rule;
+    json_array_foreach(json_object_get(config, "inject"), i, rule)
+    {
+        const char *service = sb_json_str(rule, "service");
+        if (service && json_is_null(json_object_get(rule, "secret"))) {
+            bool signs_in = json_object_get(rule, "capture") != NULL ||
+                            json_is_true(json_object_get(missing, service));
+            json_object_set_new(missing, service, json_boolean(signs_in));
+        }
+    }
+    return missing;
+}

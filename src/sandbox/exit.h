@@ -42,3 +42,6 @@ struct exit_sources {
 /* The configuration as all of these are now.  *ret_sentinels: variables for the sandbox. */
 int exit_compose(const struct exit_sources *sources, json_t **ret_config, json_t **ret_sentinels,
                  struct sb_err **err);
+/* The services that such a configuration has no value for: object SERVICE -> whether its kit offers
+ * to sign in instead. */
+json_t *exit_missing(const json_t *config);

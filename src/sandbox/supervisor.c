@@ -243,6 +243,7 @@ static int open_exit(struct supervisor *s, struct sb_err **err)
         return r;
     }
     configured = configured < 0 ? configured : supervisor_tell_proxy(s, config, &proxy_err);
+    s->missing = exit_missing(config);
     r = await_init(s, err);
     s->is_up = r == 0;
     /* From here on only the short word is sent there, and nobody shall wait for who takes none. */
@@ -301,11 +302,15 @@ static int start(struct supervisor *s, struct sb_err **err)
 
 /* ---- main ---- */
 
-/* Tells the starter; while the sandbox is being created, also which of its limits are weak. */
+/* Tells the starter; while the sandbox is being created, also which of its limits are weak and
+ * which of its secrets are missing. */
 static void reply_started(const struct supervisor *s)
 {
-    SB_CLEANUP(free) char *note = state_is_ready(s->config) ? NULL : cgroup_shortfall(s->cgroup);
-    SB_CLEANUP(json) json_t *reply = json_pack("{s:b,s:s*}", "ok", 1, "note", note);
+    bool tells = !state_is_ready(s->config);
+    SB_CLEANUP(free) char *note = tells ? cgroup_shortfall(s->cgroup) : NULL;
+    SB_CLEANUP(json)
+    json_t *reply =
+        json_pack("{s:b,s:s*,s:O*}", "ok", 1, "note", note, "missing", tells ? s->missing : NULL);
     sb_msg_send(STARTER, reply, NULL, 0, NULL);
 }
 

@@ -24,6 +24,7 @@ struct supervisor {
     json_t *config;     /* sandbox.json */
     json_t *sentinels;  /* variables that stand for secrets */
     json_t *git_places; /* git_env.h */
+    json_t *missing;    /* secrets that the proxy was not given at the start */
     struct trust trust;
     /* Of the command that started us: where the upstream proxy may be named, with its password. */
     json_t *environment;

@@ -27,6 +27,5 @@ int kit_load_builtin(const char *name, struct kit **ret, struct sb_err **err)
         }
     }
     sb_fail(err, SB_ENOTFOUND, "there is no built-in agent \"%s\"", name);
-    sb_hint(err, "the built-in agent is \"%s\"; stack kits on it with --kit", builtin[0].name);
     return SB_ENOTFOUND;
 }

@@ -4,7 +4,7 @@
 
 #include "spec/kit.h"
 
-/* Loads the built-in agent `name`; SB_ENOTFOUND, with the names as hint, when there is none. */
+/* Loads the built-in agent `name`; SB_ENOTFOUND when there is none. */
 int kit_load_builtin(const char *name, struct kit **ret, struct sb_err **err);
 /* The names, ended by NULL. */
 const char *const *kit_builtin_names(size_t *ret_count);

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The wire format of Anthropic's Messages API over TLS, as far as an agent needs it: one model that
-streams fixed words.  A request without the right x-api-key gets 401."""
+streams fixed words, and the token endpoint of a login.  A request with neither the right x-api-key
+nor the token of the last login gets 401."""
 
 import hmac
 import json
+import secrets
 import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,6 +36,13 @@ class Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def _authorized(self):
+        pairs = [("x-api-key", self.server.key)]
+        if self.server.token:
+            pairs.append(("Authorization", f"Bearer {self.server.token}"))
+        return any(hmac.compare_digest(self.headers.get(name, "").encode(), value.encode())
+                   for name, value in pairs)
+
     def do_POST(self):
         length = int(self.headers.get("Content-Length", "0"))
         if length > BODY_MAX:
@@ -41,15 +50,21 @@ class Handler(BaseHTTPRequestHandler):
             self._error(413, "request_too_large", "body too large")
             return
         body = self.rfile.read(length)
-        given = self.headers.get("x-api-key", "")
-        right = hmac.compare_digest(given.encode(), self.server.key.encode())
+        path = self.path.split("?")[0]
+        if path == "/v1/oauth/token":
+            self.server.token = f"sk-ant-oat01-{secrets.token_hex(16)}"
+            self._json(200, {"access_token": self.server.token, "token_type": "Bearer",
+                             "refresh_token": f"sk-ant-ort01-{secrets.token_hex(16)}",
+                             "expires_in": 28800, "scope": "user:inference user:profile"})
+            return
+        right = self._authorized()
         with self.server.lock:
-            self.server.asked.append((self.path.split("?")[0], right))
+            self.server.asked.append((path, right))
         if not right:
             self._error(401, "authentication_error", "invalid x-api-key")
-        elif self.path.split("?")[0] == "/v1/messages":
+        elif path == "/v1/messages":
             self._answer(json.loads(body))
-        elif self.path.split("?")[0] == "/v1/messages/count_tokens":
+        elif path == "/v1/messages/count_tokens":
             self._json(200, {"input_tokens": 1})
         else:
             self._error(404, "not_found_error", f"no such path {self.path}")
@@ -90,7 +105,8 @@ class Server:
     def __init__(self, cert, key_file, key):
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.http.daemon_threads = True
-        self.http.key, self.http.asked, self.http.lock = key, [], threading.Lock()
+        self.http.key, self.http.token = key, None
+        self.http.asked, self.http.lock = [], threading.Lock()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(cert, key_file)
         self.http.socket = context.wrap_socket(self.http.socket, server_side=True,
@@ -105,6 +121,10 @@ class Server:
     @property
     def asked(self):
         return self.http.asked
+
+    @property
+    def token(self):
+        return self.http.token
 
     def close(self):
         self.http.shutdown()

@@ -3,12 +3,14 @@
 
 import json
 import subprocess
+import time
 
 import fake_anthropic
 import pytest
 import upstreams
-from conftest import ROOT, need_root, need_sandboxes
-from test_founding_kits import INSTALL_SECONDS, disk_holds, inside_processes, memory_holds
+from conftest import need_root, need_sandboxes
+from test_founding_kits import (INSTALL_SECONDS, disk_holds, inside_processes, log_of, memory_holds,
+                                rows)
 from test_founding_kits import registry  # noqa: F401 pylint: disable=unused-import
 
 AGENT = """schemaVersion: "1"
@@ -64,6 +66,30 @@ def test_mixins_are_stacked_on_it_in_any_order(sbx, workspace, kits):
     assert done.stdout == "two\n"
 
 
+CREDENTIAL = """
+credentials:
+  - service: {service}
+    apiKey: {{inject: [{{domain: {service}.test, header: X-Key, format: "%s"}}]}}
+"""
+LOGIN_TOO = """    oauth:
+      tokenEndpoint: {host: login.test, path: /token}
+      sentinels: {accessToken: a, refreshToken: r}
+"""
+
+
+def test_who_makes_it_is_told_which_secrets_are_missing(sbx, workspace, kits):
+    need_sandboxes(sbx)
+    one = kits("one", MIXIN.format(name="one", body=CREDENTIAL.format(service="one-key")))
+    two = kits("two", MIXIN.format(name="two", body=CREDENTIAL.format(service="two-key") + LOGIN_TOO))
+    words = ("run", "--rm", "--kit", one, "--kit", two, "shell", workspace, "--", "-c", ":")
+    told = sbx(*words, code=0).stderr
+    assert "note: there is no secret 'one-key': 'sbx secret set -g one-key' stores one\n" in told
+    assert "no secret 'two-key': log in inside, or 'sbx secret set -g two-key' stores one" in told
+    sbx.ok("secret", "set", "-g", "one-key", input="value")
+    told = sbx(*words, code=0).stderr
+    assert "one-key" not in told and "no secret 'two-key'" in told
+
+
 @pytest.mark.no_sandbox
 @pytest.mark.parametrize("words,expected", [
     (("greeter", "."), ["no agent or sandbox named 'greeter'", "--kit DIR greeter"]),
@@ -92,27 +118,31 @@ def test_what_cannot_be_an_agent(sbx, workspace, kits, words, expected):
 KEY = "sk-ant-e2e-5d20b7aa91-never-inside"
 
 
+API, LOGIN = "api.anthropic.com", "platform.claude.com"
+
+
 @pytest.fixture
-def claude_api(tmp_path):
-    ca, cert, key_file = upstreams.authority(tmp_path, "api.anthropic.com")
-    server = fake_anthropic.Server(cert, key_file, KEY)
-    yield server, ca
-    server.close()
-
-
-def test_claude_code_answers_and_the_key_is_never_inside(
-        sbx, workspace, registry, claude_api):  # noqa: F811 pylint: disable=redefined-outer-name
-    """The real program from npm; the API is the vendor's wire format over TLS."""
+def claude(sbx, workspace, tmp_path, registry):  # noqa: F811 pylint: disable=redefined-outer-name
+    """A sandbox "box" with the real Claude Code from npm, whose API is the vendor's wire format over
+    TLS on this machine; the server."""
     need_root()  # to read the memory of the sandbox's processes
     need_sandboxes(sbx)
-    server, ca = claude_api
-    sbx.ok("policy", "init", "deny-all")
-    sbx.ok("policy", "allow", "-g", f"{registry}:443")
-    sbx.ok("policy", "host", "add", "-g", "api.anthropic.com", f"127.0.0.1:{server.port}")
-    sbx.ok("settings", "set", "tls.extra-ca", ca)
-    sbx.ok("secret", "set", "-g", "anthropic", input=KEY)
-    sbx("create", "--name", "box", "--kit", ROOT / "examples/claude", "claude", workspace, code=0,
-        timeout=INSTALL_SECONDS)
+    ca, cert, key_file = upstreams.authority(tmp_path, API, LOGIN)
+    server = fake_anthropic.Server(cert, key_file, KEY)
+    try:
+        sbx.ok("policy", "init", "deny-all")
+        sbx.ok("policy", "allow", "-g", f"{registry}:443")
+        for name in (API, LOGIN):
+            sbx.ok("policy", "host", "add", "-g", name, f"127.0.0.1:{server.port}")
+        sbx.ok("settings", "set", "tls.extra-ca", ca)
+        sbx("create", "--name", "box", "claude", workspace, code=0, timeout=INSTALL_SECONDS)
+        yield server
+    finally:
+        server.close()
+
+
+def say_hello(sbx, never_inside):
+    """Lets it answer, and looks into the memory of all processes inside meanwhile."""
     process = subprocess.Popen([sbx.binary, "run", "box", "--", "-p", "Say hello."], env=sbx.env,
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)
@@ -120,25 +150,47 @@ def test_claude_code_answers_and_the_key_is_never_inside(
     while process.poll() is None:
         for pid in inside_processes("box"):
             seen.add(pid)
-            if memory_holds(pid, KEY.encode()):
+            if memory_holds(pid, never_inside.encode()):
                 inside.add(pid)
     out, error = process.communicate()
     assert process.returncode == 0 and "".join(fake_anthropic.WORDS) in out, out + error
-    assert ("/v1/messages", True) in server.asked and all(right for _, right in server.asked)
     assert len(seen) >= 2 and not inside
 
+
+def messages(sbx):
+    return [row for row in rows(sbx, "box", API) if row["path"] == "forward" and
+            row["method"] == "POST" and row["target"].startswith("/v1/messages")]
+
+
+def test_claude_code_answers_and_its_key_is_never_inside(sbx, workspace, claude):
+    sbx.ok("secret", "set", "-g", "anthropic", input=KEY)
+    say_hello(sbx, KEY)
+    assert ("/v1/messages", True) in claude.asked and all(right for _, right in claude.asked)
     assert disk_holds(sbx.home / "state", KEY.encode()) == []
     assert disk_holds(workspace, KEY.encode()) == []
-    rows = [json.loads(line)
-            for line in sbx.ok("policy", "log", "box", "--json").splitlines()]
-    posts = [row for row in rows
-             if row["host"] == "api.anthropic.com" and row["method"] == "POST"]
-    assert posts and all((row["credential"], row["service"], row["status"]) ==
-                         ("injected", "anthropic", 200) for row in posts), posts
-    assert not [row for row in rows if row["decision"] == "deny"], "it asks for nothing else"
-
+    asked = messages(sbx)
+    assert asked and all((row["credential"], row["service"], row["status"]) ==
+                         ("injected", "anthropic", 200) for row in asked), asked
+    assert not [row for row in log_of(sbx, "box") if row["decision"] == "deny"]
     sbx.ok("secret", "rm", "-g", "anthropic")
     refused = sbx.ok("exec", "box", "sh", "-c",
                      "curl -s -o /dev/null -w '%{http_code}' -H 'x-api-key: none' -d '{}' "
-                     "https://api.anthropic.com/v1/messages")
+                     f"https://{API}/v1/messages")
     assert refused == "401"
+
+
+def test_claude_code_is_logged_in_and_the_token_is_never_inside(sbx, claude):
+    """The login by hand, since it wants a browser: what it gets is written where Claude Code does."""
+    answer = json.loads(sbx.ok("exec", "box", "curl", "-sS", "-d", "code=from-the-browser",
+                               f"https://{LOGIN}/v1/oauth/token"))
+    assert answer["access_token"] == "sk-ant-oat01-proxy-managed"
+    assert answer["refresh_token"] == "sk-ant-ort01-proxy-managed"
+    kept = {"claudeAiOauth": {"accessToken": answer["access_token"],
+                              "refreshToken": answer["refresh_token"],
+                              "expiresAt": int(time.time() + answer["expires_in"]) * 1000,
+                              "scopes": answer["scope"].split(), "subscriptionType": "pro"}}
+    sbx("exec", "-i", "box", "sh", "-c", "mkdir -p ~/.claude && cat >~/.claude/.credentials.json",
+        input=json.dumps(kept), code=0)
+    say_hello(sbx, claude.token)
+    assert ("/v1/messages", True) in claude.asked
+    assert disk_holds(sbx.home / "state", claude.token.encode()) == []

@@ -146,8 +146,8 @@ class Socks:
         end(self.process)
 
 
-def authority(folder, name):
-    """A certificate authority and a certificate of it for `name`: (authority, certificate, key)."""
+def authority(folder, name, *more):
+    """A certificate authority and a certificate of it for the names: (authority, certificate, key)."""
     folder = pathlib.Path(folder)
     ca, ca_key = folder / f"{name}-ca.pem", folder / f"{name}-ca.key"
     cert, key, request = (folder / f"{name}.{end}" for end in ("pem", "key", "csr"))
@@ -160,8 +160,8 @@ def authority(folder, name):
             f"/O=Corp Example/CN=Root of {name}")
     openssl("req", *ec, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
     extensions = folder / f"{name}.ext"
-    kind = "IP" if name[0].isdigit() else "DNS"
-    extensions.write_text(f"subjectAltName={kind}:{name}\n")
+    names = ",".join(f"{'IP' if each[0].isdigit() else 'DNS'}:{each}" for each in (name, *more))
+    extensions.write_text(f"subjectAltName={names}\n")
     openssl("x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial",
             "-days", 2, "-extfile", extensions, "-out", cert)
     cert.chmod(0o644)
