@@ -29,8 +29,9 @@ const struct cli_command cli_commands[] = {
         .usage = "[flags] AGENT|SANDBOX [PATH[:ro]...] [-- AGENT_ARGS...]",
         .summary = "Run an agent in a sandbox, made when missing",
         .details =
-            "AGENT is a built-in one, claude or shell, or the name of a kit of kind sandbox\n"
-            "that --kit gives. The same agent and workspace mean the same sandbox again, as its\n"
+            "AGENT is one of the built-in claude, codex and shell, or the name of a kit of kind\n"
+            "sandbox that --kit gives. The same agent and workspace mean the same sandbox again, "
+            "as its\n"
             "name does.\n"
             "The first PATH (default: the current directory) is the workspace, at its own\n"
             "absolute path; further ones are added, and :ro makes one read-only. AGENT_ARGS\n"

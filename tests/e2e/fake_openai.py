@@ -69,7 +69,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(length)
         if not self._gate():
             return
-        if self.path != "/v1/chat/completions":
+        if self.path not in ("/v1/chat/completions", "/v1/responses"):
             self._json(404, {"error": {"message": f"no such path {self.path}"}})
             return
         try:
@@ -77,7 +77,9 @@ class Handler(BaseHTTPRequestHandler):
         except (ValueError, AttributeError):
             self._json(400, {"error": {"message": "the body is not a JSON object"}})
             return
-        if stream:
+        if self.path == "/v1/responses":
+            self._respond()
+        elif stream:
             self._stream()
         else:
             message = {"role": "assistant", "content": "".join(WORDS)}
@@ -87,16 +89,38 @@ class Handler(BaseHTTPRequestHandler):
                              "usage": {"prompt_tokens": 1, "completion_tokens": len(WORDS),
                                        "total_tokens": 1 + len(WORDS)}})
 
+    def _respond(self):
+        """The events of the Responses API."""
+        self._begin_events()
+        item = {"type": "message", "id": "m1", "role": "assistant", "status": "completed",
+                "content": [{"type": "output_text", "text": "".join(WORDS), "annotations": []}]}
+        usage = {"input_tokens": 1, "output_tokens": len(WORDS), "total_tokens": 1 + len(WORDS),
+                 "input_tokens_details": None, "output_tokens_details": None}
+        events = [{"type": "response.created", "response": {"id": "r1"}},
+                  {"type": "response.output_item.added", "output_index": 0,
+                   "item": {**item, "status": "in_progress", "content": []}},
+                  *({"type": "response.output_text.delta", "item_id": "m1", "output_index": 0,
+                     "content_index": 0, "delta": word} for word in WORDS),
+                  {"type": "response.output_item.done", "output_index": 0, "item": item},
+                  {"type": "response.completed",
+                   "response": {"id": "r1", "output": [item], "usage": usage}}]
+        for event in events:
+            self._chunk(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n")
+        self.wfile.write(b"0\r\n\r\n")
+
     def _chunk(self, text):
         data = text.encode()
         self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
         self.wfile.flush()
 
-    def _stream(self):
+    def _begin_events(self):
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
+
+    def _stream(self):
+        self._begin_events()
         deltas = [({"role": "assistant", "content": word}, None) for word in WORDS]
         for delta, reason in deltas + [({}, "stop")]:
             choice = {"index": 0, "delta": delta, "finish_reason": reason}

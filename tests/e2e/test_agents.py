@@ -2,10 +2,13 @@
 """Agents that are kits: the word for one is its name, its kit comes with --kit."""
 
 import json
+import ssl
 import subprocess
+import threading
 import time
 
 import fake_anthropic
+import fake_openai
 import pytest
 import upstreams
 from conftest import need_root, need_sandboxes
@@ -141,9 +144,9 @@ def claude(sbx, workspace, tmp_path, registry):  # noqa: F811 pylint: disable=re
         server.close()
 
 
-def say_hello(sbx, never_inside):
+def say_hello(sbx, never_inside, words=("-p", "Say hello."), answer=fake_anthropic.WORDS):
     """Lets it answer, and looks into the memory of all processes inside meanwhile."""
-    process = subprocess.Popen([sbx.binary, "run", "box", "--", "-p", "Say hello."], env=sbx.env,
+    process = subprocess.Popen([sbx.binary, "run", "box", "--", *words], env=sbx.env,
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)
     inside, seen = set(), set()
@@ -153,7 +156,7 @@ def say_hello(sbx, never_inside):
             if memory_holds(pid, never_inside.encode()):
                 inside.add(pid)
     out, error = process.communicate()
-    assert process.returncode == 0 and "".join(fake_anthropic.WORDS) in out, out + error
+    assert process.returncode == 0 and "".join(answer) in out, out + error
     assert len(seen) >= 2 and not inside
 
 
@@ -194,3 +197,42 @@ def test_claude_code_is_logged_in_and_the_token_is_never_inside(sbx, claude):
     say_hello(sbx, claude.token)
     assert ("/v1/messages", True) in claude.asked
     assert disk_holds(sbx.home / "state", claude.token.encode()) == []
+
+
+@pytest.fixture
+def codex(sbx, workspace, tmp_path, registry):  # noqa: F811 pylint: disable=redefined-outer-name
+    """A sandbox "box" with the real Codex from npm; the requests that reached its API."""
+    need_root()
+    need_sandboxes(sbx)
+    ca, cert, key_file = upstreams.authority(tmp_path, "api.openai.com")
+    log = tmp_path / "asked"
+    server = fake_openai.make_server(key=KEY, log_path=log)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key_file)
+    server.socket = context.wrap_socket(server.socket, server_side=True,
+                                        do_handshake_on_connect=False)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        sbx.ok("policy", "init", "deny-all")
+        sbx.ok("policy", "allow", "-g", f"{registry}:443")
+        sbx.ok("policy", "host", "add", "-g", "api.openai.com",
+               f"127.0.0.1:{server.server_address[1]}")
+        sbx.ok("settings", "set", "tls.extra-ca", ca)
+        sbx.ok("secret", "set", "-g", "openai", input=KEY)
+        sbx("create", "--name", "box", "codex", workspace, code=0, timeout=INSTALL_SECONDS)
+        yield log
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_codex_answers_and_its_key_is_never_inside(sbx, codex):
+    """By a WebSocket, which this server does not speak but would have answered, then by HTTP."""
+    say_hello(sbx, KEY, ("exec", "--skip-git-repo-check", "Say hello."), fake_openai.WORDS)
+    asked = codex.read_text("utf-8").splitlines()
+    assert {"GET /v1/responses ok", "POST /v1/responses ok"} == set(asked)
+    assert disk_holds(sbx.home / "state", KEY.encode()) == []
+    upgrades = [row for row in rows(sbx, "box", "api.openai.com") if row["method"] == "GET"]
+    assert upgrades and all(row["credential"] == "injected" for row in upgrades)
