@@ -36,7 +36,7 @@ static int add_file(struct walk *w, const char *real, const char *relative, cons
     }
     json_t *entry =
         json_pack("{s:s, s:s, s:s, s:I, s:I}", "target", w->target, "path", relative, "host_path",
-                  real, "mode", (json_int_t)(st->st_mode & 07777), "size", (json_int_t)st->st_size);
+                  real, "mode", (json_int_t)(st->st_mode & 0777), "size", (json_int_t)st->st_size);
     if (!entry) {
         return sb_fail(w->err, SB_ESPEC, "a file name below %s is not valid UTF-8", w->root);
     }
@@ -96,9 +96,29 @@ static int walk_dir(struct walk *w, const char *dir, const char *relative, size_
     return r;
 }
 
+/* What lies beside the two trees goes nowhere, which its author should know. */
+static void warn_others(struct kit *kit, const char *dir)
+{
+    struct dirent **entries;
+    SB_CLEANUP(free) char *top = sb_xasprintf("%s/files", dir);
+    int n = scandir(top, &entries, NULL, alphasort);
+    for (int i = 0; i < n; i++) {
+        const char *name = entries[i]->d_name;
+        if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && strcmp(name, "home") != 0 &&
+            strcmp(name, "workspace") != 0) {
+            kit_warn_file(kit, name);
+        }
+        free(entries[i]);
+    }
+    if (n >= 0) {
+        free(entries);
+    }
+}
+
 int kit_enumerate_files(struct kit *kit, const char *dir, struct sb_err **err)
 {
     static const char *const targets[] = {"home", "workspace"};
+    warn_others(kit, dir);
     for (size_t i = 0; i < SB_ARRAY_LEN(targets); i++) {
         struct walk w = {kit, dir, targets[i], err};
         struct stat st;
