@@ -167,6 +167,44 @@ static int claim(struct composer *c, json_t *owners, const char *key, const char
     return r;
 }
 
+/* Says only where a credential goes, not what it is: such an entry may add to another kit's. */
+static bool is_addition(const json_t *credential)
+{
+    const json_t *sources = json_object_get(credential, "sources");
+    return json_array_size(json_object_get(credential, "inject")) > 0 &&
+           json_array_size(json_object_get(sources, "env")) == 0 &&
+           !json_object_get(sources, "file") && !json_object_get(credential, "oauth") &&
+           json_array_size(json_object_get(credential, "proxy_managed")) == 0 &&
+           !json_is_true(json_object_get(credential, "required"));
+}
+
+static json_t *find_credential(const json_t *credentials, const char *service)
+{
+    size_t i;
+    json_t *credential;
+    json_array_foreach(credentials, i, credential)
+    {
+        if (strcmp(sb_json_str(credential, "service"), service) == 0) {
+            return credential;
+        }
+    }
+    return NULL;
+}
+
+static void extend_credential(json_t *credential, const json_t *addition)
+{
+    json_t *hosts = json_object_get(json_object_get(credential, "oauth"), "hosts");
+    size_t i;
+    const json_t *inject;
+    json_array_foreach(json_object_get(addition, "inject"), i, inject)
+    {
+        json_array_append_new(json_object_get(credential, "inject"), json_deep_copy(inject));
+        if (hosts) {
+            sb_json_add_once(hosts, sb_json_str(inject, "domain"));
+        }
+    }
+}
+
 static int add_credentials(struct composer *c, const struct kit *kit, json_t *services,
                            json_t *domains)
 {
@@ -176,7 +214,10 @@ static int add_credentials(struct composer *c, const struct kit *kit, json_t *se
     json_array_foreach(list_of(kit, "credentials"), i, credential)
     {
         const char *service = sb_json_str(credential, "service");
-        int r = claim(c, services, service, "credential service", kit, kit_name(kit), credential);
+        json_t *earlier = is_addition(credential) ? find_credential(out, service) : NULL;
+        int r = earlier ? 0
+                        : claim(c, services, service, "credential service", kit, kit_name(kit),
+                                credential);
         if (r < 0) {
             return r;
         }
@@ -189,6 +230,10 @@ static int add_credentials(struct composer *c, const struct kit *kit, json_t *se
             }
         }
         allow_bound_domains(json_object_get(c->plan, "allow"), credential, kit);
+        if (earlier) {
+            extend_credential(earlier, credential);
+            continue;
+        }
         json_t *copy = json_deep_copy(credential);
         json_object_del(copy, "line");
         json_object_set_new(copy, "kit", json_string(kit_name(kit)));
@@ -242,7 +287,9 @@ static void add_settings(struct composer *c, const struct kit *kit)
         put_volume(json_object_get(c->plan, "volumes"), volume);
     }
     if (json_is_true(json_object_get(kit_model(kit), "privileged"))) {
-        warn(c, kit, "security.privileged is ignored: sandboxes are never privileged");
+        warn(c, kit,
+             "security.privileged is ignored: a sandbox has no rights on this machine's kernel; "
+             "with --isolation vm root has them on its own");
     }
 }
 

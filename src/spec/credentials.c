@@ -106,8 +106,8 @@ static bool has_one_placeholder(const char *format)
 static void warn_file(struct kit *kit, const struct ynode *file)
 {
     const char *path = ynode_str(file, "path"), *parser = ynode_str(file, "parser");
-    bool known = !parser[0] || strcmp(parser, "raw") == 0 ||
-                 (strncmp(parser, "json:", 5) == 0 && parser[5]);
+    bool known =
+        !parser[0] || strcmp(parser, "raw") == 0 || (strncmp(parser, "json:", 5) == 0 && parser[5]);
     if (path[0] != '/' && strncmp(path, "~/", 2) != 0) {
         kit_warn(kit, file, "credentials: file.path \"%.80s\" is not read: begin it with / or ~/",
                  path);
@@ -270,9 +270,10 @@ static int fold_domains(struct fold *fold, struct sb_err **err)
     for (size_t i = 0; auth && i < auth->count; i++) {
         const char *format = ynode_str(auth->items[i], "valueFormat");
         if (!can_be_sent(ynode_str(auth->items[i], "headerName"), format)) {
-            kit_warn(kit, auth->items[i],
-                     "network: serviceAuth[\"%.64s\"]: no header can be made of it: nothing is sent",
-                     auth->keys[i]->text);
+            kit_warn(
+                kit, auth->items[i],
+                "network: serviceAuth[\"%.64s\"]: no header can be made of it: nothing is sent",
+                auth->keys[i]->text);
         }
         if (!has_one_placeholder(format)) {
             kit_warn(kit, auth->items[i],
@@ -469,9 +470,10 @@ static int list_inject(struct kit *kit, const struct ynode *inject, size_t i, si
                           problem);
     }
     if (!can_be_sent(header, format)) {
-        kit_warn(kit, inject,
-                 "credentials[%zu].apiKey.inject[%zu]: no header can be made of it: nothing is sent",
-                 i, j);
+        kit_warn(
+            kit, inject,
+            "credentials[%zu].apiKey.inject[%zu]: no header can be made of it: nothing is sent", i,
+            j);
     }
     json_t *made = append_inject(entry, domain, bearer && !header[0] ? "Authorization" : header,
                                  bearer ? "Bearer %s" : format, username);

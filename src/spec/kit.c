@@ -30,10 +30,10 @@ static void warn_at(struct kit *kit, size_t line, size_t column, const char *mes
         return;
     }
     SB_CLEANUP(free) char *excerpt = line ? ytree_excerpt(kit->tree, line) : NULL;
-    json_array_append_new(kit->warnings, json_pack("{s:s, s:I, s:I, s:s, s:s*}", "file", kit->file,
-                                                   "line", (json_int_t)line, "column",
-                                                   (json_int_t)column, "message", message,
-                                                   "excerpt", excerpt));
+    json_array_append_new(kit->warnings,
+                          json_pack("{s:s, s:I, s:I, s:s, s:s*}", "file", kit->file, "line",
+                                    (json_int_t)line, "column", (json_int_t)column, "message",
+                                    message, "excerpt", excerpt));
 }
 
 void kit_warn(struct kit *kit, const struct ynode *node, const char *format, ...)

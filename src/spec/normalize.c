@@ -52,8 +52,7 @@ static void warn_surfaces(struct kit *kit)
                  agent == kit->block ? "write sandbox:" : "ignored, 'sandbox:' is used");
     }
     if (persistence) {
-        kit_warn(kit, persistence,
-                 "field \"sandbox.persistence\" ignored: it never had an effect");
+        kit_warn(kit, persistence, "field \"sandbox.persistence\" ignored: it never had an effect");
     }
     if (build) {
         kit_warn(kit, build,
@@ -160,8 +159,8 @@ static json_t *new_volume(const char *path, const char *type, const char *size, 
 {
     json_int_t bits = mode[0] ? strtol(mode, NULL, 8) : 0;
     int len = (int)strlen(path);
-    return json_pack("{s:s#, s:s, s:s, s:I}", "path", path, path[len - 1] == '/' ? len - 1 : len, "type", type, "size", size, "mode",
-                     bits);
+    return json_pack("{s:s#, s:s, s:s, s:I}", "path", path, path[len - 1] == '/' ? len - 1 : len,
+                     "type", type, "size", size, "mode", bits);
 }
 
 static int by_text(const void *a, const void *b)

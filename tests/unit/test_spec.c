@@ -80,7 +80,18 @@ static const struct row rejected[] = {
      "conflicts with existing serviceDomain", 4, 10},
     {HEAD "network: {allowedDomain: []}\n", "field allowedDomain not found", 4, 11},
     {HEAD "security: {privileged: 7}\n", "must be true or false", 4, 24},
+    {HEAD "credentials: {sources: {'': {env: [A]}}}\n", "service is required", 4, 25},
+    {HEAD "commands: {initFiles: [{path: /a/}]}\n", "must name a file", 4, 31},
+    {HEAD "commands: {initFiles: [{path: \"${WORKDIR}/\"}]}\n", "must name a file", 4, 31},
+    {HEAD "volumes: [{path: /}]\n", "is not a place for a volume", 4, 18},
+    {HEAD "volumes: [{path: /a//}]\n", "is not a place for a volume", 4, 18},
+    {V "kind: sandbox\nname: k\nsandbox: {}\n", "requires a 'sandbox:' block", 2, 7},
+    /* What is quoted cannot begin a line of its own. */
+    {V "kind: \"x\\n\\tsbx: fine\"\nname: k\n", "invalid kind \"x??sbx: fine\"", 2, 7},
     /* YAML itself */
+    {HEAD "commands: {install: [&a {command: a}, {<<: *a, <<: *a}]}\n", "'<<' is given twice", 4,
+     48},
+    {HEAD "description: \xc3\xa4\xe4\n", "not valid YAML", 4, 15},
     {HEAD "name: twice\n", "key \"name\" is given twice", 4, 1},
     {HEAD "description: !foo x\n", "YAML tag \"!foo\" is not supported", 4, 14},
     {HEAD "description: *nowhere\n", "unknown alias \"*nowhere\"", 4, 14},
@@ -110,14 +121,100 @@ static void test_rejections(void **state)
     }
 }
 
-static void test_hint(void **state)
+static void test_hints(void **state)
 {
     (void)state;
-    SB_CLEANUP(err) struct sb_err *err = NULL;
-    struct kit *kit = NULL;
-    assert_int_equal(parse(HEAD "network: {allowedDomain: []}\n", &kit, &err), SB_ESPEC);
-    assert_string_equal(err->hint, "did you mean \"allowedDomains\"?");
-    assert_string_equal(err->place.excerpt, "network: {allowedDomain: []}");
+    static const struct {
+        const char *text, *hint;
+    } rows[] = {
+        {"", "begin with: schemaVersion: \"1\""},
+        {HEAD "network: {allowedDomain: []}\n", "did you mean \"allowedDomains\"?"},
+        {HEAD "network: {allowedDomains: a}\n", "put it into brackets: [...]"},
+        {HEAD "commands: {startup: [{command: a b}]}\n", "put it into brackets: [...]"},
+        {HEAD "commands: {install: {command: a}}\n", "begin each item with '- '"},
+        {HEAD "setup: {}\n", "in the grammar of schemaVersion \"1\" it is commands"},
+        {HEAD "args: {}\n", "the grammar of schemaVersion \"1\" has no such key"},
+        {HEAD "commands:\n\tinstall: []\n", "indent with spaces: YAML takes no tabs there"},
+        {HEAD "description: \xe4\n", "save the file as UTF-8 text without control characters"},
+        {HEAD "description: [a\nlocked: [b]\n", "look at what begins at line 4, column 14"},
+        {HEAD "description: @a\n", "put text with special characters into quotes"},
+    };
+    for (size_t i = 0; i < SB_ARRAY_LEN(rows); i++) {
+        SB_CLEANUP(err) struct sb_err *err = NULL;
+        struct kit *kit = NULL;
+        assert_int_equal(parse(rows[i].text, &kit, &err), SB_ESPEC);
+        assert_non_null(err->hint);
+        assert_string_equal(err->hint, rows[i].hint);
+        if (i == 1) {
+            assert_string_equal(err->place.excerpt, "network: {allowedDomain: []}");
+        }
+    }
+}
+
+/* What loads, and the warning that it gets ("": none). */
+static void test_accepted(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *warning;
+        size_t column;
+    } rows[] = {
+        {HEAD, "", 0},
+        {"schemaVersion: 1\nkind: mixin\nname: 007\n", "", 0},
+        {"%YAML 1.1\n---\n" HEAD, "", 0},
+        {V "kind: mixin\r\nname: k\r\n", "", 0},
+        /* An empty block is none. */
+        {HEAD "sandbox: {}\noauth: {}\ntemplate: ''\nrunOptions: []\ncredentials: {}\n", "", 0},
+        {HEAD "settings: {}\ncaps: {}\nmemory: ''\nmixins: []\ntmpfs: {}\nvolumes: {}\n", "", 0},
+        {V "kind: sandbox\nname: k\nsandbox: {}\nagent: {image: i}\n", "write sandbox:", 8},
+        {V "kind: sandbox\nname: k\nsandbox: {image: i}\nagent: {image: j}\n", "'sandbox:' is used",
+         8},
+        {V "kind: agent\nname: k\nsandbox: {image: i}\n", "kind: agent", 7},
+        {V "kind: sandbox\nname: k\nextends: shell\n", "", 0},
+        {HEAD "extends: claude\n", "", 0},
+        /* Text stays as it is written; numbers and words of YAML 1.1 are what they are there. */
+        {HEAD "commands: {initFiles: [{path: /a, content: 5, mode: 0600}]}\n", "", 0},
+        {HEAD "security: {privileged: No}\npublishedPorts: [{container: 0x50}]\n", "", 0},
+        {HEAD "volumes: [{path: /a/, size: 1.5 GiB, mode: 01777}, {path: /b, size: ''}]\n", "", 0},
+        {HEAD "volumes: {/a: , /b: 1g}\n", "as a mapping", 10},
+        {HEAD "publishedPorts: [{container: 80}, {container: 80, protocol: udp}]\n", "", 0},
+        {HEAD "network: {publishedPorts: [{container: 80}]}\n", "publishedPorts at the top", 27},
+        {HEAD "network: {allowedDomains: [a.b], deniedDomains: [a.b]}\n", "", 0},
+        {HEAD "locked: [aB.c1]\nlicenses: [MIT]\n", "", 0},
+        /* What can never have an effect is said. */
+        {HEAD "---\nkind: [\n", "second YAML document", 1},
+        {HEAD "credentials: {sources: {s: {}}}\n", "neither env nor file", 25},
+        {HEAD "credentials: {sources: {s: {file: {path: x}}}}\n", "begin it with / or ~/", 35},
+        {HEAD "credentials: {sources: {s: {file: {path: ~/x, parser: yaml}}}}\n",
+         "parser \"yaml\" is unknown", 55},
+        {HEAD "credentials: {sources: {s: {env: [A], priority: x}}}\n", "env-first is used", 49},
+        {HEAD "credentials: [{service: s}]\n", "neither apiKey nor oauth", 15},
+        {HEAD "credentials: [{service: s, provider: p, apiKey: {name: A}}]\n", "provider", 38},
+        {HEAD "credentials: [{service: s, apiKey: {proxyManaged: on, inject: [{domain: d}]}}]\n",
+         "needs name", 51},
+        {HEAD "network: {serviceAuth: {s: {headerName: X}}}\n", "must contain one %s", 28},
+        {HEAD "network: {serviceAuth: {s: {headerName: A B, valueFormat: '%s'}}}\n",
+         "no header can be made", 28},
+        {HEAD "network: {serviceAuth: {s: {headerName: Host, valueFormat: '%s'}}}\n",
+         "no header can be made", 28},
+        {HEAD "network: {serviceAuth: {s: {valueFormat: \"%s\\r\\nA: b\"}}}\n",
+         "no header can be made", 28},
+        {HEAD "environment: {variables: {SBX_A: b}}\n", "belongs to the sandbox", 27},
+    };
+    for (size_t i = 0; i < SB_ARRAY_LEN(rows); i++) {
+        SB_CLEANUP(err) struct sb_err *err = NULL;
+        SB_CLEANUP(kit) struct kit *kit = NULL;
+        if (parse(rows[i].text, &kit, &err) < 0) {
+            fail_msg("row %zu, %s\n%s", i, rows[i].text, err->message);
+        }
+        const json_t *warning = json_array_get(kit_warnings(kit), 0);
+        const char *message = warning ? sb_json_str(warning, "message") : "";
+        if (!*rows[i].warning != !*message || !strstr(message, rows[i].warning) ||
+            sb_json_int(warning, "column", 0) != (json_int_t)rows[i].column) {
+            fail_msg("row %zu, %s\n%lld: %s", i, rows[i].text,
+                     (long long)sb_json_int(warning, "column", 0), message);
+        }
+    }
 }
 
 static void test_hostile_yaml(void **state)
@@ -257,7 +354,7 @@ static void test_merge_and_leniency(void **state)
     assert_int_equal(sb_json_int(warning, "line", 0), 8);
 }
 
-static void test_escaping_link(void **state)
+static void test_files(void **state)
 {
     (void)state;
     char dir[] = "/tmp/sbx-test-kit-XXXXXX";
@@ -273,6 +370,19 @@ static void test_escaping_link(void **state)
     const json_t *file = json_array_get(kit_files(kit), 0);
     assert_string_equal(sb_json_str(file, "path"), "inside");
     assert_non_null(strstr(sb_json_str(file, "host_path"), "/spec.yaml"));
+    assert_int_equal(json_array_size(kit_warnings(kit)), 0);
+    /* Set-id bits are no permissions; what is beside the two trees goes nowhere. */
+    assert_int_equal(sb_write_file_atomic(fd, "files/home/a", "", 0, 0600, NULL), 0);
+    assert_int_equal(fchmodat(fd, "files/home/a", 06751, 0), 0);
+    assert_int_equal(mkdirat(fd, "files/Home", 0700), 0);
+    SB_CLEANUP(kit) struct kit *more = NULL;
+    assert_int_equal(kit_load_dir(dir, &more, NULL), 0);
+    const json_t *plain = json_array_get(kit_files(more), 0);
+    assert_string_equal(sb_json_str(plain, "path"), "a");
+    assert_int_equal(sb_json_int(plain, "mode", 0), 0751);
+    assert_int_equal(sb_json_int(plain, "size", 1), 0);
+    assert_non_null(strstr(sb_json_str(json_array_get(kit_warnings(more), 0), "message"),
+                           "files/Home is ignored"));
     assert_int_equal(symlinkat("/etc/passwd", fd, "files/home/outside"), 0);
     struct kit *refused = NULL;
     assert_int_equal(kit_load_dir(dir, &refused, &err), SB_ESPEC);
@@ -327,15 +437,11 @@ static void test_corpus(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rejections),
-        cmocka_unit_test(test_hint),
-        cmocka_unit_test(test_hostile_yaml),
-        cmocka_unit_test(test_folding),
-        cmocka_unit_test(test_inject_list),
-        cmocka_unit_test(test_oauth),
-        cmocka_unit_test(test_merge_and_leniency),
-        cmocka_unit_test(test_escaping_link),
-        cmocka_unit_test(test_corpus),
+        cmocka_unit_test(test_rejections), cmocka_unit_test(test_hints),
+        cmocka_unit_test(test_accepted),   cmocka_unit_test(test_hostile_yaml),
+        cmocka_unit_test(test_folding),    cmocka_unit_test(test_inject_list),
+        cmocka_unit_test(test_oauth),      cmocka_unit_test(test_merge_and_leniency),
+        cmocka_unit_test(test_files),      cmocka_unit_test(test_corpus),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
