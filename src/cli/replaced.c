@@ -53,6 +53,7 @@ void cli_warn_replaced(json_t *plan, const char *workspace)
         SB_CLEANUP(free)
         char *text = sb_xasprintf("kit '%s' replaces '%s', which is there already",
                                   sb_json_str(step, "kit"), sb_json_str(step, "path"));
-        json_array_append_new(json_object_get(plan, "warnings"), json_pack("{s:s}", "message", text));
+        json_array_append_new(json_object_get(plan, "warnings"),
+                              json_pack("{s:s}", "message", text));
     }
 }
