@@ -257,19 +257,21 @@ static void print_credential(const json_t *credential)
         fputs(", file ", stdout);
         kit_print_text(json_string_value(file));
     }
-    json_array_foreach(json_object_get(credential, "inject"), i, item)
+    json_array_foreach(json_sub(credential, "apiKey", "inject"), i, item)
     {
         fputs(i ? ", " : "; sent to ", stdout);
         const char *domain = sb_json_str(item, "domain");
         kit_print_text(domain ? domain : "?");
     }
     const json_t *oauth = json_object_get(credential, "oauth");
-    const char *endpoint = sb_json_str(oauth, "host");
+    const char *endpoint = sb_json_str(json_object_get(oauth, "tokenEndpoint"), "host");
     if (endpoint) {
         fputs("; or a sign-in at ", stdout);
         kit_print_text(endpoint);
+    }
+    if (json_object_get(oauth, "resourceHosts")) {
         fputs(", used at ", stdout);
-        print_joined(json_object_get(oauth, "hosts"), ", ");
+        print_joined(json_object_get(oauth, "resourceHosts"), ", ");
     }
     putchar('\n');
 }
@@ -301,11 +303,11 @@ static void print_commands(const char *label, const json_t *list)
         if (line > 0) {
             printf("line %lld: ", (long long)line);
         }
-        const char *command = sb_json_str(item, "command");
-        if (command) {
-            kit_print_text(command);
+        const json_t *command = json_object_get(item, "command");
+        if (json_is_string(command)) {
+            kit_print_text(json_string_value(command));
         } else {
-            print_joined(json_object_get(item, "argv"), " ");
+            print_joined(command, " ");
         }
         const char *user = sb_json_str(item, "user");
         printf("  (user %s)\n", user && *user ? user : "default");
@@ -320,7 +322,7 @@ static void print_files(const char *label, const json_t *list)
     {
         printf("%-13s", i ? "" : label);
         const char *target = sb_json_str(item, "target");
-        const char *path = sb_json_str(item, "path");
+        const char *path = sb_json_str(item, target ? "relativePath" : "path");
         if (target) {
             kit_print_text(target);
             putchar('/');
@@ -330,11 +332,48 @@ static void print_files(const char *label, const json_t *list)
     }
 }
 
+/* "8080/tcp web" */
+static void print_ports(const json_t *list)
+{
+    size_t i;
+    const json_t *item;
+    json_array_foreach(list, i, item)
+    {
+        printf("%-13s%lld/%s ", i ? "" : "ports", (long long)sb_json_int(item, "container", 0),
+               sb_json_str(item, "protocol"));
+        kit_print_text(sb_json_str(item, "name"));
+        putchar('\n');
+    }
+}
+
+/* "/cache tmpfs 1g" */
+static void print_volumes(const json_t *list)
+{
+    static const char *const keys[] = {"path", "type", "size"};
+    size_t i;
+    const json_t *item;
+    json_array_foreach(list, i, item)
+    {
+        printf("%-13s", i ? "" : "volumes");
+        for (size_t k = 0; k < SB_ARRAY_LEN(keys) && sb_json_str(item, keys[k]); k++) {
+            fputs(k ? " " : "", stdout);
+            kit_print_text(sb_json_str(item, keys[k]));
+        }
+        putchar('\n');
+    }
+}
+
 static void print_summary(const json_t *kit)
 {
+    const json_t *block = json_object_get(kit, "sandbox");
     print_field("name", json_object_get(kit, "name"));
     print_field("kind", json_object_get(kit, "kind"));
     print_field("description", json_object_get(kit, "description"));
+    print_field("for agent", json_sub(kit, "requires", "agent"));
+    print_field("extends", json_object_get(kit, "extends"));
+    print_field("image", json_object_get(block, "image"));
+    print_string_list("entrypoint", json_object_get(block, "entrypoint"));
+    print_string_list("arguments", json_sub(block, "command", "default"));
     print_string_list("allow", json_object_get(json_sub(kit, "permissions", "network"), "allow"));
     print_string_list("deny", json_object_get(json_sub(kit, "permissions", "network"), "deny"));
     size_t i;
@@ -345,10 +384,14 @@ static void print_summary(const json_t *kit)
         print_credential(item);
     }
     print_environment(kit);
+    print_string_list("placeholders", json_sub(kit, "environment", "proxyManaged"));
+    print_ports(json_object_get(kit, "ports"));
+    print_volumes(json_object_get(kit, "volumes"));
     print_commands("install", json_sub(kit, "setup", "install"));
     print_commands("startup", json_sub(kit, "setup", "startup"));
     print_files("init files", json_sub(kit, "setup", "files"));
     print_files("files", json_object_get(kit, "files"));
+    print_field("instructions", json_sub(kit, "agentInstructions", "content"));
 }
 
 int cmd_kit_inspect(const struct cli_args *args, int *ret_status, struct sb_err **err)

@@ -32,7 +32,7 @@ static bool flag(const struct ynode *map, const char *key)
 
 static void warn_legacy(struct kit *kit, const char *key, const char *advice)
 {
-    const struct ynode *node = ynode_filled(kit->top, key);
+    const struct ynode *node = ynode_key(kit->top, key);
     if (node) {
         kit_warn(kit, node, "%s", advice);
     }
@@ -44,12 +44,13 @@ static void warn_surfaces(struct kit *kit)
     if (strcmp(kind->text, "agent") == 0) {
         kit_warn(kit, kind, "deprecated field \"kind: agent\": write kind: sandbox");
     }
-    const struct ynode *agent = ynode_filled(kit->top, "agent");
-    const struct ynode *persistence = ynode_filled(kit->block, "persistence");
-    const struct ynode *build = ynode_filled(kit->block, "build");
+    const struct ynode *agent = ynode_key(kit->top, "agent");
+    const struct ynode *persistence = ynode_key(kit->block, "persistence");
+    const struct ynode *build = ynode_key(kit->block, "build");
     if (agent) {
         kit_warn(kit, agent, "deprecated field \"agent:\": %s",
-                 agent == kit->block ? "write sandbox:" : "ignored, 'sandbox:' is used");
+                 ynode_filled(kit->top, "sandbox") ? "ignored, 'sandbox:' is used"
+                                                   : "write sandbox:");
     }
     if (persistence) {
         kit_warn(kit, persistence, "field \"sandbox.persistence\" ignored: it never had an effect");
@@ -69,7 +70,8 @@ static void warn_surfaces(struct kit *kit)
     warn_legacy(kit, "caps", "deprecated field \"caps\": write network.allowedDomains");
     const struct ynode *volumes = ynode_filled(kit->top, "volumes");
     if (volumes && volumes->kind == YNODE_MAP) {
-        kit_warn(kit, volumes, "deprecated field \"volumes\" as a mapping: write a list");
+        kit_warn(kit, ynode_key(kit->top, "volumes"),
+                 "deprecated field \"volumes\" as a mapping: write a list");
     }
 }
 
@@ -144,12 +146,13 @@ static void append_ports(json_t *ports, const struct ynode *list)
 
 static void add_ports(struct kit *kit)
 {
-    const struct ynode *nested = ynode_filled(top_get(kit, "network"), "publishedPorts");
+    const struct ynode *network = top_get(kit, "network");
+    const struct ynode *nested = ynode_filled(network, "publishedPorts");
     json_t *ports = json_array();
     append_ports(ports, top_get(kit, "publishedPorts"));
     append_ports(ports, nested);
     if (nested) {
-        kit_warn(kit, nested,
+        kit_warn(kit, ynode_key(network, "publishedPorts"),
                  "deprecated field \"network.publishedPorts\": write publishedPorts at the top");
     }
     json_object_set_new(kit->model, "ports", ports);

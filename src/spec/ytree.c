@@ -588,6 +588,16 @@ const struct ynode *ynode_filled(const struct ynode *map, const char *key)
     return empty ? NULL : node;
 }
 
+const struct ynode *ynode_key(const struct ynode *map, const char *key)
+{
+    for (size_t i = 0; ynode_filled(map, key) && i < map->count; i++) {
+        if (strcmp(map->keys[i]->text, key) == 0) {
+            return map->keys[i];
+        }
+    }
+    return NULL;
+}
+
 const char *ynode_str(const struct ynode *map, const char *key)
 {
     const struct ynode *node = ynode_get(map, key);

@@ -60,6 +60,8 @@ int ytree_fail_empty(const struct ytree *tree, const struct ynode *node, struct 
 const struct ynode *ynode_get(const struct ynode *map, const char *key);
 /* Same, NULL also when it is empty text, an empty list or an empty map: these mean "absent". */
 const struct ynode *ynode_filled(const struct ynode *map, const char *key);
+/* The node of the key itself, for its place; NULL when ynode_filled() has nothing. */
+const struct ynode *ynode_key(const struct ynode *map, const char *key);
 /* The text of a scalar below `key`; "" when absent. */
 const char *ynode_str(const struct ynode *map, const char *key);
 /* YAML 1.1 words for booleans; false when `node` is not one of them. */
