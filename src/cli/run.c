@@ -232,6 +232,8 @@ static void print_plan(const struct request *request)
         puts(json_is_true(json_object_get(mount, "read_only")) ? " (read-only)" : "");
     }
     cli_print_plan(request->plan);
+    fflush(stdout);
+    kit_print_warnings(json_object_get(request->plan, "warnings"));
 }
 
 static int prepare(const struct cli_args *args, struct request *request, struct sb_err **err)

@@ -179,6 +179,8 @@ static void hint_yaml(struct composer *c, const yaml_mark_t *mark)
     } else if (elsewhere) {
         sb_hint(c->err, "look at what begins at line %zu, column %zu", context->line + 1,
                 context->column + 1);
+    } else if (!line || line == c->tree->text + c->tree->len) {
+        sb_hint(c->err, "a bracket or a quotation mark before is not closed");
     } else {
         sb_hint(c->err, "put text with special characters into quotes");
     }

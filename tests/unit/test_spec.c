@@ -137,6 +137,8 @@ static void test_hints(void **state)
         {HEAD "commands:\n\tinstall: []\n", "indent with spaces: YAML takes no tabs there"},
         {HEAD "description: \xe4\n", "save the file as UTF-8 text without control characters"},
         {HEAD "description: [a\nlocked: [b]\n", "look at what begins at line 4, column 14"},
+        {HEAD "locked: [", "a bracket or a quotation mark before is not closed"},
+        {HEAD "locked: [\n", "a bracket or a quotation mark before is not closed"},
         {HEAD "description: @a\n", "put text with special characters into quotes"},
     };
     for (size_t i = 0; i < SB_ARRAY_LEN(rows); i++) {
@@ -361,7 +363,7 @@ static void test_projection(void **state)
               "[{container: 1, protocol: udp, name: n}]\n",
          "'permissions':{'network':{'allow':['a','c'],'deny':['b','d']}},'ports':[{'container':1,"
          "'protocol':'udp','name':'n'},{'container':2,'protocol':'tcp','name':''}],"},
-        {HEAD "volumes: {/d: 1g, /c: }\ntmpfs: {/b: , /a: 2m}\nsecurity: {privileged: true}\n",
+        {HEAD "volumes: {/d: 1g, /c/: }\ntmpfs: {/b: , /a: 2m}\nsecurity: {privileged: true}\n",
          "'volumes':[{'path':'/a','type':'tmpfs','size':'2m'},{'path':'/b','type':'tmpfs'},"
          "{'path':'/c'},{'path':'/d','size':'1g'}],'security':{'privileged':true},"},
         {HEAD "commands: {install: [{command: a}], startup: [{command: [b, c], background: yes}], "
