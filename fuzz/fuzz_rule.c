@@ -21,8 +21,8 @@ static bool excepted(const struct rule *rule, const struct host *host)
 
 static void check_agreement(const char *line)
 {
-    static const char *const hosts[] = {"example.com", "a.example.com", "a.b.example.com",
-                                        "10.1.2.3", "2001:db8::1"};
+    static const char *const hosts[] = {"example.com",       "a.example.com", "a.b.example.com",
+                                        "a.b.c.example.com", "10.1.2.3",      "2001:db8::1"};
     SB_CLEANUP(rule) struct rule rule = {0};
     SB_CLEANUP(policy) struct policy *policy = policy_new();
     if (policy_add(policy, line, "global", NULL, NULL) < 0 || rule_parse(line, &rule, NULL) < 0) {

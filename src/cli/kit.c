@@ -42,39 +42,69 @@ static const char *unsupported_form(const char *ref)
     if (strncmp(ref, "oci://", 6) == 0) {
         return "OCI references";
     }
-    /* "registry.example/org/kit:tag": a host with a dot before the first slash, and no such path.
-     */
+    /* "registry.example/org/kit:tag", "localhost:5000/kit": before the first slash is a host with a
+     * dot or a port, and there is no such path. */
     size_t host = strcspn(ref, "/");
-    bool dotted = host > 0 && ref[0] != '.' && memchr(ref, '.', host);
-    return dotted && ref[host] == '/' && access(ref, F_OK) != 0 ? "OCI references" : NULL;
+    bool is_host = host > 0 && ref[0] != '.' && (memchr(ref, '.', host) || memchr(ref, ':', host));
+    return is_host && ref[host] == '/' && access(ref, F_OK) != 0 ? "OCI references" : NULL;
 }
 
 /* The grammar takes any text for a domain; what no rule can be made of would only fail later, when
- * the sandbox starts. */
+ * the sandbox starts. `line`: of the rule, or one before it. */
+static int check_rule(const struct kit *kit, bool allow, const char *rule, json_int_t line,
+                      struct sb_err **err)
+{
+    SB_CLEANUP(free) char *canonical = NULL;
+    SB_CLEANUP(err) struct sb_err *why = NULL;
+    if (policy_canonical_pattern(allow, rule, &canonical, &why) == 0) {
+        return 0;
+    }
+    sb_fail(err, SB_ESPEC, "kit '%s': no network rule can be made of \"%.80s\": %s", kit_name(kit),
+            rule, why->message);
+    kit_set_place(kit, (size_t)line, rule, err);
+    sb_hint(err, "%s",
+            why->hint ? why->hint : "write a host, host:port, *.host, or a block of addresses");
+    return SB_ESPEC;
+}
+
 static int check_rules(const struct kit *kit, const char *key, struct sb_err **err)
 {
     size_t i;
     const json_t *item;
+    int r = 0;
     json_array_foreach(json_object_get(kit_model(kit), key), i, item)
     {
-        const char *rule = sb_json_str(item, "rule");
-        SB_CLEANUP(free) char *canonical = NULL;
-        SB_CLEANUP(err) struct sb_err *why = NULL;
-        if (policy_canonical_pattern(strcmp(key, "allow") == 0, rule, &canonical, &why) < 0) {
-            sb_fail(err, SB_ESPEC, "kit '%s': no network rule can be made of \"%.80s\": %s",
-                    kit_name(kit), rule, why->message);
-            kit_set_place(kit, (size_t)sb_json_int(item, "line", 0), rule, err);
-            sb_hint(err, "%s",
-                    why->hint ? why->hint
-                              : "write a host, host:port, *.host, or a block of addresses");
-            return SB_ESPEC;
+        r = r < 0 ? r
+                  : check_rule(kit, strcmp(key, "allow") == 0, sb_json_str(item, "rule"),
+                               sb_json_int(item, "line", 0), err);
+    }
+    return r;
+}
+
+/* The domains that a credential is bound to are allowed by that. */
+static int check_bound(const struct kit *kit, struct sb_err **err)
+{
+    size_t i, j;
+    const json_t *credential, *item;
+    int r = 0;
+    json_array_foreach(json_object_get(kit_model(kit), "credentials"), i, credential)
+    {
+        json_array_foreach(json_object_get(credential, "inject"), j, item)
+        {
+            r = r < 0 ? r : check_rule(kit, true, sb_json_str(item, "domain"), 1, err);
+        }
+        json_array_foreach(json_object_get(json_object_get(credential, "oauth"), "hosts"), j, item)
+        {
+            r = r < 0 ? r : check_rule(kit, true, json_string_value(item), 1, err);
         }
     }
-    return 0;
+    return r;
 }
 
 int kit_ref_load(const char *ref, struct kit **ret, struct sb_err **err)
 {
+    static const char scheme[] = "file://";
+    ref += strncmp(ref, scheme, sizeof(scheme) - 1) == 0 ? sizeof(scheme) - 1 : 0;
     const char *form = unsupported_form(ref);
     struct stat st;
     if (form && (stat(ref, &st) < 0 || !S_ISDIR(st.st_mode))) {
@@ -86,6 +116,7 @@ int kit_ref_load(const char *ref, struct kit **ret, struct sb_err **err)
     int r = kit_load_dir(ref, &kit, err);
     r = r < 0 ? r : check_rules(kit, "allow", err);
     r = r < 0 ? r : check_rules(kit, "deny", err);
+    r = r < 0 ? r : check_bound(kit, err);
     if (r == 0) {
         *ret = sb_steal(&kit);
     }
@@ -120,9 +151,13 @@ static void print_json(json_t *json)
 
 static json_t *error_to_json(const struct sb_err *err)
 {
+    /* Names of files may be no UTF-8, which JSON must be. */
+    SB_CLEANUP(free) char *message = sb_printable(err->message, "");
+    SB_CLEANUP(free) char *file = err->place.file ? sb_printable(err->place.file, "") : NULL;
+    SB_CLEANUP(free) char *hint = err->hint ? sb_printable(err->hint, "") : NULL;
     return json_pack("{s:b, s:{s:s, s:s*, s:I, s:I, s:s*}}", "valid", 0, "error", "message",
-                     err->message, "file", err->place.file, "line", (json_int_t)err->place.line,
-                     "column", (json_int_t)err->place.column, "hint", err->hint);
+                     message, "file", file, "line", (json_int_t)err->place.line, "column",
+                     (json_int_t)err->place.column, "hint", hint);
 }
 
 int cmd_kit_validate(const struct cli_args *args, int *ret_status, struct sb_err **err)
@@ -222,19 +257,21 @@ static void print_credential(const json_t *credential)
         fputs(", file ", stdout);
         kit_print_text(json_string_value(file));
     }
-    json_array_foreach(json_object_get(credential, "inject"), i, item)
+    json_array_foreach(json_sub(credential, "apiKey", "inject"), i, item)
     {
         fputs(i ? ", " : "; sent to ", stdout);
         const char *domain = sb_json_str(item, "domain");
         kit_print_text(domain ? domain : "?");
     }
     const json_t *oauth = json_object_get(credential, "oauth");
-    const char *endpoint = sb_json_str(oauth, "host");
+    const char *endpoint = sb_json_str(json_object_get(oauth, "tokenEndpoint"), "host");
     if (endpoint) {
         fputs("; or a sign-in at ", stdout);
         kit_print_text(endpoint);
+    }
+    if (json_object_get(oauth, "resourceHosts")) {
         fputs(", used at ", stdout);
-        print_joined(json_object_get(oauth, "hosts"), ", ");
+        print_joined(json_object_get(oauth, "resourceHosts"), ", ");
     }
     putchar('\n');
 }
@@ -266,11 +303,11 @@ static void print_commands(const char *label, const json_t *list)
         if (line > 0) {
             printf("line %lld: ", (long long)line);
         }
-        const char *command = sb_json_str(item, "command");
-        if (command) {
-            kit_print_text(command);
+        const json_t *command = json_object_get(item, "command");
+        if (json_is_string(command)) {
+            kit_print_text(json_string_value(command));
         } else {
-            print_joined(json_object_get(item, "argv"), " ");
+            print_joined(command, " ");
         }
         const char *user = sb_json_str(item, "user");
         printf("  (user %s)\n", user && *user ? user : "default");
@@ -285,7 +322,7 @@ static void print_files(const char *label, const json_t *list)
     {
         printf("%-13s", i ? "" : label);
         const char *target = sb_json_str(item, "target");
-        const char *path = sb_json_str(item, "path");
+        const char *path = sb_json_str(item, target ? "relativePath" : "path");
         if (target) {
             kit_print_text(target);
             putchar('/');
@@ -295,11 +332,48 @@ static void print_files(const char *label, const json_t *list)
     }
 }
 
+/* "8080/tcp web" */
+static void print_ports(const json_t *list)
+{
+    size_t i;
+    const json_t *item;
+    json_array_foreach(list, i, item)
+    {
+        printf("%-13s%lld/%s ", i ? "" : "ports", (long long)sb_json_int(item, "container", 0),
+               sb_json_str(item, "protocol"));
+        kit_print_text(sb_json_str(item, "name"));
+        putchar('\n');
+    }
+}
+
+/* "/cache tmpfs 1g" */
+static void print_volumes(const json_t *list)
+{
+    static const char *const keys[] = {"path", "type", "size"};
+    size_t i;
+    const json_t *item;
+    json_array_foreach(list, i, item)
+    {
+        printf("%-13s", i ? "" : "volumes");
+        for (size_t k = 0; k < SB_ARRAY_LEN(keys) && sb_json_str(item, keys[k]); k++) {
+            fputs(k ? " " : "", stdout);
+            kit_print_text(sb_json_str(item, keys[k]));
+        }
+        putchar('\n');
+    }
+}
+
 static void print_summary(const json_t *kit)
 {
+    const json_t *block = json_object_get(kit, "sandbox");
     print_field("name", json_object_get(kit, "name"));
     print_field("kind", json_object_get(kit, "kind"));
     print_field("description", json_object_get(kit, "description"));
+    print_field("for agent", json_sub(kit, "requires", "agent"));
+    print_field("extends", json_object_get(kit, "extends"));
+    print_field("image", json_object_get(block, "image"));
+    print_string_list("entrypoint", json_object_get(block, "entrypoint"));
+    print_string_list("arguments", json_sub(block, "command", "default"));
     print_string_list("allow", json_object_get(json_sub(kit, "permissions", "network"), "allow"));
     print_string_list("deny", json_object_get(json_sub(kit, "permissions", "network"), "deny"));
     size_t i;
@@ -310,10 +384,14 @@ static void print_summary(const json_t *kit)
         print_credential(item);
     }
     print_environment(kit);
+    print_string_list("placeholders", json_sub(kit, "environment", "proxyManaged"));
+    print_ports(json_object_get(kit, "ports"));
+    print_volumes(json_object_get(kit, "volumes"));
     print_commands("install", json_sub(kit, "setup", "install"));
     print_commands("startup", json_sub(kit, "setup", "startup"));
     print_files("init files", json_sub(kit, "setup", "files"));
     print_files("files", json_object_get(kit, "files"));
+    print_field("instructions", json_sub(kit, "agentInstructions", "content"));
 }
 
 int cmd_kit_inspect(const struct cli_args *args, int *ret_status, struct sb_err **err)

@@ -47,17 +47,12 @@ static void sb_cleanup_verdict(struct verdict *verdict)
 
 /* ---- the question ---- */
 
-/* The default port of a URL's scheme. */
-static int scheme_port(const char *scheme, size_t n, uint16_t *ret, struct sb_err **err)
+/* The default port of a URL's scheme; 0 when none is known. */
+static uint16_t scheme_port(const char *scheme, size_t n)
 {
     bool http = n == 4 && strncasecmp(scheme, "http", 4) == 0;
-    if (!http && !(n == 5 && strncasecmp(scheme, "https", 5) == 0)) {
-        int r = sb_fail(err, SB_EUSAGE, "no default port is known for this URL's scheme");
-        sb_hint(err, "write HOST:PORT");
-        return r;
-    }
-    *ret = http ? 80 : 443;
-    return 0;
+    bool https = n == 5 && strncasecmp(scheme, "https", 5) == 0;
+    return http ? 80 : https ? 443 : 0;
 }
 
 /* host, host:port or a URL. */
@@ -66,10 +61,7 @@ static int parse_place(const char *text, struct target *ret, struct sb_err **err
     const char *authority = text, *scheme = strstr(text, "://");
     uint16_t port = 443;
     if (scheme) {
-        int r = scheme_port(text, (size_t)(scheme - text), &port, err);
-        if (r < 0) {
-            return r;
-        }
+        port = scheme_port(text, (size_t)(scheme - text));
         authority = scheme + 3;
     }
     size_t n = scheme ? strcspn(authority, "/?#") : strlen(authority);
@@ -79,6 +71,11 @@ static int parse_place(const char *text, struct target *ret, struct sb_err **err
             sb_err_set_place(err, NULL, 1, (*err)->place.column + (size_t)(authority - text),
                              (*err)->place.length, text);
         }
+        return r;
+    }
+    if (!ret->port) {
+        r = sb_fail(err, SB_EUSAGE, "no default port is known for this URL's scheme");
+        sb_hint(err, "write %.*s:PORT", (int)n, authority);
         return r;
     }
     host_map_alias(&ret->host);

@@ -15,6 +15,7 @@
 #include "cli/limit_words.h"
 #include "cli/plan_text.h"
 #include "cli/publish_words.h"
+#include "cli/replaced.h"
 #include "cli/run.h"
 #include "cli/workspace_words.h"
 #include "policy/store.h"
@@ -171,7 +172,11 @@ static int compose(struct request *request, struct sb_err **err)
 {
     const struct plan_context context = {.workspace = request->workspace,
                                          .mounts = request->mounts};
-    return cli_kit_words(request->args, &context, &request->plan, err);
+    int r = cli_kit_words(request->args, &context, &request->plan, err);
+    if (r == 0) {
+        cli_warn_replaced(request->plan, request->workspace);
+    }
+    return r;
 }
 
 static int create(struct request *request, struct sb_err **err)
@@ -227,6 +232,8 @@ static void print_plan(const struct request *request)
         puts(json_is_true(json_object_get(mount, "read_only")) ? " (read-only)" : "");
     }
     cli_print_plan(request->plan);
+    fflush(stdout);
+    kit_print_warnings(json_object_get(request->plan, "warnings"));
 }
 
 static int prepare(const struct cli_args *args, struct request *request, struct sb_err **err)

@@ -143,7 +143,12 @@ int cmd_secret_set(const struct cli_args *args, int *ret_status, struct sb_err *
     }
     if (args->nwords == used) {
         sb_fail(err, SB_EUSAGE, "'sbx secret set' needs the service that the secret is for");
-        sb_hint(err, "for example: sbx secret set %s github", sandbox ? sandbox : "-g");
+        sb_hint(err,
+                sandbox
+                    ? "'sbx secret set -g %s' is for every sandbox, 'sbx secret set SANDBOX %s' "
+                      "for one"
+                    : "for example: sbx secret set -g github",
+                sandbox, sandbox);
         return SB_EUSAGE;
     }
     const char *service = args->words[used];

@@ -61,7 +61,9 @@ static int check_agent(const struct kit *kit, struct sb_err **err)
 
 static int check_mixin(const struct kit *kit, const struct kit *agent, struct sb_err **err)
 {
-    const char *wanted = text_of(kit, "requires_agent");
+    /* What a mixin of grammar "1" extends is the agent that it is for. */
+    const char *wanted = text_of(kit, "requires_agent"), *extends = text_of(kit, "extends");
+    wanted = wanted[0] ? wanted : extends;
     if (strcmp(kit_kind(kit), "mixin") != 0) {
         const char *image = text_of(kit, "image");
         if (strcmp(image, "host") == 0) {
@@ -75,13 +77,12 @@ static int check_mixin(const struct kit *kit, const struct kit *agent, struct sb
                        "on the built-in agent 'shell'",
                        kit_name(kit), image);
     }
-    if (text_of(kit, "extends")[0]) {
-        return sb_fail(err, SB_ESPEC, "kit '%s' extends '%s': extends is not supported yet",
-                       kit_name(kit), text_of(kit, "extends"));
-    }
     if (wanted[0] && strcmp(wanted, kit_name(agent)) != 0) {
-        return sb_fail(err, SB_ESPEC, "kit '%s' requires the agent '%s', but the agent is '%s'",
-                       kit_name(kit), wanted, kit_name(agent));
+        sb_fail(err, SB_ESPEC, "kit '%s' requires the agent '%s', but the agent is '%s'",
+                kit_name(kit), wanted, kit_name(agent));
+        kit_set_place(kit, 1, wanted, err);
+        sb_hint(err, "run it with that agent, or leave the kit out");
+        return SB_ESPEC;
     }
     return 0;
 }
@@ -95,7 +96,12 @@ static int check_kits(const struct kit *const *kits, size_t nkits, struct sb_err
     int r = check_agent(kits[0], err);
     for (size_t i = 0; r == 0 && i < nkits; i++) {
         if (json_object_get(names, kit_name(kits[i]))) {
-            return sb_fail(err, SB_EUSAGE, "compose: duplicate kit name \"%s\"", kit_name(kits[i]));
+            sb_fail(err, SB_EUSAGE, "compose: duplicate kit name \"%s\"", kit_name(kits[i]));
+            sb_hint(err, "%s",
+                    strcmp(kit_name(kits[i]), kit_name(kits[0])) == 0
+                        ? "an agent cannot be overridden by a kit: give the kit another name"
+                        : "leave out one of the two kits, or give it another name");
+            return SB_EUSAGE;
         }
         json_object_set_new(names, kit_name(kits[i]), json_true());
         r = i == 0 ? 0 : check_mixin(kits[i], kits[0], err);
@@ -161,6 +167,44 @@ static int claim(struct composer *c, json_t *owners, const char *key, const char
     return r;
 }
 
+/* Says only where a credential goes, not what it is: such an entry may add to another kit's. */
+static bool is_addition(const json_t *credential)
+{
+    const json_t *sources = json_object_get(credential, "sources");
+    return json_array_size(json_object_get(credential, "inject")) > 0 &&
+           json_array_size(json_object_get(sources, "env")) == 0 &&
+           !json_object_get(sources, "file") && !json_object_get(credential, "oauth") &&
+           json_array_size(json_object_get(credential, "proxy_managed")) == 0 &&
+           !json_is_true(json_object_get(credential, "required"));
+}
+
+static json_t *find_credential(const json_t *credentials, const char *service)
+{
+    size_t i;
+    json_t *credential;
+    json_array_foreach(credentials, i, credential)
+    {
+        if (strcmp(sb_json_str(credential, "service"), service) == 0) {
+            return credential;
+        }
+    }
+    return NULL;
+}
+
+static void extend_credential(json_t *credential, const json_t *addition)
+{
+    json_t *hosts = json_object_get(json_object_get(credential, "oauth"), "hosts");
+    size_t i;
+    const json_t *inject;
+    json_array_foreach(json_object_get(addition, "inject"), i, inject)
+    {
+        json_array_append_new(json_object_get(credential, "inject"), json_deep_copy(inject));
+        if (hosts) {
+            sb_json_add_once(hosts, sb_json_str(inject, "domain"));
+        }
+    }
+}
+
 static int add_credentials(struct composer *c, const struct kit *kit, json_t *services,
                            json_t *domains)
 {
@@ -170,7 +214,10 @@ static int add_credentials(struct composer *c, const struct kit *kit, json_t *se
     json_array_foreach(list_of(kit, "credentials"), i, credential)
     {
         const char *service = sb_json_str(credential, "service");
-        int r = claim(c, services, service, "credential service", kit, kit_name(kit), credential);
+        json_t *earlier = is_addition(credential) ? find_credential(out, service) : NULL;
+        int r = earlier ? 0
+                        : claim(c, services, service, "credential service", kit, kit_name(kit),
+                                credential);
         if (r < 0) {
             return r;
         }
@@ -183,6 +230,10 @@ static int add_credentials(struct composer *c, const struct kit *kit, json_t *se
             }
         }
         allow_bound_domains(json_object_get(c->plan, "allow"), credential, kit);
+        if (earlier) {
+            extend_credential(earlier, credential);
+            continue;
+        }
         json_t *copy = json_deep_copy(credential);
         json_object_del(copy, "line");
         json_object_set_new(copy, "kit", json_string(kit_name(kit)));
@@ -209,6 +260,19 @@ static void put_volume(json_t *volumes, const json_t *volume)
     json_array_append_new(volumes, copy);
 }
 
+static void add_ports(struct composer *c, const struct kit *kit)
+{
+    size_t i;
+    const json_t *port;
+    json_array_foreach(list_of(kit, "ports"), i, port)
+    {
+        if (strcmp(sb_json_str(port, "protocol"), "udp") == 0) {
+            warn(c, kit, "publishedPorts: udp is not published, only tcp");
+        }
+    }
+    json_array_extend(json_object_get(c->plan, "ports"), json_object_get(kit_model(kit), "ports"));
+}
+
 static void add_settings(struct composer *c, const struct kit *kit)
 {
     size_t i;
@@ -217,13 +281,15 @@ static void add_settings(struct composer *c, const struct kit *kit)
                        json_object_get(kit_model(kit), "env")); /* the last kit wins */
     append_marked(json_object_get(c->plan, "allow"), list_of(kit, "allow"), kit);
     append_marked(json_object_get(c->plan, "deny"), list_of(kit, "deny"), kit);
-    json_array_extend(json_object_get(c->plan, "ports"), json_object_get(kit_model(kit), "ports"));
+    add_ports(c, kit);
     json_array_foreach(list_of(kit, "volumes"), i, volume)
     {
         put_volume(json_object_get(c->plan, "volumes"), volume);
     }
     if (json_is_true(json_object_get(kit_model(kit), "privileged"))) {
-        warn(c, kit, "security.privileged is ignored: sandboxes are never privileged");
+        warn(c, kit,
+             "security.privileged is ignored: a sandbox has no rights on this machine's kernel; "
+             "with --isolation vm root has them on its own");
     }
 }
 
@@ -314,8 +380,8 @@ static int add_init_files(struct composer *c, const struct kit *kit)
             return sb_fail(c->err, SB_ELIMIT, "kit '%s': an initFiles entry is larger than 64 MiB",
                            kit_name(kit));
         }
-        json_t *step =
-            json_pack("{s:s, s:s, s:s}", "op", "init_file", "phase", "files", "kit", kit_name(kit));
+        json_t *step = json_pack("{s:s, s:s, s:s, s:s}", "op", "init_file", "phase", "files", "kit",
+                                 kit_name(kit), "file", text_of(kit, "file"));
         json_object_update(step, item);
         json_object_set_new(step, "path", json_string(path));
         json_object_set_new(step, "content", json_string(content));

@@ -184,7 +184,7 @@ static int parse_cidr(const char *text, size_t n, struct pattern *pattern, struc
 
 static int refuse_star(size_t star, struct sb_err **err)
 {
-    int r = fail_at(err, star, 1, "a '*' can only be the whole first label");
+    int r = fail_at(err, star, 1, "a '*' can only be a whole label, '**' only the first");
     sb_hint(err, "write *.example.com for one label, **.example.com for any number of them");
     return r;
 }
@@ -220,6 +220,35 @@ static int parse_wildcard(const char *text, size_t n, size_t stars, struct patte
     return 0;
 }
 
+/* "api.*.example.com". */
+static int parse_inner(const char *text, size_t n, size_t star, struct pattern *pattern,
+                       struct sb_err **err)
+{
+    const char *behind = text + star + 2;
+    bool whole = star + 2 < n && text[star - 1] == '.' && text[star + 1] == '.';
+    if (!whole || memchr(behind, '*', n - star - 2)) {
+        return refuse_star(star, err);
+    }
+    /* A letter in its place makes a name of it, whose end is that behind the star. */
+    SB_CLEANUP(free) char *name = sb_xstrndup(text, n);
+    struct host tail;
+    name[star] = 'x';
+    int r = host_parse(name, strlen(name), &pattern->host, err);
+    if (r < 0) {
+        return r;
+    }
+    if (host_parse(behind, n - star - 2, &tail, NULL) < 0 || tail.is_address) {
+        return refuse_star(star, err);
+    }
+    char *at = strchr(pattern->host.text, '\0') - strlen(tail.text) - 2;
+    if (at <= pattern->host.text || strncmp(at - 1, ".x.", 3) != 0) {
+        return refuse_star(star, err);
+    }
+    *at = '*';
+    pattern->kind = PATTERN_INNER;
+    return 0;
+}
+
 static int parse_host(const char *text, size_t n, struct pattern *pattern, struct sb_err **err)
 {
     size_t stars = 0;
@@ -228,7 +257,8 @@ static int parse_host(const char *text, size_t n, struct pattern *pattern, struc
     }
     const char *star = memchr(text + stars, '*', n - stars);
     if (star) {
-        return refuse_star((size_t)(star - text), err);
+        return stars ? refuse_star((size_t)(star - text), err)
+                     : parse_inner(text, n, (size_t)(star - text), pattern, err);
     }
     const char *slash = memchr(text, '/', n);
     if (slash && stars) {
@@ -300,6 +330,7 @@ void pattern_format(const struct pattern *pattern, char ret[PATTERN_TEXT_MAX])
     format_ports(&pattern->ports, ports);
     switch (pattern->kind) {
     case PATTERN_EXACT:
+    case PATTERN_INNER:
         snprintf(ret, PATTERN_TEXT_MAX, "%s%s%s%s", open, name, close, ports);
         break;
     case PATTERN_ONE:
@@ -346,6 +377,16 @@ static bool is_below(const char *host, const char *name, bool many)
     return many || !memchr(host, '.', n - suffix - 1);
 }
 
+/* Is the host what the pattern says, with one label in the place of its star? */
+static bool is_between(const char *host, const char *pattern)
+{
+    size_t before = strcspn(pattern, "*"), n = strlen(host);
+    const char *after = pattern + before + 1;
+    size_t end = strlen(after);
+    return n > before + end && memcmp(host, pattern, before) == 0 &&
+           memcmp(host + n - end, after, end) == 0 && !memchr(host + before, '.', n - before - end);
+}
+
 static bool host_matches(const struct pattern *pattern, const struct host *host)
 {
     switch (pattern->kind) {
@@ -357,6 +398,8 @@ static bool host_matches(const struct pattern *pattern, const struct host *host)
     case PATTERN_MANY:
         return !host->is_address &&
                is_below(host->text, pattern->host.text, pattern->kind == PATTERN_MANY);
+    case PATTERN_INNER:
+        return !host->is_address && is_between(host->text, pattern->host.text);
     case PATTERN_ALL:
         break;
     }
@@ -382,7 +425,8 @@ bool pattern_covers(const struct pattern *outer, const struct pattern *inner)
                 cidr_covers(outer, &inner->host));
     case PATTERN_ONE:
     case PATTERN_MANY:
-        /* All of *.b.a.com lies within **.a.com, and within itself. */
+    case PATTERN_INNER:
+        /* All of *.b.a.com and of c.*.b.a.com lies within **.a.com, and within itself. */
         return outer->kind == PATTERN_ALL ||
                (outer->kind == PATTERN_MANY &&
                 is_below(inner->host.text, outer->host.text, true)) ||

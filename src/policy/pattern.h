@@ -9,6 +9,7 @@ enum pattern_kind {
     PATTERN_EXACT, /* a name or an address */
     PATTERN_ONE,   /* *.name: one label more */
     PATTERN_MANY,  /* **.name: one or more labels more */
+    PATTERN_INNER, /* name.*.name: one label between */
     PATTERN_CIDR,
     PATTERN_ALL,
 };
@@ -21,8 +22,10 @@ struct ports {
 
 struct pattern {
     enum pattern_kind kind;
-    struct host host; /* EXACT: the host; ONE, MANY: the name behind the stars; CIDR: the network */
-    uint8_t prefix;   /* CIDR: of 128 bits; IPv4 networks count from 96 */
+    /* EXACT: the host; ONE, MANY: the name behind the stars; INNER: all, with its star; CIDR: the
+     * network */
+    struct host host;
+    uint8_t prefix; /* CIDR: of 128 bits; IPv4 networks count from 96 */
     struct ports ports;
 };
 

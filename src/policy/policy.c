@@ -4,8 +4,8 @@
  * Theory of operation.  Rules that name the same host pattern, whatever their ports, share a place.
  * Places lie in a hash table whose key is all that a pattern compares: kind, prefix, and name or
  * network.  A decision asks for each key that could cover the host: the name itself, each parent as
- * "*." and "**.", each prefix length in use, everything.  So its cost depends on the number of
- * labels, never on the number of rules.
+ * "*." and "**.", itself with '*' for a label (when any rule has that), each prefix length in use,
+ * everything.  So its cost depends on the number of labels, never on the number of rules.
  *
  * HTTP rules of a place are found the same way by their path: the key is the place and the segments
  * before the first '*', so a request asks for each beginning of its path.  A place also has marks:
@@ -66,6 +66,7 @@ struct policy {
     size_t norigins;
     uint64_t seed;
     uint64_t prefixes[3]; /* bit set of the CIDR prefix lengths in use */
+    bool has_inner;       /* a pattern has its star between names */
     unsigned depths;      /* bit set of the path lengths that HTTP rules are found by */
 };
 
@@ -229,6 +230,7 @@ static void put(struct policy *policy, struct node *node, const struct pattern *
     if (pattern->kind == PATTERN_CIDR) {
         policy->prefixes[pattern->prefix / 64] |= UINT64_C(1) << (pattern->prefix % 64);
     }
+    policy->has_inner |= pattern->kind == PATTERN_INNER;
     if (node->methods) {
         size_t depth, n = path_glob_prefix(node->path, DEPTH_MAX, PATH_KEY_MAX, &depth);
         add_mark(place, node);
@@ -375,6 +377,21 @@ static bool visit_networks(const struct policy *policy, const struct host *host,
     return false;
 }
 
+static bool visit_inner(const struct policy *policy, const struct host *host, struct key *key,
+                        place_fn *fn, void *arg)
+{
+    const char *begin = strchr(host->text, '.');
+    for (const char *end; begin && (end = strchr(begin + 1, '.')); begin = end) {
+        char name[HOST_MAX + 1]; /* a label has at least the length of its star */
+        snprintf(name, sizeof(name), "%.*s.*%s", (int)(begin - host->text), host->text, end);
+        key_of_name(policy, key, PATTERN_INNER, name);
+        if (visit(policy, key, fn, arg)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool visit_parents(const struct policy *policy, const struct host *host, struct key *key,
                           place_fn *fn, void *arg)
 {
@@ -414,6 +431,9 @@ static void visit_places(const struct policy *policy, const struct host *host, p
     struct key key;
     key_of_name(policy, &key, PATTERN_EXACT, host->text);
     if (visit(policy, &key, fn, arg)) {
+        return;
+    }
+    if (policy->has_inner && !host->is_address && visit_inner(policy, host, &key, fn, arg)) {
         return;
     }
     if (host->is_address ? visit_networks(policy, host, &key, fn, arg)

@@ -9,6 +9,7 @@
  *   name, address      exact
  *   *.name             exactly one label more
  *   **.name            one or more labels more
+ *   name.*.name        exactly one label between
  *   **                 everything
  *   10.0.0.0/8         CIDR (IPv6 with ports in brackets: [2001:db8::/32]:443)
  *

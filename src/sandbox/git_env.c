@@ -63,7 +63,8 @@ static void add_modules(json_t *modules, const struct pattern *pattern, const js
     if (!ports_have(&pattern->ports, HTTPS_PORT)) {
         return;
     }
-    const char *star = pattern->kind == PATTERN_EXACT ? "" : "*.", *host = pattern->host.text;
+    bool below = pattern->kind == PATTERN_ONE || pattern->kind == PATTERN_MANY;
+    const char *star = below ? "*." : "", *host = pattern->host.text;
     for (size_t i = 0; i == 0 || i < json_array_size(paths); i++) {
         const char *glob = json_string_value(json_array_get(paths, i));
         SB_CLEANUP(free)

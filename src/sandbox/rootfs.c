@@ -454,7 +454,7 @@ static int mount_tmpfs(const struct rootfs *rootfs, const char *target, const ch
     } else {
         options = sb_xasprintf("mode=%s", mode);
     }
-    return mount("sbx", target, "tmpfs", MS_NOSUID | MS_NODEV, options) < 0 ? -errno : 0;
+    return mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, options) < 0 ? -errno : 0;
 }
 
 static int bind_device(const char *name)
@@ -477,7 +477,7 @@ static int mount_dev(const struct rootfs *rootfs)
                                            {"/proc/self/fd/1", NEWROOT "/dev/stdout"},
                                            {"/proc/self/fd/2", NEWROOT "/dev/stderr"},
                                            {"pts/ptmx", NEWROOT "/dev/ptmx"}};
-    if (mount("sbx", NEWROOT "/dev", "tmpfs", MS_NOSUID, "mode=0755,size=64k") < 0) {
+    if (mount("tmpfs", NEWROOT "/dev", "tmpfs", MS_NOSUID, "mode=0755,size=64k") < 0) {
         return -errno;
     }
     for (size_t i = 0; i < SB_ARRAY_LEN(devices); i++) {
@@ -539,7 +539,7 @@ static int mount_run(const struct rootfs *rootfs)
         mkdir(NEWROOT "/run/user", 0755) < 0) {
         return -errno;
     }
-    return mount("sbx", NEWROOT "/run/secrets", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
+    return mount("tmpfs", NEWROOT "/run/secrets", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
                  "mode=0755,nr_inodes=1k,size=1m") < 0
                ? -errno
                : 0;

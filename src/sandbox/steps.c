@@ -145,6 +145,17 @@ static int write_content(struct runner *runner, const json_t *step, struct sb_er
                               json_is_true(json_object_get(step, "only_if_missing")), err);
 }
 
+/* Whose file could not be written, and where its kit says so. */
+static int write_failed(const json_t *step, int r, struct sb_err **err)
+{
+    const char *file = sb_json_str(step, "file");
+    sb_wrap(err, r, "kit '%s'", sb_json_str(step, "kit"));
+    if (file) {
+        sb_err_set_place(err, file, (size_t)sb_json_int(step, "line", 1), 1, 1, NULL);
+    }
+    return r;
+}
+
 static int run_step(struct runner *runner, const json_t *step, struct sb_err **err)
 {
     static const struct {
@@ -157,7 +168,8 @@ static int run_step(struct runner *runner, const json_t *step, struct sb_err **e
     const char *op = sb_json_str(step, "op");
     for (size_t i = 0; op && i < SB_ARRAY_LEN(operations); i++) {
         if (strcmp(op, operations[i].op) == 0) {
-            return operations[i].fn(runner, step, err);
+            int r = operations[i].fn(runner, step, err);
+            return r < 0 && operations[i].fn != run_command ? write_failed(step, r, err) : r;
         }
     }
     return sb_fail(err, SB_EFAIL, "the plan has a step '%s' that this sbx does not know",

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * From a plan's credentials and the stored secrets to what the proxy injects and the sandbox sees.
  */
+#include <ctype.h>
 #include <stdint.h>
 #include <string.h>
 #include <strings.h>
@@ -247,6 +248,22 @@ static void add_sign_in(struct resolver *resolver, const json_t *credential)
     }
 }
 
+/* SBX_CRED_<SERVICE>_MODE: kits' commands look at it, to tell an agent what it signs in with. */
+static void set_mode(struct resolver *resolver, const char *service, const char *mode)
+{
+    SB_CLEANUP(free) char *name = sb_xasprintf("SBX_CRED_%s_MODE", service);
+    for (char *p = name; *p; p++) {
+        *p = isalnum((unsigned char)*p) ? (char)toupper((unsigned char)*p) : '_';
+    }
+    json_object_set_new(resolver->env, name, json_string(mode));
+}
+
+static bool has_signed_in(const struct resolver *resolver, const char *service)
+{
+    const json_t *tokens = json_object_get(resolver->scoped, "tokens");
+    return json_is_string(json_object_get(json_object_get(tokens, service), "access"));
+}
+
 static void add_credential(struct resolver *resolver, const json_t *credential)
 {
     const char *service = text_or(credential, "service", "");
@@ -256,6 +273,10 @@ static void add_credential(struct resolver *resolver, const json_t *credential)
     bool scrub = json_is_true(json_object_get(credential, "scrub"));
     credential_value(resolver, credential, &value, &scrub, &warning);
     bool signs_in = json_is_object(json_object_get(credential, "oauth"));
+    set_mode(resolver, service,
+             !json_is_null(value)                           ? "apikey"
+             : signs_in && has_signed_in(resolver, service) ? "oauth"
+                                                            : "none");
     size_t i;
     const json_t *rule;
     json_array_foreach(json_object_get(credential, "inject"), i, rule)
@@ -298,6 +319,7 @@ static void add_known(struct resolver *resolver, const struct secret_service *se
         json_array_append_new(resolver->inject, new_entry(id, service->id, "", rule,
                                                           (json_t *)(uintptr_t)value, scrub));
     }
+    set_mode(resolver, service->id, "apikey");
     for (size_t e = 0; i > 0 && service->env[e]; e++) {
         json_object_set_new(resolver->env, service->env[e], json_string(SENTINEL));
     }

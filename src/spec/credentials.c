@@ -73,20 +73,63 @@ static bool flag(const struct ynode *map, const char *key)
     return node && ynode_to_bool(node, &value) && value;
 }
 
+/* Can the proxy set this field to this value?  Else the request passes as it is. */
+static bool can_be_sent(const char *header, const char *format)
+{
+    static const char *const never[] = {"host",       "content-length", "transfer-encoding",
+                                        "connection", "upgrade",        "te"};
+    for (size_t i = 0; i < SB_ARRAY_LEN(never); i++) {
+        if (strcasecmp(header, never[i]) == 0) {
+            return false;
+        }
+    }
+    for (const char *p = header; *p; p++) {
+        if (!isalnum((unsigned char)*p) && *p != '-' && *p != '_') {
+            return false;
+        }
+    }
+    for (const char *p = format; *p; p++) {
+        if (iscntrl((unsigned char)*p) && *p != '\t') {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool has_one_placeholder(const char *format)
 {
     const char *first = strstr(format, "%s");
     return first && !strstr(first + 2, "%s");
 }
 
+/* A file that cannot be used is not refused: the value may come from elsewhere. */
+static void warn_file(struct kit *kit, const struct ynode *file)
+{
+    const char *path = ynode_str(file, "path"), *parser = ynode_str(file, "parser");
+    bool known =
+        !parser[0] || strcmp(parser, "raw") == 0 || (strncmp(parser, "json:", 5) == 0 && parser[5]);
+    if (path[0] != '/' && strncmp(path, "~/", 2) != 0) {
+        kit_warn(kit, file, "credentials: file.path \"%.80s\" is not read: begin it with / or ~/",
+                 path);
+    } else if (!known) {
+        kit_warn(kit, ynode_get(file, "parser"),
+                 "credentials: parser \"%.40s\" is unknown (raw or json:FIELD): the file is not "
+                 "read",
+                 parser);
+    }
+}
+
 static void add_source(struct fold *fold, const struct ynode *key, const struct ynode *source)
 {
     json_t *entry = fold_entry(fold, key->text, key);
-    const struct ynode *env = ynode_get(source, "env"), *file = ynode_get(source, "file");
+    const struct ynode *env = ynode_filled(source, "env"), *file = ynode_filled(source, "file");
     const char *priority = ynode_str(source, "priority");
     if (!env && !file) {
         kit_warn(fold->kit, key, "credentials: sources[\"%.64s\"] names neither env nor file",
                  key->text);
+    }
+    if (file) {
+        warn_file(fold->kit, file);
     }
     if (!entry) {
         return;
@@ -116,6 +159,10 @@ static int fold_sources(struct fold *fold, struct sb_err **err)
     const struct ynode *sources = ynode_get(credentials, "sources");
     const struct ynode *secrets = ynode_get(fold->kit->top, "secrets");
     for (size_t i = 0; sources && i < sources->count; i++) {
+        if (!sources->keys[i]->text[0]) {
+            return ytree_fail(fold->kit->tree, sources->keys[i], err,
+                              "credentials: sources[\"\"]: service is required");
+        }
         add_source(fold, sources->keys[i], sources->items[i]);
     }
     for (size_t i = 0; secrets && i < secrets->count; i++) {
@@ -221,7 +268,14 @@ static int fold_domains(struct fold *fold, struct sb_err **err)
         fold_domain(fold, egress->keys[i], egress->items[i], true);
     }
     for (size_t i = 0; auth && i < auth->count; i++) {
-        if (!has_one_placeholder(ynode_str(auth->items[i], "valueFormat"))) {
+        const char *format = ynode_str(auth->items[i], "valueFormat");
+        if (!can_be_sent(ynode_str(auth->items[i], "headerName"), format)) {
+            kit_warn(
+                kit, auth->items[i],
+                "network: serviceAuth[\"%.64s\"]: no header can be made of it: nothing is sent",
+                auth->keys[i]->text);
+        }
+        if (!has_one_placeholder(format)) {
             kit_warn(kit, auth->items[i],
                      "network: serviceAuth[\"%.64s\"].valueFormat must contain one %%s",
                      auth->keys[i]->text);
@@ -415,10 +469,31 @@ static int list_inject(struct kit *kit, const struct ynode *inject, size_t i, si
         return ytree_fail(kit->tree, inject, err, "credentials[%zu].apiKey.inject[%zu]: %s", i, j,
                           problem);
     }
+    if (!can_be_sent(header, format)) {
+        kit_warn(
+            kit, inject,
+            "credentials[%zu].apiKey.inject[%zu]: no header can be made of it: nothing is sent", i,
+            j);
+    }
     json_t *made = append_inject(entry, domain, bearer && !header[0] ? "Authorization" : header,
                                  bearer ? "Bearer %s" : format, username);
     add_conditions(made, inject);
     return 0;
+}
+
+static void warn_list_entry(struct kit *kit, const struct ynode *item, size_t i)
+{
+    const struct ynode *key = ynode_filled(item, "apiKey"), *provider = ynode_get(item, "provider");
+    if (!key && !ynode_filled(item, "oauth")) {
+        kit_warn(kit, item, "credentials[%zu] has neither apiKey nor oauth: it does nothing", i);
+    }
+    if (flag(key, "proxyManaged") && !ynode_str(key, "name")[0]) {
+        kit_warn(kit, ynode_get(key, "proxyManaged"),
+                 "credentials[%zu].apiKey: proxyManaged needs name, the variable to set", i);
+    }
+    if (provider) {
+        kit_warn(kit, provider, "field \"credentials[%zu].provider\" ignored: nothing uses it", i);
+    }
 }
 
 static int list_entry(struct fold *fold, const struct ynode *item, size_t i, struct sb_err **err)
@@ -440,6 +515,7 @@ static int list_entry(struct fold *fold, const struct ynode *item, size_t i, str
                           "credentials[%zu].apiKey.name \"%.80s\" is not a valid shell identifier",
                           i, name);
     }
+    warn_list_entry(fold->kit, item, i);
     json_t *entry = new_entry(service, item);
     json_array_append_new(fold->out, entry);
     json_object_set(fold->listed, service, entry);
@@ -539,11 +615,11 @@ static int add_oauth(struct fold *fold, const struct ynode *oauth, json_t *entry
 static int fold_oauth(struct fold *fold, struct sb_err **err)
 {
     struct kit *kit = fold->kit;
-    const struct ynode *oauth = ynode_get(kit->top, "oauth");
+    const struct ynode *oauth = ynode_filled(kit->top, "oauth");
     const struct ynode *list = ynode_get(kit->top, "credentials");
     int r = 0;
     for (size_t i = 0; list && list->kind == YNODE_LIST && r == 0 && i < list->count; i++) {
-        const struct ynode *own = ynode_get(list->items[i], "oauth");
+        const struct ynode *own = ynode_filled(list->items[i], "oauth");
         const char *service = ynode_str(list->items[i], "service");
         if (own) {
             r = add_oauth(fold, own, json_object_get(fold->listed, service), service, "passthrough",

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include "base/text.h"
 #include "spec/kit_internal.h"
 
 enum { FILES_MAX = 10000, FILES_DEPTH = 32 };
@@ -31,14 +32,19 @@ static bool is_below(const char *root, const char *path)
 static int add_file(struct walk *w, const char *real, const char *relative, const struct stat *st)
 {
     if (json_array_size(w->kit->files) >= FILES_MAX) {
-        return sb_fail(w->err, SB_ELIMIT, "kit \"%s\" has more than %d files", kit_name(w->kit),
-                       FILES_MAX);
+        sb_fail(w->err, SB_ELIMIT, "kit \"%s\" has more than %d files", kit_name(w->kit),
+                FILES_MAX);
+        sb_hint(w->err, "bring them as one archive, which an install command unpacks");
+        return SB_ELIMIT;
     }
     json_t *entry =
         json_pack("{s:s, s:s, s:s, s:I, s:I}", "target", w->target, "path", relative, "host_path",
-                  real, "mode", (json_int_t)(st->st_mode & 07777), "size", (json_int_t)st->st_size);
+                  real, "mode", (json_int_t)(st->st_mode & 0777), "size", (json_int_t)st->st_size);
     if (!entry) {
-        return sb_fail(w->err, SB_ESPEC, "a file name below %s is not valid UTF-8", w->root);
+        SB_CLEANUP(free) char *shown = sb_printable(real, "");
+        sb_fail(w->err, SB_ESPEC, "file %s: its name is not valid UTF-8", shown);
+        sb_hint(w->err, "give the file another name");
+        return SB_ESPEC;
     }
     json_array_append_new(w->kit->files, entry);
     return 0;
@@ -49,7 +55,9 @@ static int walk_entry(struct walk *w, const char *path, const char *relative, si
     struct stat st;
     SB_CLEANUP(free) char *real = realpath(path, NULL);
     if (!real) {
-        return sb_fail_errno(w->err, errno, "kit file %s", path);
+        int r = sb_fail_errno(w->err, errno, "kit file %s", path);
+        sb_hint(w->err, "it is a link to nothing, or cannot be read: leave it out of files/");
+        return r;
     }
     if (!is_below(w->root, real)) {
         sb_fail(w->err, SB_ESPEC,
@@ -64,7 +72,9 @@ static int walk_entry(struct walk *w, const char *path, const char *relative, si
         return walk_dir(w, path, relative, depth + 1);
     }
     if (!S_ISREG(st.st_mode)) {
-        return sb_fail(w->err, SB_ESPEC, "file %s is neither a regular file nor a directory", path);
+        sb_fail(w->err, SB_ESPEC, "file %s is neither a regular file nor a directory", path);
+        sb_hint(w->err, "leave it out of files/; an install command can make one inside");
+        return SB_ESPEC;
     }
     return add_file(w, real, relative, &st);
 }
@@ -96,9 +106,29 @@ static int walk_dir(struct walk *w, const char *dir, const char *relative, size_
     return r;
 }
 
+/* What lies beside the two trees goes nowhere, which its author should know. */
+static void warn_others(struct kit *kit, const char *dir)
+{
+    struct dirent **entries;
+    SB_CLEANUP(free) char *top = sb_xasprintf("%s/files", dir);
+    int n = scandir(top, &entries, NULL, alphasort);
+    for (int i = 0; i < n; i++) {
+        const char *name = entries[i]->d_name;
+        if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && strcmp(name, "home") != 0 &&
+            strcmp(name, "workspace") != 0) {
+            kit_warn_file(kit, name);
+        }
+        free(entries[i]);
+    }
+    if (n >= 0) {
+        free(entries);
+    }
+}
+
 int kit_enumerate_files(struct kit *kit, const char *dir, struct sb_err **err)
 {
     static const char *const targets[] = {"home", "workspace"};
+    warn_others(kit, dir);
     for (size_t i = 0; i < SB_ARRAY_LEN(targets); i++) {
         struct walk w = {kit, dir, targets[i], err};
         struct stat st;

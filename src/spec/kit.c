@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "base/fs.h"
+#include "base/text.h"
 #include "spec/schema.h"
 
 void kit_free(struct kit *kit)
@@ -21,23 +22,37 @@ void kit_free(struct kit *kit)
     free(kit);
 }
 
-void kit_warn(struct kit *kit, const struct ynode *node, const char *format, ...)
+/* Line 0: about the kit as a whole. */
+static void warn_at(struct kit *kit, size_t line, size_t column, const char *message)
 {
     enum { WARNINGS_MAX = 200 }; /* a hostile spec must not make more output than a person reads */
     if (json_array_size(kit->warnings) >= WARNINGS_MAX) {
         return;
     }
-    SB_CLEANUP(free) char *message = NULL, *excerpt = ytree_excerpt(kit->tree, node->line);
-    va_list args;
-    va_start(args, format);
-    if (vasprintf(&message, format, args) < 0) {
-        message = sb_xstrdup("a field is deprecated");
-    }
-    va_end(args);
+    SB_CLEANUP(free) char *excerpt = line ? ytree_excerpt(kit->tree, line) : NULL;
     json_array_append_new(kit->warnings,
                           json_pack("{s:s, s:I, s:I, s:s, s:s*}", "file", kit->file, "line",
-                                    (json_int_t)node->line, "column", (json_int_t)node->column,
-                                    "message", message, "excerpt", excerpt));
+                                    (json_int_t)line, "column", (json_int_t)column, "message",
+                                    message, "excerpt", excerpt));
+}
+
+void kit_warn(struct kit *kit, const struct ynode *node, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    SB_CLEANUP(free) char *message = ytree_message(format, args);
+    va_end(args);
+    warn_at(kit, node->line, node->column, message);
+}
+
+void kit_warn_file(struct kit *kit, const char *name)
+{
+    SB_CLEANUP(free) char *shown = sb_printable(name, "");
+    SB_CLEANUP(free)
+    char *message = sb_xasprintf("files/%.80s is ignored: only files/home and files/workspace are "
+                                 "copied",
+                                 shown);
+    warn_at(kit, 0, 0, message);
 }
 
 /* The version decides which grammar the rest is read by, so it is looked at first. */
@@ -75,6 +90,10 @@ int kit_parse(const char *file, const char *text, size_t len, struct kit **ret, 
         return r;
     }
     kit->top = ytree_root(kit->tree);
+    if (ytree_second_document(kit->tree)) {
+        warn_at(kit, ytree_second_document(kit->tree), 1,
+                "a second YAML document begins here: nothing of it is read");
+    }
     r = check_version(kit, err);
     r = r < 0 ? r : kit_schema_check(kit, err);
     r = r < 0 ? r : kit_validate(kit, err);
@@ -100,6 +119,9 @@ static int read_spec(const char *dir, struct sb_buf *text, char **ret_file, stru
         file = sb_steal(&second);
     }
     int r = sb_read_file(AT_FDCWD, file, text, err);
+    if (r == SB_ELIMIT) {
+        sb_hint(err, "put what is large into files below files/");
+    }
     if (r < 0) {
         return r;
     }
@@ -111,7 +133,9 @@ int kit_load_dir(const char *dir, struct kit **ret, struct sb_err **err)
 {
     struct stat st;
     if (stat(dir, &st) < 0) {
-        return sb_fail_errno(err, errno, "kit \"%s\"", dir);
+        int r = sb_fail_errno(err, errno, "kit \"%s\"", dir);
+        sb_hint(err, "name the directory that holds the kit's spec.yaml");
+        return r;
     }
     if (!S_ISDIR(st.st_mode)) {
         sb_fail(err, SB_EUSAGE, "kit \"%s\" is not a directory", dir);
@@ -165,8 +189,11 @@ const json_t *kit_files(const struct kit *kit)
 
 void kit_set_place(const struct kit *kit, size_t line, const char *text, struct sb_err **err)
 {
-    SB_CLEANUP(free) char *excerpt = ytree_excerpt(kit->tree, line);
-    const char *at = excerpt ? strstr(excerpt, text) : NULL;
-    sb_err_set_place(err, kit->file, line, at ? (size_t)(at - excerpt) + 1 : 0,
-                     at ? strlen(text) : 0, excerpt);
+    const struct ynode *node = ytree_find(kit->tree, line, text);
+    if (!node) {
+        sb_err_set_place(err, kit->file, line, 1, 0, NULL);
+        return;
+    }
+    SB_CLEANUP(free) char *excerpt = ytree_excerpt(kit->tree, node->line);
+    sb_err_set_place(err, kit->file, node->line, node->column, node->length, excerpt);
 }

@@ -33,7 +33,7 @@ const json_t *kit_warnings(const struct kit *kit);
 const json_t *kit_model(const struct kit *kit);
 /* Files of files/: [{"target":"home|workspace","path","host_path","mode","size"}]; borrowed. */
 const json_t *kit_files(const struct kit *kit);
-/* Sets the place of an error that exists to `text` on a line of the spec. */
+/* Sets the place of an error that exists to the first scalar `text` from a line of the spec on. */
 void kit_set_place(const struct kit *kit, size_t line, const char *text, struct sb_err **err);
 /* The canonical form that `kit inspect --json` prints (kit-spec 10, emit order); new reference. */
 json_t *kit_to_json(const struct kit *kit);

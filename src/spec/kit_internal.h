@@ -28,6 +28,8 @@ int kit_enumerate_files(struct kit *kit, const char *dir, struct sb_err **err);
 
 void kit_warn(struct kit *kit, const struct ynode *node, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* About an entry of files/ that is not copied. */
+void kit_warn_file(struct kit *kit, const char *name);
 
 /* Value rules shared by stages. */
 bool kit_is_env_name(const char *s);

@@ -32,7 +32,7 @@ static bool flag(const struct ynode *map, const char *key)
 
 static void warn_legacy(struct kit *kit, const char *key, const char *advice)
 {
-    const struct ynode *node = top_get(kit, key);
+    const struct ynode *node = ynode_key(kit->top, key);
     if (node) {
         kit_warn(kit, node, "%s", advice);
     }
@@ -44,16 +44,19 @@ static void warn_surfaces(struct kit *kit)
     if (strcmp(kind->text, "agent") == 0) {
         kit_warn(kit, kind, "deprecated field \"kind: agent\": write kind: sandbox");
     }
-    if (top_get(kit, "agent")) {
-        kit_warn(kit, top_get(kit, "agent"), "deprecated field \"agent:\": %s",
-                 top_get(kit, "sandbox") ? "ignored, 'sandbox:' is used" : "write sandbox:");
+    const struct ynode *agent = ynode_key(kit->top, "agent");
+    const struct ynode *persistence = ynode_key(kit->block, "persistence");
+    const struct ynode *build = ynode_key(kit->block, "build");
+    if (agent) {
+        kit_warn(kit, agent, "deprecated field \"agent:\": %s",
+                 ynode_filled(kit->top, "sandbox") ? "ignored, 'sandbox:' is used"
+                                                   : "write sandbox:");
     }
-    if (ynode_get(kit->block, "persistence")) {
-        kit_warn(kit, ynode_get(kit->block, "persistence"),
-                 "field \"sandbox.persistence\" ignored: it never had an effect");
+    if (persistence) {
+        kit_warn(kit, persistence, "field \"sandbox.persistence\" ignored: it never had an effect");
     }
-    if (ynode_get(kit->block, "build")) {
-        kit_warn(kit, ynode_get(kit->block, "build"),
+    if (build) {
+        kit_warn(kit, build,
                  "field \"sandbox.build\" is accepted but not yet implemented: the image is used");
     }
     warn_legacy(kit, "mixins",
@@ -65,9 +68,10 @@ static void warn_surfaces(struct kit *kit)
     warn_legacy(kit, "settings", "field \"settings\" ignored: write the files with commands");
     warn_legacy(kit, "tmpfs", "deprecated field \"tmpfs\": write volumes with type: tmpfs");
     warn_legacy(kit, "caps", "deprecated field \"caps\": write network.allowedDomains");
-    const struct ynode *volumes = top_get(kit, "volumes");
+    const struct ynode *volumes = ynode_filled(kit->top, "volumes");
     if (volumes && volumes->kind == YNODE_MAP) {
-        kit_warn(kit, volumes, "deprecated field \"volumes\" as a mapping: write a list");
+        kit_warn(kit, ynode_key(kit->top, "volumes"),
+                 "deprecated field \"volumes\" as a mapping: write a list");
     }
 }
 
@@ -142,12 +146,13 @@ static void append_ports(json_t *ports, const struct ynode *list)
 
 static void add_ports(struct kit *kit)
 {
-    const struct ynode *nested = ynode_get(top_get(kit, "network"), "publishedPorts");
+    const struct ynode *network = top_get(kit, "network");
+    const struct ynode *nested = ynode_filled(network, "publishedPorts");
     json_t *ports = json_array();
     append_ports(ports, top_get(kit, "publishedPorts"));
     append_ports(ports, nested);
     if (nested) {
-        kit_warn(kit, nested,
+        kit_warn(kit, ynode_key(network, "publishedPorts"),
                  "deprecated field \"network.publishedPorts\": write publishedPorts at the top");
     }
     json_object_set_new(kit->model, "ports", ports);
@@ -156,8 +161,9 @@ static void add_ports(struct kit *kit)
 static json_t *new_volume(const char *path, const char *type, const char *size, const char *mode)
 {
     json_int_t bits = mode[0] ? strtol(mode, NULL, 8) : 0;
-    return json_pack("{s:s, s:s, s:s, s:I}", "path", path, "type", type, "size", size, "mode",
-                     bits);
+    int len = (int)strlen(path);
+    return json_pack("{s:s#, s:s, s:s, s:I}", "path", path, path[len - 1] == '/' ? len - 1 : len,
+                     "type", type, "size", size, "mode", bits);
 }
 
 static int by_text(const void *a, const void *b)

@@ -289,8 +289,26 @@ static size_t word_distance(const char *a, const char *b)
     return row[nb];
 }
 
+/* How grammar "1" calls a key of grammar "2", or NULL. */
+static const char *older_word(const char *word)
+{
+    static const char *const words[][2] = {
+        {"permissions", "network.allowedDomains and network.deniedDomains"},
+        {"ports", "publishedPorts"},
+        {"setup", "commands"},
+        {"agentInstructions", "agentContext"},
+    };
+    for (size_t i = 0; i < SB_ARRAY_LEN(words); i++) {
+        if (strcmp(word, words[i][0]) == 0) {
+            return words[i][1];
+        }
+    }
+    return NULL;
+}
+
 static void hint_keys(const struct field *fields, const char *word, struct sb_err **err)
 {
+    const char *older = fields == top ? older_word(word) : NULL;
     const char *nearest = NULL;
     size_t best = strlen(word) / 3 + 1;
     SB_CLEANUP(buf) struct sb_buf list;
@@ -303,7 +321,9 @@ static void hint_keys(const struct field *fields, const char *word, struct sb_er
         }
         sb_buf_printf(&list, "%s%s", f == fields ? "" : ", ", f->key);
     }
-    if (nearest) {
+    if (older) {
+        sb_hint(err, "in the grammar of schemaVersion \"1\" it is %s", older);
+    } else if (nearest) {
         sb_hint(err, "did you mean \"%s\"?", nearest);
     } else if (fields == top) {
         sb_hint(err, "the grammar of schemaVersion \"1\" has no such key");
@@ -377,8 +397,13 @@ static int wrong_type(const struct spot *at, const struct ynode *node, const cha
     SB_CLEANUP(buf) struct sb_buf path;
     sb_buf_init(&path, 1024);
     spot_path(at, &path);
-    return ytree_fail(at->kit->tree, node, err, "%s: must be %s, not %s",
-                      path.data ? path.data : "the spec", wanted, names[node->kind]);
+    ytree_fail(at->kit->tree, node, err, "%s: must be %s, not %s",
+               path.data ? path.data : "the spec", wanted, names[node->kind]);
+    if (strcmp(wanted, "a list") == 0) {
+        sb_hint(err, node->kind == YNODE_SCALAR ? "put it into brackets: [...]"
+                                                : "begin each item with '- '");
+    }
+    return SB_ESPEC;
 }
 
 static int check_scalar(const struct spot *at, enum type type, const struct ynode *node,
@@ -458,7 +483,7 @@ int kit_schema_check(struct kit *kit, struct sb_err **err)
     static const struct field whole = {"", MAP_OF(top)};
     struct spot at = {.kit = kit};
     if (kit->top->kind == YNODE_NULL) {
-        return ytree_fail(kit->tree, kit->top, err, "the spec is empty");
+        return ytree_fail_empty(kit->tree, kit->top, err);
     }
     return check(&at, &whole, kit->top, err);
 }

@@ -84,7 +84,9 @@ static int validate_name(const struct kit *kit, struct sb_err **err)
 {
     const char *name = ynode_str(kit->top, "name");
     if (!name[0]) {
-        return ytree_fail(kit->tree, kit->top, err, "name is required");
+        ytree_fail(kit->tree, kit->top, err, "name is required");
+        sb_hint(err, "write name: and " NAME_RULE);
+        return SB_ESPEC;
     }
     if (!kit_is_name(name)) {
         return ytree_fail(kit->tree, ynode_get(kit->top, "name"), err,
@@ -102,7 +104,7 @@ static int validate_flat(const struct kit *kit, struct sb_err **err)
         {"aiFilename", "aiFilename"},
     };
     for (size_t i = 0; i < SB_ARRAY_LEN(flat); i++) {
-        const struct ynode *node = ynode_get(kit->top, flat[i][0]);
+        const struct ynode *node = ynode_filled(kit->top, flat[i][0]);
         if (node) {
             ytree_fail(kit->tree, node, err, "use the 'sandbox:' block instead of flat '%s'",
                        flat[i][0]);
@@ -136,12 +138,12 @@ static int validate_block(const struct kit *kit, struct sb_err **err)
                           "kind \"sandbox\" requires a 'sandbox:' block with at least "
                           "'sandbox.image'");
     }
-    if (ynode_get(block, "build")) {
-        return ytree_fail(kit->tree, ynode_get(block, "build"), err,
-                          "sandbox.build is accepted in the schema but not yet implemented - "
-                          "specify sandbox.image");
-    }
-    return ytree_fail(kit->tree, block, err, "sandbox.image is required for kind \"sandbox\"");
+    const struct ynode *build = ynode_filled(block, "build");
+    return build ? ytree_fail(kit->tree, build, err,
+                              "sandbox.build is accepted in the schema but not yet implemented - "
+                              "specify sandbox.image")
+                 : ytree_fail(kit->tree, block, err,
+                              "sandbox.image is required for kind \"sandbox\"");
 }
 
 static int validate_resources(const struct kit *kit, const struct ynode *map, struct sb_err **err)
@@ -157,13 +159,16 @@ static int validate_resources(const struct kit *kit, const struct ynode *map, st
     return 0;
 }
 
-/* Plain, and not what a sandbox has at /proc, /sys and /dev. */
+/* Plain (one slash at its end does no harm), and not what a sandbox has at /proc, /sys, /dev. */
 static bool is_place(const char *path)
 {
     static const char *const taken[] = {"proc", "sys", "dev"};
     for (const char *name = path + 1; name;
          name = strchr(name, '/') ? strchr(name, '/') + 1 : NULL) {
         size_t n = strcspn(name, "/");
+        if (!*name && name > path + 1) {
+            break;
+        }
         if (n == 0 || (n == 1 && *name == '.') || (n == 2 && strncmp(name, "..", 2) == 0)) {
             return false;
         }
@@ -349,6 +354,13 @@ static int validate_init_file(const struct kit *kit, const struct ynode *file, s
         return SB_ESPEC;
     }
     SB_CLEANUP(free) char *closed = sb_xasprintf("%s/", path);
+    const char *name = strrchr(path, '/') + 1;
+    if (!*name || strcmp(name, ".") == 0) {
+        ytree_fail(kit->tree, ynode_get(file, "path"), err,
+                   "commands: initFiles[%zu].path must name a file (got \"%.80s\")", i, path);
+        sb_hint(err, "a directory is made with its first file, or by an install command");
+        return SB_ESPEC;
+    }
     if (strstr(closed, "/../")) {
         return ytree_fail(kit->tree, ynode_get(file, "path"), err,
                           "commands: initFiles[%zu].path must not contain \"..\" (got \"%.80s\")",
@@ -371,15 +383,19 @@ static int validate_commands(const struct kit *kit, struct sb_err **err)
                        *files = ynode_get(commands, "initFiles");
     for (size_t i = 0; install && i < install->count; i++) {
         if (!ynode_str(install->items[i], "command")[0]) {
-            return ytree_fail(kit->tree, place_of(install->items[i], "command"), err,
-                              "commands: install[%zu].command is required", i);
+            ytree_fail(kit->tree, place_of(install->items[i], "command"), err,
+                       "commands: install[%zu].command is required", i);
+            sb_hint(err, "write the text for a shell: command: apt-get install -y jq");
+            return SB_ESPEC;
         }
     }
     for (size_t i = 0; startup && i < startup->count; i++) {
         const struct ynode *argv = ynode_get(startup->items[i], "command");
         if (!argv || argv->count == 0) {
-            return ytree_fail(kit->tree, argv ? argv : startup->items[i], err,
-                              "commands: startup[%zu].command is required", i);
+            ytree_fail(kit->tree, argv ? argv : startup->items[i], err,
+                       "commands: startup[%zu].command is required", i);
+            sb_hint(err, "write a program and its words: command: [sh, -c, \"...\"]");
+            return SB_ESPEC;
         }
     }
     int r = 0;
@@ -392,8 +408,8 @@ static int validate_commands(const struct kit *kit, struct sb_err **err)
 int kit_validate(struct kit *kit, struct sb_err **err)
 {
     const struct ynode *network = ynode_get(kit->top, "network");
-    kit->block = ynode_get(kit->top, "sandbox");
-    kit->block = kit->block ? kit->block : ynode_get(kit->top, "agent");
+    kit->block = ynode_filled(kit->top, "sandbox");
+    kit->block = kit->block ? kit->block : ynode_filled(kit->top, "agent");
     const struct ynode *resources = ynode_get(kit->block ? kit->block : kit->top, "resources");
     int r = validate_kind(kit, err);
     r = r < 0 ? r : validate_name(kit, err);

@@ -8,6 +8,7 @@
 #include <yaml.h>
 
 #include "base/msg.h"
+#include "base/text.h"
 
 struct anchor {
     char *name;
@@ -21,6 +22,7 @@ struct ytree {
     size_t budget; /* nodes that may still be made, aliases expanded */
     struct anchor *anchors;
     size_t nanchors;
+    size_t second_line; /* of a second document, which is not read; 0: there is none */
 };
 
 struct composer {
@@ -68,15 +70,27 @@ const struct ynode *ytree_root(const struct ytree *tree)
     return tree->root;
 }
 
-char *ytree_excerpt(const struct ytree *tree, size_t line)
+size_t ytree_second_document(const struct ytree *tree)
 {
-    enum { EXCERPT_MAX = 200 };
+    return tree->second_line;
+}
+
+/* Where a line begins, or NULL. */
+static const char *find_line(const struct ytree *tree, size_t line)
+{
     const char *at = tree->text, *end = tree->text + tree->len;
     while (line > 1 && at) {
         at = memchr(at, '\n', (size_t)(end - at));
         at = at ? at + 1 : NULL;
         line--;
     }
+    return at;
+}
+
+char *ytree_excerpt(const struct ytree *tree, size_t line)
+{
+    enum { EXCERPT_MAX = 200 };
+    const char *at = find_line(tree, line), *end = tree->text + tree->len;
     if (!at) {
         return sb_xstrdup("");
     }
@@ -106,23 +120,70 @@ static int fail_at(const struct ytree *tree, size_t line, size_t column, size_t 
     return r;
 }
 
+char *ytree_message(const char *format, va_list args)
+{
+    SB_CLEANUP(free) char *message = NULL;
+    if (vasprintf(&message, format, args) < 0) {
+        return sb_xstrdup("the spec is wrong");
+    }
+    return sb_printable(message, "");
+}
+
 int ytree_fail(const struct ytree *tree, const struct ynode *node, struct sb_err **err,
                const char *format, ...)
 {
-    SB_CLEANUP(free) char *message = NULL;
     va_list args;
     va_start(args, format);
-    if (vasprintf(&message, format, args) < 0) {
-        message = sb_xstrdup("the spec is wrong");
-    }
+    SB_CLEANUP(free) char *message = ytree_message(format, args);
     va_end(args);
     return fail_at(tree, node ? node->line : 1, node ? node->column : 1, node ? node->length : 0,
                    err, message);
 }
 
+int ytree_fail_empty(const struct ytree *tree, const struct ynode *node, struct sb_err **err)
+{
+    ytree_fail(tree, node, err, "the spec is empty");
+    sb_hint(err, "begin with: schemaVersion: \"1\"");
+    return SB_ESPEC;
+}
+
+const struct ynode *ytree_find(const struct ytree *tree, size_t line, const char *text)
+{
+    const struct ynode *found = NULL;
+    for (const struct ynode *node = tree->all; node; node = node->next) {
+        if (node->text && node->line >= line && strcmp(node->text, text) == 0 &&
+            (!found || node->line < found->line ||
+             (node->line == found->line && node->column < found->column))) {
+            found = node;
+        }
+    }
+    return found;
+}
+
 static int fail_mark(struct composer *c, const yaml_mark_t *mark, const char *message)
 {
     return fail_at(c->tree, mark->line + 1, mark->column + 1, 1, c->err, message);
+}
+
+/* What libyaml's words leave open: what to write instead, or where to look. */
+static void hint_yaml(struct composer *c, const yaml_mark_t *mark)
+{
+    const yaml_parser_t *parser = &c->parser;
+    const yaml_mark_t *context = &parser->context_mark;
+    const char *line = find_line(c->tree, mark->line + 1);
+    bool elsewhere = parser->context && context->line != mark->line;
+    if (parser->error == YAML_READER_ERROR) {
+        sb_hint(c->err, "save the file as UTF-8 text without control characters");
+    } else if (line && memchr(line, '\t', strspn(line, " \t"))) {
+        sb_hint(c->err, "indent with spaces: YAML takes no tabs there");
+    } else if (elsewhere) {
+        sb_hint(c->err, "look at what begins at line %zu, column %zu", context->line + 1,
+                context->column + 1);
+    } else if (!line || line == c->tree->text + c->tree->len) {
+        sb_hint(c->err, "a bracket or a quotation mark before is not closed");
+    } else {
+        sb_hint(c->err, "put text with special characters into quotes");
+    }
 }
 
 static int next_event(struct composer *c, yaml_event_t *ret_event)
@@ -140,11 +201,14 @@ static int next_event(struct composer *c, yaml_event_t *ret_event)
         /* The reader knows only a byte offset, not a mark. */
         mark = (yaml_mark_t){0};
         for (size_t i = 0; i < c->parser.problem_offset && i < c->tree->len; i++) {
-            mark.column = c->tree->text[i] == '\n' ? 0 : mark.column + 1;
+            bool within = ((unsigned char)c->tree->text[i] & 0xc0) == 0x80; /* a character */
+            mark.column = c->tree->text[i] == '\n' ? 0 : mark.column + !within;
             mark.line += c->tree->text[i] == '\n';
         }
     }
-    return fail_mark(c, &mark, message);
+    fail_mark(c, &mark, message);
+    hint_yaml(c, &mark);
+    return SB_ESPEC;
 }
 
 static int charge(struct composer *c, const yaml_mark_t *mark, size_t weight)
@@ -388,7 +452,12 @@ static int compose_map(struct composer *c, const yaml_event_t *start, size_t dep
         if (end) {
             break;
         }
-        if (key->plain && strcmp(key->text, "<<") == 0 && !merge) {
+        if (key->plain && strcmp(key->text, "<<") == 0) {
+            if (merge) {
+                ytree_fail(c->tree, key, c->err, "'<<' is given twice in one mapping");
+                sb_hint(c->err, "merge a list: <<: [*first, *second]");
+                return SB_ESPEC;
+            }
             merge = value;
         } else if ((r = add_pair(c, map, key, value, seen)) < 0) {
             return r;
@@ -433,7 +502,19 @@ static int compose_node(struct composer *c, yaml_event_t *event, size_t depth, s
     return r;
 }
 
-/* The first document; what follows it is not read. */
+/* Is there a second document?  It is not read, so what may be wrong with it does not count. */
+static void look_for_second(struct composer *c)
+{
+    yaml_event_t event;
+    for (int i = 0; i < 2 && yaml_parser_parse(&c->parser, &event); i++) {
+        if (event.type == YAML_DOCUMENT_START_EVENT) {
+            c->tree->second_line = event.start_mark.line + 1;
+        }
+        yaml_event_delete(&event);
+    }
+}
+
+/* The first document. */
 static int compose_document(struct composer *c)
 {
     for (;;) {
@@ -445,7 +526,7 @@ static int compose_document(struct composer *c)
         bool skip =
             event.type == YAML_STREAM_START_EVENT || event.type == YAML_DOCUMENT_START_EVENT;
         if (event.type == YAML_STREAM_END_EVENT) {
-            r = ytree_fail(c->tree, NULL, c->err, "the spec is empty");
+            r = ytree_fail_empty(c->tree, NULL, c->err);
         } else if (!skip) {
             r = compose_node(c, &event, 1, &c->tree->root);
         }
@@ -461,6 +542,7 @@ int ytree_parse(const char *file, const char *text, size_t len, struct ytree **r
 {
     if (len > YTREE_MAX_BYTES) {
         sb_fail(err, SB_ESPEC, "%s is larger than 1 MiB", file);
+        sb_hint(err, "put what is large into files below files/");
         return SB_ESPEC;
     }
     if (len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) {
@@ -480,6 +562,9 @@ int ytree_parse(const char *file, const char *text, size_t len, struct ytree **r
     yaml_parser_set_input_string(&c.parser, (const unsigned char *)tree->text, len);
     yaml_parser_set_encoding(&c.parser, YAML_UTF8_ENCODING);
     int r = compose_document(&c);
+    if (r == 0) {
+        look_for_second(&c);
+    }
     yaml_parser_delete(&c.parser);
     drop_anchors(tree);
     if (r == 0) {
@@ -493,6 +578,23 @@ const struct ynode *ynode_get(const struct ynode *map, const char *key)
     for (size_t i = 0; map && map->kind == YNODE_MAP && i < map->count; i++) {
         if (strcmp(map->keys[i]->text, key) == 0) {
             return map->items[i]->kind == YNODE_NULL ? NULL : map->items[i];
+        }
+    }
+    return NULL;
+}
+
+const struct ynode *ynode_filled(const struct ynode *map, const char *key)
+{
+    const struct ynode *node = ynode_get(map, key);
+    bool empty = node && (node->text ? !node->text[0] : node->count == 0);
+    return empty ? NULL : node;
+}
+
+const struct ynode *ynode_key(const struct ynode *map, const char *key)
+{
+    for (size_t i = 0; ynode_filled(map, key) && i < map->count; i++) {
+        if (strcmp(map->keys[i]->text, key) == 0) {
+            return map->keys[i];
         }
     }
     return NULL;

@@ -706,8 +706,13 @@ def test_sign_in(world, signed, version, coding):
 
 
 def test_a_key_wins_over_a_sign_in(world, signed):
+    def mode():
+        return world.sbx.ok("exec", "kitted", "printenv", "SBX_CRED_ANTHROPIC_MODE")
+    assert mode() == "none\n"
     signed("/oauth/token", "-d", "code=good")
+    assert mode() == "oauth\n"
     world.sbx.ok("secret", "set", "kitted", "anthropic", input="the-key")
+    assert mode() == "apikey\n"
     signed("/resource", "-H", f"Authorization: Bearer {ACCESS}")
     asked = world.asked()
     assert asked["x-api-key"] == ["the-key"] and "authorization" not in asked

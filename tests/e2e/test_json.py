@@ -123,10 +123,16 @@ INSPECT = {
     "schemaVersion": {"1"}, "kind": {"mixin", "sandbox"}, "name": str, "displayName?": str,
     "description?": str, "agentInstructions?": {"content": str},
     "permissions?": {"network": {"allow?": [str], "deny?": [str]}}, "ports?": [KIT_PORT],
-    "credentials?": [CREDENTIAL], "environment?": {"variables?": dict}, "files?": list,
-    "setup?": {"install?": [{"command": str, "user": str, "description": str}],
-               "startup?": [{"argv": [str], "user": str, "background": bool, "description": str}],
-               "files?": [{"path": str, "content": str, "mode": int, "only_if_missing": bool}]}}
+    "credentials?": [{
+        "service": str, "required": bool, "sources": CREDENTIAL["sources"],
+        "apiKey?": {"name?": str, "proxyManaged?": bool, "inject?": CREDENTIAL["inject"]}}],
+    "environment?": {"variables?": dict, "proxyManaged?": [str]},
+    "files?": [{"target": {"home", "workspace"}, "relativePath": str, "mode": str, "size": int}],
+    "setup?": {"install?": [{"command": str, "user": str, "description?": str, "line": int}],
+               "startup?": [{"command": [str], "user": str, "background": bool,
+                             "description?": str, "line": int}],
+               "files?": [{"path": str, "content": str, "mode": re.compile(r"[0-7]{4}"),
+                           "onlyIfMissing": bool, "line": int}]}}
 PLAN = {
     "version": {1}, "agent": str, "kits": [{"name": str, "kind": str, "source": str}], "env": dict,
     "allow": [{"rule": str, "kit": str, "line": int}],

@@ -105,11 +105,14 @@ commands:
     - command: [sh, -c, 'echo "$(id -u) $1" >> /home/agent/starts', sh, "two words"]
     - command: [sh, -c, 'echo $$ > /tmp/pid; exec sleep 600']
       background: true
+    - command: [sh, -c, 'nohup sleep 601 > /tmp/log 2>&1 & echo $! > /tmp/nohup']
 """)
     create(sbx, workspace, started)
     line = "1000 two words\n"
     assert inside(sbx, "cat ~/starts") == line
-    running = "while ! [ -s /tmp/pid ]; do sleep 0.02; done; kill -0 $(cat /tmp/pid) && echo alive"
+    # The last of them is how published kits keep a server running.
+    running = ("while ! [ -s /tmp/pid ]; do sleep 0.02; done; "
+               "kill -0 $(cat /tmp/pid) $(cat /tmp/nohup) && echo alive")
     assert inside(sbx, running) == "alive\n"
     for count in (2, 3):
         sbx.ok("stop", "box")

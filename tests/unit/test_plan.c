@@ -76,6 +76,49 @@ static void test_domains_of_one_kit(void **state)
     assert_string_equal(sb_json_str(json_array_get(allow, json_array_size(allow) - 1), "kit"), "b");
 }
 
+/* A kit that only says of more hosts that they belong to a service adds them to another's. */
+static void test_addition(void **state)
+{
+    (void)state;
+    SB_CLEANUP(json) json_t *plan = NULL;
+    assert_int_equal(
+        compose(KIT("a",
+                    "secrets: [S]\nnetwork: {serviceDomains: {d.example: s}}\noauth: {service: "
+                    "s, tokenEndpoint: {host: e, path: /p}, sentinels: {accessToken: a, "
+                    "refreshToken: r}}\n"),
+                KIT("b", "network: {serviceDomains: {e.example: s}, serviceAuth: {s: {headerName: "
+                         "X, valueFormat: '%s'}}}\n"),
+                &plan, NULL),
+        0);
+    const json_t *all = json_object_get(plan, "credentials");
+    assert_int_equal(json_array_size(all), 1);
+    const json_t *inject = json_object_get(json_array_get(all, 0), "inject");
+    assert_int_equal(json_array_size(inject), 2);
+    assert_string_equal(sb_json_str(json_array_get(inject, 1), "domain"), "e.example");
+    assert_string_equal(sb_json_str(json_array_get(inject, 1), "header"), "X");
+    const json_t *oauth = json_object_get(json_array_get(all, 0), "oauth");
+    assert_int_equal(json_array_size(json_object_get(oauth, "hosts")), 3);
+}
+
+/* What grammar "1" lets a mixin say and what a sandbox makes of it. */
+static void test_said_to_the_author(void **state)
+{
+    (void)state;
+    SB_CLEANUP(json) json_t *plan = NULL;
+    assert_int_equal(compose(KIT("a", "extends: shell\nsecurity: {privileged: true}\n"),
+                             KIT("b", "publishedPorts: [{container: 53, protocol: udp}, "
+                                      "{container: 80}, {container: 80}]\n"),
+                             &plan, NULL),
+                     0);
+    assert_int_equal(json_array_size(json_object_get(plan, "ports")), 3);
+    const json_t *warnings = json_object_get(plan, "warnings");
+    assert_int_equal(json_array_size(warnings), 2);
+    assert_non_null(strstr(sb_json_str(json_array_get(warnings, 0), "message"),
+                           "kit 'a': security.privileged"));
+    assert_non_null(strstr(sb_json_str(json_array_get(warnings, 1), "message"),
+                           "kit 'b': publishedPorts: udp"));
+}
+
 static void test_conflicts(void **state)
 {
     (void)state;
@@ -88,6 +131,13 @@ static void test_conflicts(void **state)
          KIT("b", "credentials: {sources: {s: {env: [S]}}}\n"), "credential service \"s\""},
         {KIT("a", "network: {serviceDomains: {d.example: s}}\n"),
          KIT("b", "network: {serviceDomains: {d.example: t}}\n"), "domain \"d.example\""},
+        {KIT("a", "extends: claude\n"), KIT("b", ""), "requires the agent 'claude'"},
+        {KIT("a", ""), KIT("shell", ""), "duplicate kit name \"shell\""},
+        /* An addition comes behind what it adds to, and takes no domain of another kit. */
+        {KIT("a", "network: {serviceDomains: {d.example: s}}\n"),
+         KIT("b", "credentials: {sources: {s: {env: [S]}}}\n"), "credential service \"s\""},
+        {KIT("a", "secrets: [S]\nnetwork: {serviceDomains: {d.example: s}}\n"),
+         KIT("b", "network: {serviceDomains: {d.example: s}}\n"), "domain \"d.example\""},
         {KIT("a", ""), "schemaVersion: \"1\"\nkind: sandbox\nname: b\nsandbox: {image: x/y}\n",
          "kit 'b' names the image 'x/y': images are not supported yet"},
     };
@@ -102,8 +152,9 @@ static void test_conflicts(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_merge),
-                                       cmocka_unit_test(test_domains_of_one_kit),
-                                       cmocka_unit_test(test_conflicts)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_merge), cmocka_unit_test(test_domains_of_one_kit),
+        cmocka_unit_test(test_addition), cmocka_unit_test(test_said_to_the_author),
+        cmocka_unit_test(test_conflicts)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

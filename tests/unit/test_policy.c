@@ -82,6 +82,16 @@ static void test_patterns(void **state)
     assert_false(matches("**.github.com", "evilgithub.com", 443));
     assert_true(matches("*.com", "a.com", 1));
     assert_true(matches("**.com", "a.b.com", 1));
+    assert_true(matches("a.*.com", "a.b.com", 443));
+    assert_true(matches("A.b.*.C.com.:443", "a.b.x.c.com", 443));
+    assert_true(matches("a.*.b\xc3\xbc.com", "a.x.xn--b-eha.com", 443));
+    assert_true(matches("a.*.x.x.com", "a.x.x.x.com", 443));
+    assert_false(matches("a.*.com", "a.com", 443));
+    assert_false(matches("a.*.com", "a.b.c.com", 443));
+    assert_false(matches("a.*.com", "x.a.b.com", 443));
+    assert_false(matches("a.*.com", "aa.b.com", 443));
+    assert_false(matches("a.*.com", "a.b.xcom", 443));
+    assert_false(matches("a.*.com:80", "a.b.com", 443));
     assert_true(matches("**", "10.1.1.1", 1));
     assert_true(matches("**:22", "a", 22));
     assert_false(matches("**:22", "a", 23));
@@ -129,7 +139,14 @@ static void test_refused_patterns(void **state)
     } cases[] = {
         {"allow *", 7},
         {"allow *foo.com", 7},
-        {"allow a.*.com", 9},
+        {"allow a*.b.com", 8},
+        {"allow a.*b.com", 9},
+        {"allow a.**.com", 9},
+        {"allow a.*.*.com", 9},
+        {"allow *.*.com", 9},
+        {"allow a.*", 9},
+        {"allow a.*.", 9},
+        {"allow 10.*.0.1", 7},
         {"allow https://a.com/x", 7},
         {"allow a.com/x", 12},
         {"allow a.com:0", 13},
@@ -615,8 +632,9 @@ static void test_pinned_addresses(void **state)
     assert_false(policy_allows_pinned(policy, &allowed, &denied.address, 443));
 }
 
-static const char *const random_hosts[] = {"a.com",    "b.a.com",  "c.b.a.com",   "ba.com",   "com",
-                                           "10.1.2.3", "10.9.9.9", "2001:db8::5", "localhost"};
+static const char *const random_hosts[] = {"a.com",       "b.a.com",     "c.b.a.com", "ba.com",
+                                           "com",         "c.x.b.a.com", "10.1.2.3",  "10.9.9.9",
+                                           "2001:db8::5", "localhost"};
 static const char *const random_paths[] = {"/",       "/x",     "/x/y",   "/X/y", "/x/y/z",
                                            "/x/../y", "/x%2fy", "/q/y/z", "*"};
 
@@ -628,9 +646,10 @@ static const char *pick(unsigned *seed, const char *const *list, size_t n)
 static void random_line(unsigned *seed, char *out, size_t n)
 {
     static const char *const patterns[] = {
-        "a.com", "b.a.com",    "*.a.com",     "**.a.com", "**.com",
-        "*.com", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.3", "2001:db8::/32",
-        "::/0",  "c.b.a.com",  "localhost",   "ba.com",   "**"};
+        "a.com",     "b.a.com",     "*.a.com",     "**.a.com",   "**.com",
+        "*.com",     "10.0.0.0/8",  "10.1.0.0/16", "10.1.2.3",   "2001:db8::/32",
+        "::/0",      "c.b.a.com",   "localhost",   "ba.com",     "**",
+        "c.*.a.com", "c.*.b.a.com", "b.*.com",     "c.x.*.a.com"};
     static const char *const ports[] = {"", "", ":443", ":80", ":400-500", ":1-100"};
     static const char *const methods[] = {"GET", "POST", "ANY", "GET,POST"};
     static const char *const paths[] = {

@@ -80,6 +80,8 @@ static void expect(const char *priority, const char *value, const char *warning)
     assert_string_equal(got ? got : "(none)", value);
     assert_true(warning ? warned && strstr(warned, warning) != NULL : warned == NULL);
     assert_string_equal(sb_json_str(env, "DEMO_KEY"), "proxy-managed");
+    assert_string_equal(sb_json_str(env, "SBX_CRED_DEMO_MODE"),
+                        strcmp(value, "(none)") == 0 ? "none" : "apikey");
 }
 
 static void test_precedence(void **state)

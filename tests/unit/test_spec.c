@@ -80,7 +80,18 @@ static const struct row rejected[] = {
      "conflicts with existing serviceDomain", 4, 10},
     {HEAD "network: {allowedDomain: []}\n", "field allowedDomain not found", 4, 11},
     {HEAD "security: {privileged: 7}\n", "must be true or false", 4, 24},
+    {HEAD "credentials: {sources: {'': {env: [A]}}}\n", "service is required", 4, 25},
+    {HEAD "commands: {initFiles: [{path: /a/}]}\n", "must name a file", 4, 31},
+    {HEAD "commands: {initFiles: [{path: \"${WORKDIR}/\"}]}\n", "must name a file", 4, 31},
+    {HEAD "volumes: [{path: /}]\n", "is not a place for a volume", 4, 18},
+    {HEAD "volumes: [{path: /a//}]\n", "is not a place for a volume", 4, 18},
+    {V "kind: sandbox\nname: k\nsandbox: {}\n", "requires a 'sandbox:' block", 2, 7},
+    /* What is quoted cannot begin a line of its own. */
+    {V "kind: \"x\\n\\tsbx: fine\"\nname: k\n", "invalid kind \"x??sbx: fine\"", 2, 7},
     /* YAML itself */
+    {HEAD "commands: {install: [&a {command: a}, {<<: *a, <<: *a}]}\n", "'<<' is given twice", 4,
+     48},
+    {HEAD "description: \xc3\xa4\xe4\n", "not valid YAML", 4, 15},
     {HEAD "name: twice\n", "key \"name\" is given twice", 4, 1},
     {HEAD "description: !foo x\n", "YAML tag \"!foo\" is not supported", 4, 14},
     {HEAD "description: *nowhere\n", "unknown alias \"*nowhere\"", 4, 14},
@@ -110,14 +121,102 @@ static void test_rejections(void **state)
     }
 }
 
-static void test_hint(void **state)
+static void test_hints(void **state)
 {
     (void)state;
-    SB_CLEANUP(err) struct sb_err *err = NULL;
-    struct kit *kit = NULL;
-    assert_int_equal(parse(HEAD "network: {allowedDomain: []}\n", &kit, &err), SB_ESPEC);
-    assert_string_equal(err->hint, "did you mean \"allowedDomains\"?");
-    assert_string_equal(err->place.excerpt, "network: {allowedDomain: []}");
+    static const struct {
+        const char *text, *hint;
+    } rows[] = {
+        {"", "begin with: schemaVersion: \"1\""},
+        {HEAD "network: {allowedDomain: []}\n", "did you mean \"allowedDomains\"?"},
+        {HEAD "network: {allowedDomains: a}\n", "put it into brackets: [...]"},
+        {HEAD "commands: {startup: [{command: a b}]}\n", "put it into brackets: [...]"},
+        {HEAD "commands: {install: {command: a}}\n", "begin each item with '- '"},
+        {HEAD "setup: {}\n", "in the grammar of schemaVersion \"1\" it is commands"},
+        {HEAD "args: {}\n", "the grammar of schemaVersion \"1\" has no such key"},
+        {HEAD "commands:\n\tinstall: []\n", "indent with spaces: YAML takes no tabs there"},
+        {HEAD "description: \xe4\n", "save the file as UTF-8 text without control characters"},
+        {HEAD "description: [a\nlocked: [b]\n", "look at what begins at line 4, column 14"},
+        {HEAD "locked: [", "a bracket or a quotation mark before is not closed"},
+        {HEAD "locked: [\n", "a bracket or a quotation mark before is not closed"},
+        {HEAD "description: @a\n", "put text with special characters into quotes"},
+    };
+    for (size_t i = 0; i < SB_ARRAY_LEN(rows); i++) {
+        SB_CLEANUP(err) struct sb_err *err = NULL;
+        struct kit *kit = NULL;
+        assert_int_equal(parse(rows[i].text, &kit, &err), SB_ESPEC);
+        assert_non_null(err->hint);
+        assert_string_equal(err->hint, rows[i].hint);
+        if (i == 1) {
+            assert_string_equal(err->place.excerpt, "network: {allowedDomain: []}");
+        }
+    }
+}
+
+/* What loads, and the warning that it gets ("": none). */
+static void test_accepted(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *warning;
+        size_t column;
+    } rows[] = {
+        {HEAD, "", 0},
+        {"schemaVersion: 1\nkind: mixin\nname: 007\n", "", 0},
+        {"%YAML 1.1\n---\n" HEAD, "", 0},
+        {V "kind: mixin\r\nname: k\r\n", "", 0},
+        /* An empty block is none. */
+        {HEAD "sandbox: {}\noauth: {}\ntemplate: ''\nrunOptions: []\ncredentials: {}\n", "", 0},
+        {HEAD "settings: {}\ncaps: {}\nmemory: ''\nmixins: []\ntmpfs: {}\nvolumes: {}\n", "", 0},
+        {V "kind: sandbox\nname: k\nsandbox: {}\nagent: {image: i}\n", "write sandbox:", 1},
+        {V "kind: sandbox\nname: k\nsandbox: {image: i}\nagent: {image: j}\n", "'sandbox:' is used",
+         1},
+        {V "kind: agent\nname: k\nsandbox: {image: i}\n", "kind: agent", 7},
+        {V "kind: sandbox\nname: k\nextends: shell\n", "", 0},
+        {HEAD "extends: claude\n", "", 0},
+        /* Text stays as it is written; numbers and words of YAML 1.1 are what they are there. */
+        {HEAD "commands: {initFiles: [{path: /a, content: 5, mode: 0600}]}\n", "", 0},
+        {HEAD "security: {privileged: No}\npublishedPorts: [{container: 0x50}]\n", "", 0},
+        {HEAD "volumes: [{path: /a/, size: 1.5 GiB, mode: 01777}, {path: /b, size: ''}]\n", "", 0},
+        {HEAD "volumes: {/a: , /b: 1g}\n", "as a mapping", 1},
+        {HEAD "publishedPorts: [{container: 80}, {container: 80, protocol: udp}]\n", "", 0},
+        {HEAD "network: {publishedPorts: [{container: 80}]}\n", "publishedPorts at the top", 11},
+        {HEAD "network: {allowedDomains: [a.b], deniedDomains: [a.b]}\n", "", 0},
+        {HEAD "locked: [aB.c1]\nlicenses: [MIT]\n", "", 0},
+        /* What can never have an effect is said. */
+        {HEAD "---\nkind: [\n", "second YAML document", 1},
+        {HEAD "credentials: {sources: {s: {}}}\n", "neither env nor file", 25},
+        {HEAD "credentials: {sources: {s: {file: {path: x}}}}\n", "begin it with / or ~/", 35},
+        {HEAD "credentials: {sources: {s: {file: {path: ~/x, parser: yaml}}}}\n",
+         "parser \"yaml\" is unknown", 55},
+        {HEAD "credentials: {sources: {s: {env: [A], priority: x}}}\n", "env-first is used", 49},
+        {HEAD "credentials: [{service: s}]\n", "neither apiKey nor oauth", 15},
+        {HEAD "credentials: [{service: s, provider: p, apiKey: {name: A}}]\n", "provider", 38},
+        {HEAD "credentials: [{service: s, apiKey: {proxyManaged: on, inject: [{domain: d}]}}]\n",
+         "needs name", 51},
+        {HEAD "network: {serviceAuth: {s: {headerName: X}}}\n", "must contain one %s", 28},
+        {HEAD "network: {serviceAuth: {s: {headerName: A B, valueFormat: '%s'}}}\n",
+         "no header can be made", 28},
+        {HEAD "network: {serviceAuth: {s: {headerName: Host, valueFormat: '%s'}}}\n",
+         "no header can be made", 28},
+        {HEAD "network: {serviceAuth: {s: {valueFormat: \"%s\\r\\nA: b\"}}}\n",
+         "no header can be made", 28},
+        {HEAD "environment: {variables: {SBX_A: b}}\n", "belongs to the sandbox", 27},
+    };
+    for (size_t i = 0; i < SB_ARRAY_LEN(rows); i++) {
+        SB_CLEANUP(err) struct sb_err *err = NULL;
+        SB_CLEANUP(kit) struct kit *kit = NULL;
+        if (parse(rows[i].text, &kit, &err) < 0) {
+            fail_msg("row %zu, %s\n%s", i, rows[i].text, err->message);
+        }
+        const json_t *warning = json_array_get(kit_warnings(kit), 0);
+        const char *message = warning ? sb_json_str(warning, "message") : "";
+        if (!*rows[i].warning != !*message || !strstr(message, rows[i].warning) ||
+            sb_json_int(warning, "column", 0) != (json_int_t)rows[i].column) {
+            fail_msg("row %zu, %s\n%lld: %s", i, rows[i].text,
+                     (long long)sb_json_int(warning, "column", 0), message);
+        }
+    }
 }
 
 static void test_hostile_yaml(void **state)
@@ -240,6 +339,71 @@ static void test_oauth(void **state)
     }
 }
 
+/* The words and the order of grammar "2"; what the spec does not say is left out. */
+static void test_projection(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *spec, *json;
+    } rows[] = {
+        {HEAD, "{'schemaVersion':'1','kind':'mixin','name':'k'}"},
+        {"name: k\nkind: agent\nsourceURL: u\ndescription: d\ndisplayName: n\nversion: 1.20\n"
+         "licenses: [MIT]\nlocked: [a.b]\nmixins: [m]\nextends: e\n" V,
+         "{'schemaVersion':'1','kind':'sandbox','name':'k','version':'1.20','displayName':'n',"
+         "'description':'d','sourceURL':'u','extends':'e','mixins':['m'],'locked':['a.b'],"
+         "'licenses':['MIT'],"},
+        {V "kind: agent\nname: k\nmemory: m\nagent: {image: i, aiFilename: A.md, entrypoint: {run: "
+           "[a], args: [-b], ttyArgs: [-c], pipeMode: prepend}, resources: {cpu: 2, memoryMB: "
+           "64}}\n",
+         "'sandbox':{'image':'i','entrypoint':['a'],'command':{'default':['-b'],'interactive':"
+         "['-c']},'resources':{'cpu':2.0,'memory':'64m'}},'agentInstructions':{'filename':'A.md',"
+         "'content':'m'},'warnings'"},
+        {HEAD "caps: {network: {allow: [a], deny: [b]}}\nnetwork: {allowedDomains: [c], "
+              "deniedDomains: [d], publishedPorts: [{container: 2}]}\npublishedPorts: "
+              "[{container: 1, protocol: udp, name: n}]\n",
+         "'permissions':{'network':{'allow':['a','c'],'deny':['b','d']}},'ports':[{'container':1,"
+         "'protocol':'udp','name':'n'},{'container':2,'protocol':'tcp','name':''}],"},
+        {HEAD "volumes: {/d: 1g, /c/: }\ntmpfs: {/b: , /a: 2m}\nsecurity: {privileged: true}\n",
+         "'volumes':[{'path':'/a','type':'tmpfs','size':'2m'},{'path':'/b','type':'tmpfs'},"
+         "{'path':'/c'},{'path':'/d','size':'1g'}],'security':{'privileged':true},"},
+        {HEAD "commands: {install: [{command: a}], startup: [{command: [b, c], background: yes}], "
+              "initFiles: [{path: /d, mode: 1777}, {path: /e, content: f, onlyIfMissing: on}]}\n",
+         "'setup':{'install':[{'command':'a','user':'0','line':4}],'startup':[{'command':['b','c'],"
+         "'user':'1000','background':true,'line':4}],'files':[{'path':'/d','content':'','mode':"
+         "'1777','onlyIfMissing':false,'line':4},{'path':'/e','content':'f','mode':'0644',"
+         "'onlyIfMissing':true,'line':4}]}}"},
+        {HEAD "secrets: [B_API_KEY]\negress: {d: b, c: anthropic, e: x}\n"
+              "environment: {variables: {A: 1}, proxyManaged: [B_API_KEY]}\n",
+         "'credentials':[{'service':'anthropic','required':false,'apiKey':{'inject':[{'domain':'c',"
+         "'header':'x-api-key','format':'%s','username':''}]},'sources':{'env':[],'priority':"
+         "'env-first'}},{'service':'b','required':true,'apiKey':{'name':'B_API_KEY',"
+         "'proxyManaged':true,'inject':[{'domain':'d','header':'','format':'%s','username':''}]},"
+         "'sources':{'env':['B_API_KEY'],'priority':'env-first'}},{'service':'x','required':false,"
+         "'apiKey':{'inject':[{'domain':'e','header':'','format':'%s','username':''}]},'sources':"
+         "{'env':[],'priority':'env-first'}}],'environment':{'variables':{'A':'1'},'proxyManaged':"
+         "['B_API_KEY']}}"},
+        /* A service that only routes, and signs in: its hosts are the token's. */
+        {HEAD "oauth: {service: s, tokenEndpoint: {host: t, path: /p}, sentinels: {accessToken: a, "
+              "refreshToken: r}, responseFields: {expiresIn: e}}\n"
+              "network: {serviceDomains: {d: s, t: s}}\n",
+         "[{'service':'s','required':false,'oauth':{'tokenEndpoint':{'host':'t','path':'/p'},"
+         "'resourceHosts':['d'],'sentinels':{'accessToken':'a','refreshToken':'r'},"
+         "'responseFields':{'expiresIn':'e'}},'sources':"},
+    };
+    for (size_t i = 0; i < SB_ARRAY_LEN(rows); i++) {
+        SB_CLEANUP(kit) struct kit *kit = NULL;
+        assert_int_equal(parse(rows[i].spec, &kit, NULL), 0);
+        SB_CLEANUP(json) json_t *json = kit_to_json(kit);
+        SB_CLEANUP(free) char *got = json_dumps(json, JSON_COMPACT);
+        for (char *p = got; *p; p++) {
+            *p = *p == '"' ? '\'' : *p;
+        }
+        if (!strstr(got, rows[i].json)) {
+            fail_msg("row %zu\n%s\nis not in\n%s", i, rows[i].json, got);
+        }
+    }
+}
+
 static void test_merge_and_leniency(void **state)
 {
     (void)state;
@@ -257,7 +421,7 @@ static void test_merge_and_leniency(void **state)
     assert_int_equal(sb_json_int(warning, "line", 0), 8);
 }
 
-static void test_escaping_link(void **state)
+static void test_files(void **state)
 {
     (void)state;
     char dir[] = "/tmp/sbx-test-kit-XXXXXX";
@@ -273,6 +437,19 @@ static void test_escaping_link(void **state)
     const json_t *file = json_array_get(kit_files(kit), 0);
     assert_string_equal(sb_json_str(file, "path"), "inside");
     assert_non_null(strstr(sb_json_str(file, "host_path"), "/spec.yaml"));
+    assert_int_equal(json_array_size(kit_warnings(kit)), 0);
+    /* Set-id bits are no permissions; what is beside the two trees goes nowhere. */
+    assert_int_equal(sb_write_file_atomic(fd, "files/home/a", "", 0, 0600, NULL), 0);
+    assert_int_equal(fchmodat(fd, "files/home/a", 06751, 0), 0);
+    assert_int_equal(mkdirat(fd, "files/Home", 0700), 0);
+    SB_CLEANUP(kit) struct kit *more = NULL;
+    assert_int_equal(kit_load_dir(dir, &more, NULL), 0);
+    const json_t *plain = json_array_get(kit_files(more), 0);
+    assert_string_equal(sb_json_str(plain, "path"), "a");
+    assert_int_equal(sb_json_int(plain, "mode", 0), 0751);
+    assert_int_equal(sb_json_int(plain, "size", 1), 0);
+    assert_non_null(strstr(sb_json_str(json_array_get(kit_warnings(more), 0), "message"),
+                           "files/Home is ignored"));
     assert_int_equal(symlinkat("/etc/passwd", fd, "files/home/outside"), 0);
     struct kit *refused = NULL;
     assert_int_equal(kit_load_dir(dir, &refused, &err), SB_ESPEC);
@@ -328,13 +505,15 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rejections),
-        cmocka_unit_test(test_hint),
+        cmocka_unit_test(test_hints),
+        cmocka_unit_test(test_accepted),
         cmocka_unit_test(test_hostile_yaml),
         cmocka_unit_test(test_folding),
         cmocka_unit_test(test_inject_list),
         cmocka_unit_test(test_oauth),
+        cmocka_unit_test(test_projection),
         cmocka_unit_test(test_merge_and_leniency),
-        cmocka_unit_test(test_escaping_link),
+        cmocka_unit_test(test_files),
         cmocka_unit_test(test_corpus),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
