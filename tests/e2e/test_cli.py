@@ -92,7 +92,7 @@ def test_full_output_device_is_a_failure(sbx):
     with open("/dev/full", "w", encoding="utf-8") as full:
         done = subprocess.run([sbx.binary, "help"], stdout=full, stderr=subprocess.PIPE,
                               env=sbx.env, check=False)
-    assert done.returncode == 1 and b"cannot write" in done.stderr
+    assert done.returncode == 1 and b"cannot write the output: No space" in done.stderr
 
 
 def test_ls_without_sandboxes(sbx):
