@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/nearest.h"
 #include "base/paths.h"
 #include "cli/env_words.h"
 #include "cli/interrupt.h"
@@ -155,7 +156,8 @@ static bool is_revealing(const char *path)
 static int check_workspace(const struct request *request, const char *path, struct sb_err **err)
 {
     static const char *const its_own[] = {"/", "/proc", "/sys", "/dev"};
-    if (is_one_of(path, its_own, SB_ARRAY_LEN(its_own))) {
+    bool of_kernel = sb_path_within(path, "/proc") || sb_path_within(path, "/sys");
+    if (of_kernel || is_one_of(path, its_own, SB_ARRAY_LEN(its_own))) {
         sb_fail(err, SB_EUSAGE, "'%s' cannot be a workspace: a sandbox has its own there", path);
         sb_hint(err, "give the directories that it shall see");
         return SB_EUSAGE;
@@ -199,7 +201,8 @@ static int add_mount(struct request *request, const char *word, struct sb_err **
     struct stat st;
     if (!realpath(path, real) || stat(real, &st) < 0) {
         sb_fail(err, SB_EUSAGE, "workspace '%s': %s", path, strerror(errno));
-        sb_hint(err, "give a directory that exists: sbx run %s PATH", request->agent);
+        sb_hint(err, "give a directory that exists: sbx run %s PATH (PATH:ro cannot be changed)",
+                request->agent);
         return SB_EUSAGE;
     }
     if (!S_ISDIR(st.st_mode)) {
@@ -274,12 +277,22 @@ static int unknown_agent(const char *agent, struct sb_err **err)
 {
     size_t count;
     const char *const *names = kit_builtin_names(&count);
-    const char *nearest = cli_nearest(agent, names, count);
+    const char *nearest = sb_nearest(agent, names, count);
+    SB_CLEANUP(json) json_t *sandbox = NULL;
+    if (sandbox_load(agent, &sandbox, NULL) == 0) {
+        sb_fail(err, SB_EUSAGE, "'%s' is a sandbox: an agent is expected before paths or --name",
+                agent);
+        sb_hint(err, "'sbx run %s' goes back to it, with the paths that it was made with", agent);
+        return SB_EUSAGE;
+    }
     sb_fail(err, SB_EUSAGE, "there is no agent or sandbox named '%s'", agent);
     if (nearest) {
         sb_hint(err, "did you mean '%s'?", nearest);
     } else {
-        sb_hint(err, "the built-in agent is '%s'; 'sbx ls' lists sandboxes", names[0]);
+        sb_hint(err,
+                "the built-in agent is '%s': others are installed in it, by hand or by a kit "
+                "(--kit); 'sbx ls' lists sandboxes",
+                names[0]);
     }
     return SB_EUSAGE;
 }
