@@ -97,6 +97,16 @@ static void tell_sandboxes(const char *sandbox)
     }
 }
 
+/* A secret may be stored before its sandbox is made; so may one under a mistyped name. */
+static void note_missing(const char *sandbox)
+{
+    SB_CLEANUP(json) json_t *config = NULL;
+    if (sandbox && sandbox_load(sandbox, &config, NULL) == SB_ENOTFOUND) {
+        fprintf(stderr, "sbx: note: there is no sandbox '%s' yet: one of that name will have it\n",
+                sandbox);
+    }
+}
+
 static bool matches(const json_t *entry, const char *scope, const char *type, const char *name)
 {
     const char *its_scope = sb_json_str(entry, "scope"), *its_type = sb_json_str(entry, "type");
@@ -160,6 +170,7 @@ int cmd_secret_set(const struct cli_args *args, int *ret_status, struct sb_err *
     if (r < 0) {
         return r;
     }
+    note_missing(sandbox);
     tell_sandboxes(sandbox);
     *ret_status = 0;
     return 0;
@@ -227,6 +238,7 @@ static int store_custom(const struct cli_args *args, const char *sandbox,
         return r;
     }
     puts(placeholder);
+    note_missing(sandbox);
     tell_sandboxes(sandbox);
     return 0;
 }
@@ -324,7 +336,8 @@ static int confirm_all(const char *sandbox, struct sb_err **err)
     if (!isatty(STDIN_FILENO)) {
         sb_fail(err, SB_EUSAGE, "no service and no --host: that would remove every secret (%s)",
                 sandbox ? sandbox : "global");
-        sb_hint(err, "name a service, or give --force");
+        sb_hint(err, "name the service: sbx secret rm %s SERVICE; --force removes all of them",
+                sandbox ? "-g|SANDBOX" : "-g");
         return SB_EUSAGE;
     }
     fprintf(stderr, "Remove every secret of %s? [y/N] ", sandbox ? sandbox : "the global scope");

@@ -31,7 +31,7 @@ static bool is_below(const char *root, const char *path)
 static int add_file(struct walk *w, const char *real, const char *relative, const struct stat *st)
 {
     if (json_array_size(w->kit->files) >= FILES_MAX) {
-        return sb_fail(w->err, SB_ELIMIT, "kit \"%s\" has more than %d files", kit_name(w->kit),
+        return sb_fail(w->err, SB_ELIMIT, "kit '%s' has more than %d files", kit_name(w->kit),
                        FILES_MAX);
     }
     json_t *entry =
