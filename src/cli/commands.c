@@ -31,9 +31,9 @@ const struct cli_command cli_commands[] = {
         .details =
             "AGENT is a built-in agent: shell. The same agent and workspace mean the same\n"
             "sandbox again, as its name does. The first PATH (default: the current directory)\n"
-            "is the workspace, at its own absolute path; further ones are added, and :ro makes\n"
-            "one read-only. AGENT_ARGS are added to the agent's own when they begin with '-',\n"
-            "and take their place else.\n",
+            "is the workspace, at its own absolute path; further ones are added, and :ro\n"
+            "makes one read-only. AGENT_ARGS are added to the agent's own when they begin\n"
+            "with '-', and take their place else.\n",
         .examples = "sbx run shell .\n"
                     "sbx run --kit examples/biome-lint --name demo shell ~/project ~/docs:ro\n"
                     "sbx run --rm shell . -- -c 'make test'",
@@ -252,7 +252,7 @@ const struct cli_command cli_commands[] = {
         .path = "secret set",
         .usage = "[flags] [-g | SANDBOX] SERVICE",
         .summary = "Keep the secret of a service that kits name",
-        .details = "The value is read from standard input, or asked for at a terminal without "
+        .details = "The value is read from standard input, or asked for at a terminal without\n"
                    "showing it.\n",
         .examples = "sbx secret set -g anthropic\n"
                     "printenv TOKEN | sbx secret set demo github",
@@ -323,12 +323,11 @@ const struct cli_command cli_commands[] = {
         .usage = "KEY [VALUE]",
         .summary = "Set what holds for every sandbox",
         .details =
-            "proxy.upstream URL   what all connections go through: http://HOST:PORT, https, "
-            "socks5\n"
-            "                     or socks5h, or direct; USER:PASSWORD@ before HOST\n"
+            "proxy.upstream URL   what all connections go through: http://HOST:PORT, https,\n"
+            "                     socks5 or socks5h, or direct; USER:PASSWORD@ before HOST\n"
             "proxy.no-proxy LIST  hosts that are reached without it, with commas between them\n"
-            "tls.extra-ca FILE    certificates (PEM) to trust besides the system's, out here and\n"
-            "                     inside; they are copied\n"
+            "tls.extra-ca FILE    certificates (PEM) to trust besides the system's, out here\n"
+            "                     and inside; they are copied\n"
             "isolation KIND       what new sandboxes are: auto, vm or ns\n"
             "Without VALUE it is read from standard input, or asked for at a terminal without\n"
             "showing it: the way for a URL with a password. Running sandboxes obey at once.\n",
@@ -390,9 +389,9 @@ const struct cli_command cli_commands[] = {
         .usage = "[flags]",
         .summary = "Show the kernel of virtual machines, or build a small one",
         .details =
-            "It is, in this order, the one that SBX_VM_KERNEL names, one built by --build, one\n"
-            "installed with sbx, or one of the system's. Building takes some minutes and the\n"
-            "package linux-source-6.1, and needs no root.\n",
+            "It is, in this order, the one that SBX_VM_KERNEL names, one built by --build,\n"
+            "one installed with sbx, or one of the system's. Building takes some minutes and\n"
+            "the package linux-source-6.1, and needs no root.\n",
         .examples = "sbx vm kernel\nsbx vm kernel --build --jobs 2",
         .flags = cli_flags_vm_kernel,
         .run = cmd_vm_kernel,
