@@ -140,9 +140,7 @@ void cli_help_command(FILE *out, const struct cli_command *command)
         fputs("\nExamples:\n", out);
         print_indented(out, command->examples);
     }
-    fputs(
-        "\nExit status: 0 done, 1 failed, 2 wrong usage; all are in sbx(1), EXIT STATUS.\n",
-        out);
+    fputs("\nExit status: 0 done, 1 failed, 2 wrong usage; all are in sbx(1), EXIT STATUS.\n", out);
 }
 
 int cmd_help(const struct cli_args *args, int *ret_status, struct sb_err **err)
