@@ -284,7 +284,7 @@ const struct cli_command cli_commands[] = {
     {
         .path = "secret ls",
         .usage = "[flags] [SANDBOX]",
-        .summary = "List secrets by name; values are never shown",
+        .summary = "List secrets by name; of a long value its first four characters",
         .examples = "sbx secret ls",
         .flags = cli_flags_secret_ls,
         .max_words = 1,
