@@ -40,3 +40,8 @@ static inline void sb_cleanup_buf(struct sb_buf *buf)
 {
     sb_buf_done(buf);
 }
+
+static inline void sb_cleanup_wipe(struct sb_buf *buf)
+{
+    sb_buf_wipe(buf);
+}

@@ -51,22 +51,17 @@ int sb_mkdir_p(int dirfd, const char *path, mode_t mode)
 int sb_read_fd(int fd, struct sb_buf *buf)
 {
     char chunk[16384];
-    for (;;) {
-        ssize_t n = read(fd, chunk, sizeof(chunk));
-        if (n < 0) {
-            if (errno == EINTR) {
-                continue;
-            }
-            return -errno;
+    ssize_t n;
+    int r = 0;
+    do {
+        n = read(fd, chunk, sizeof(chunk));
+        if (n > 0) {
+            sb_buf_append(buf, chunk, (size_t)n);
         }
-        if (n == 0) {
-            return 0;
-        }
-        sb_buf_append(buf, chunk, (size_t)n);
-        if (buf->overflow) {
-            return -EFBIG;
-        }
-    }
+        r = buf->overflow ? -EFBIG : n < 0 && errno != EINTR ? -errno : 0;
+    } while (r == 0 && n != 0);
+    explicit_bzero(chunk, sizeof(chunk)); /* it may have held a secret */
+    return r;
 }
 
 /* `fd` is a descriptor of `path`, or -errno. */

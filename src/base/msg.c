@@ -167,7 +167,7 @@ static int unpack(struct sb_msg *msg, struct sb_err **err)
     enum { SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE };
     SB_CLEANUP(fd) int fd = msg->nfds ? sb_steal_fd(&msg->fds[--msg->nfds]) : -1;
     int seals = fd < 0 ? -1 : fcntl(fd, F_GET_SEALS);
-    SB_CLEANUP(buf) struct sb_buf text;
+    SB_CLEANUP(wipe) struct sb_buf text;
     sb_buf_init(&text, SB_MSG_LARGE_MAX);
     if (seals < 0 || (seals & SEALS) != SEALS || sb_read_fd(fd, &text) < 0) {
         return sb_fail(err, SB_EPROTO, "a long message cannot be read");

@@ -34,6 +34,7 @@ static int make_dir(char *path, char **ret_path, struct sb_err **err)
     int r = sb_mkdir_p(AT_FDCWD, path, 0700);
     if (r < 0) {
         sb_fail_errno(err, -r, "create directory '%s'", path);
+        sb_hint(err, "sbx keeps its files there; the variable SBX_HOME names another place");
         free(path);
         return r;
     }
@@ -41,32 +42,39 @@ static int make_dir(char *path, char **ret_path, struct sb_err **err)
     return 0;
 }
 
-static char *xdg_path(const char *variable, const char *below_home, const char *under_sbx_home)
+/* One of the three places.  A relative XDG variable is passed over, as its specification wants; of
+ * ours that would mean other sandboxes than were meant. */
+static int make_place(const char *variable, const char *below_home, const char *under_sbx_home,
+                      char **ret_path, struct sb_err **err)
 {
-    const char *own = secure_getenv("SBX_HOME");
-    if (own && own[0] == '/') {
-        return sb_xasprintf("%s/%s", own, under_sbx_home);
+    const char *own = secure_getenv("SBX_HOME"), *base = secure_getenv(variable);
+    if (own && *own && own[0] != '/') {
+        int r = sb_fail(err, SB_EFAIL, "SBX_HOME '%s' is not an absolute path", own);
+        sb_hint(err, "let it begin with '/', or unset it");
+        return r;
     }
-    const char *base = secure_getenv(variable);
+    if (own && *own) {
+        return make_dir(sb_xasprintf("%s/%s", own, under_sbx_home), ret_path, err);
+    }
     if (base && base[0] == '/') {
-        return sb_xasprintf("%s/sbx", base);
+        return make_dir(sb_xasprintf("%s/sbx", base), ret_path, err);
     }
-    return sb_xasprintf("%s/%s", sb_home(), below_home);
+    return make_dir(sb_xasprintf("%s/%s", sb_home(), below_home), ret_path, err);
 }
 
 int sb_path_config(char **ret_path, struct sb_err **err)
 {
-    return make_dir(xdg_path("XDG_CONFIG_HOME", ".config/sbx", "config"), ret_path, err);
+    return make_place("XDG_CONFIG_HOME", ".config/sbx", "config", ret_path, err);
 }
 
 int sb_path_state(char **ret_path, struct sb_err **err)
 {
-    return make_dir(xdg_path("XDG_STATE_HOME", ".local/state/sbx", "state"), ret_path, err);
+    return make_place("XDG_STATE_HOME", ".local/state/sbx", "state", ret_path, err);
 }
 
 int sb_path_runtime(char **ret_path, struct sb_err **err)
 {
-    return make_dir(xdg_path("XDG_RUNTIME_DIR", ".local/state/sbx/run", "run"), ret_path, err);
+    return make_place("XDG_RUNTIME_DIR", ".local/state/sbx/run", "run", ret_path, err);
 }
 
 int sb_path_state_sub(const char *sub, char **ret_path, struct sb_err **err)

@@ -3,7 +3,8 @@
  *   config   $XDG_CONFIG_HOME/sbx   policy and secrets, made by people
  *   state    $XDG_STATE_HOME/sbx    sandboxes and their logs
  *   runtime  $XDG_RUNTIME_DIR/sbx   sockets of running sandboxes (state/run without it)
- * $SBX_HOME, when set and absolute, holds all three below it (tests, several installations). */
+ * $SBX_HOME, an absolute path, holds all three below it when it is set (tests, several
+ * installations). */
 #pragma once
 
 #include <stdbool.h>

@@ -63,5 +63,3 @@ struct cli_table;
 struct cli_table *cli_table_new(const char *const *headers); /* NULL-terminated */
 void cli_table_row(struct cli_table *table, const char *const *cells);
 void cli_table_print(struct cli_table *table); /* and frees */
-/* The candidate nearest to `word`, or NULL when none is near (edit distance). */
-const char *cli_nearest(const char *word, const char *const *candidates, size_t count);

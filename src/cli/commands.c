@@ -14,7 +14,7 @@
 const struct cli_group cli_groups[] = {
     {"policy", "Say what sandboxes may reach, and see what they reached"},
     {"secret", "Keep secrets that sandboxes use and never see"},
-    {"settings", "Say once what holds for every sandbox: the network's proxy, own authorities"},
+    {"settings", "Say once what holds for every sandbox, such as a company's proxy"},
     {"kit", "Check kits and look into them"},
     {"vm", "Prepare virtual machines"},
     {0},
@@ -29,13 +29,12 @@ const struct cli_command cli_commands[] = {
         .usage = "[flags] AGENT|SANDBOX [PATH[:ro]...] [-- AGENT_ARGS...]",
         .summary = "Run an agent in a sandbox, made when missing",
         .details =
-            "AGENT is one of the built-in claude, codex and shell, or the name of a kit of kind\n"
-            "sandbox that --kit gives. The same agent and workspace mean the same sandbox again, "
-            "as its\n"
-            "name does.\n"
-            "The first PATH (default: the current directory) is the workspace, at its own\n"
-            "absolute path; further ones are added, and :ro makes one read-only. AGENT_ARGS\n"
-            "are added to the agent's own when they begin with '-', and take their place else.\n",
+            "AGENT is claude, codex or shell, which are built in, or the name of a kit of\n"
+            "kind sandbox that --kit gives. The same agent and workspace mean the same\n"
+            "sandbox again, as its name does. The first PATH (default: the current directory)\n"
+            "is the workspace, at its own absolute path; further ones are added, and :ro\n"
+            "makes one read-only. AGENT_ARGS are added to the agent's own when they begin\n"
+            "with '-', and take their place else.\n",
         .examples = "sbx run shell .\n"
                     "sbx run claude ~/project\n"
                     "sbx run --kit examples/biome-lint --name demo shell ~/project ~/docs:ro\n"
@@ -127,10 +126,9 @@ const struct cli_command cli_commands[] = {
         .path = "policy init",
         .usage = "allow-all|balanced|deny-all",
         .summary = "Choose the preset that all rules build on",
-        .details = "balanced, the default, lets sandboxes reach model APIs, package registries and "
-                   "code hosts;\n"
-                   "deny-all nothing; allow-all everything. Rules and kits add to it; a deny "
-                   "always wins.\n",
+        .details = "balanced, the default, lets sandboxes reach model APIs, package registries\n"
+                   "and code hosts; deny-all nothing; allow-all everything. Rules and kits add to\n"
+                   "it; a deny always wins.\n",
         .examples = "sbx policy init deny-all",
         .choices = "allow-all balanced deny-all",
         .min_words = 1,
@@ -151,9 +149,8 @@ const struct cli_command cli_commands[] = {
         .path = "policy ls",
         .usage = "[flags] [SANDBOX]",
         .summary = "List the rules that hold",
-        .details = "Without SANDBOX the preset's and the global rules; with it also its own and "
-                   "those of its\n"
-                   "kits.\n",
+        .details = "Without SANDBOX the preset's and the global rules; with it also its own and\n"
+                   "those of its kits.\n",
         .examples = "sbx policy ls\n"
                     "sbx policy ls demo --json",
         .flags = cli_flags_policy_ls,
@@ -164,13 +161,12 @@ const struct cli_command cli_commands[] = {
         .path = "policy allow",
         .usage = "[flags] [-g | SANDBOX] RESOURCE...",
         .summary = "Let sandboxes reach a host",
-        .details = "RESOURCE is HOST[:PORT]; HOST is a name, *.name (one label more), **.name (one "
-                   "or more),\n"
-                   "** (all), an address or a CIDR; PORT is one or a range (8000-8999). With "
-                   "--method the\n"
-                   "rule allows such requests alone, and TLS with the host is opened to see them. "
-                   "Running\n"
-                   "sandboxes obey at once. A deny wins over every allow.\n",
+        .details =
+            "RESOURCE is HOST[:PORT]; HOST is a name, *.name (one label more), **.name (one\n"
+            "or more), ** (all), an address or a CIDR; PORT is one or a range (8000-8999).\n"
+            "With --method the rule allows such requests alone, and TLS with the host is\n"
+            "opened to see them. Running sandboxes obey at once. A deny wins over every\n"
+            "allow.\n",
         .examples = "sbx policy allow -g api.example.com\n"
                     "sbx policy allow demo localhost:11434\n"
                     "sbx policy allow -g git.example.com --method GET,HEAD --path '/team/**'",
@@ -183,10 +179,10 @@ const struct cli_command cli_commands[] = {
         .path = "policy deny",
         .usage = "[flags] [-g | SANDBOX] RESOURCE...",
         .summary = "Keep sandboxes from reaching a host",
-        .details = "RESOURCE as for policy allow. A deny wins over every allow, whichever came "
-                   "first; what\n"
-                   "--except names is not denied by this rule, and needs an allow rule as "
-                   "everything does.\n",
+        .details =
+            "RESOURCE as for policy allow. A deny wins over every allow, whichever came\n"
+            "first; what --except names is not denied by this rule, and needs an allow rule\n"
+            "as everything does.\n",
         .examples = "sbx policy deny -g '**.example.net'\n"
                     "sbx policy deny -g '**.example.org' --except wiki.example.org\n"
                     "sbx policy deny demo git.example.com --method POST,PUT,PATCH,DELETE",
@@ -209,13 +205,13 @@ const struct cli_command cli_commands[] = {
     },
     {
         .path = "policy check",
-        .usage = "[flags] TARGET",
-        .summary = "Say whether a target is allowed, by which rule, and what would change it",
-        .details =
-            "TARGET is host, host:port or a URL. Exit status 0 when allowed, 1 when denied.\n",
+        .usage = "[flags] [SANDBOX] TARGET",
+        .summary = "Say whether a target is allowed, and by which rule",
+        .details = "TARGET is host, host:port or a URL. Says what would change the answer, too.\n"
+                   "Exit status 0 when allowed, 1 when denied.\n",
         .examples = "sbx policy check example.com:443\n"
                     "sbx policy check https://git.example.com/team/a --method POST\n"
-                    "sbx policy check --sandbox demo localhost:11434",
+                    "sbx policy check demo localhost:11434",
         .flags = cli_flags_policy_check,
         .min_words = 1,
         .max_words = 3,
@@ -225,11 +221,10 @@ const struct cli_command cli_commands[] = {
         .path = "policy host",
         .usage = "add|ls|rm [flags] [-g | SANDBOX] [NAME [ADDRESS[:PORT]]]",
         .summary = "Say what address a name leads to",
-        .details = "For names that public servers do not know, and for tests. The address counts "
-                   "as named by\n"
-                   "you: private and loopback ones are reached as well, where a rule allows the "
-                   "name. With\n"
-                   "PORT, connections to any port of the name go to that one.\n",
+        .details =
+            "For names that public servers do not know, and for tests. The address counts\n"
+            "as named by you: private and loopback ones are reached as well, where a rule\n"
+            "allows the name. With PORT, connections to any port of the name go to that one.\n",
         .examples = "sbx policy host add -g git.example.com 10.1.2.3\n"
                     "sbx policy host add demo api.example.com 127.0.0.1:8443\n"
                     "sbx policy host ls demo\n"
@@ -259,7 +254,7 @@ const struct cli_command cli_commands[] = {
         .path = "secret set",
         .usage = "[flags] [-g | SANDBOX] SERVICE",
         .summary = "Keep the secret of a service that kits name",
-        .details = "The value is read from standard input, or asked for at a terminal without "
+        .details = "The value is read from standard input, or asked for at a terminal without\n"
                    "showing it.\n",
         .examples = "sbx secret set -g anthropic\n"
                     "printenv TOKEN | sbx secret set demo github",
@@ -272,15 +267,13 @@ const struct cli_command cli_commands[] = {
         .path = "secret set-custom",
         .usage = "[flags] [-g | SANDBOX]",
         .summary = "Keep a secret for hosts of your own choice",
-        .details = "Inside, the variable holds a placeholder; the proxy replaces it on the way to "
-                   "the host. With\n"
-                   "--scheme or --header the proxy writes the field itself, whatever the sandbox "
-                   "sends. Of several\n"
-                   "rules for a host the first that matches a request decides: --add appends one. "
-                   "A preset brings\n"
-                   "the rules of a forge or a model service, for its own hosts or those of --host. "
-                   "The host must be\n"
-                   "allowed by the policy as well.\n",
+        .details =
+            "Inside, the variable holds a placeholder; the proxy replaces it on the way to\n"
+            "the host. With --scheme or --header the proxy writes the field itself, whatever\n"
+            "the sandbox sends. Of several rules for a host the first that matches a request\n"
+            "decides: --add appends one. A preset brings the rules of a forge or a model\n"
+            "service, for its own hosts or those of --host. The host must be allowed by the\n"
+            "policy as well.\n",
         .examples = "sbx secret set-custom -g --host localhost:11434 --env OPENAI_API_KEY\n"
                     "sbx secret set-custom -g --preset gitlab --host git.example.com --env "
                     "GITLAB_TOKEN\n"
@@ -293,7 +286,7 @@ const struct cli_command cli_commands[] = {
     {
         .path = "secret ls",
         .usage = "[flags] [SANDBOX]",
-        .summary = "List secrets by name; values are never shown",
+        .summary = "List secrets by name; of a long value its first four characters",
         .examples = "sbx secret ls",
         .flags = cli_flags_secret_ls,
         .max_words = 1,
@@ -332,12 +325,12 @@ const struct cli_command cli_commands[] = {
         .usage = "KEY [VALUE]",
         .summary = "Set what holds for every sandbox",
         .details =
-            "proxy.upstream URL   what all connections go through: http://HOST:PORT, https, "
-            "socks5\n"
-            "                     or socks5h, or direct; USER:PASSWORD@ before HOST\n"
+            "proxy.upstream URL   what all connections go through: http://HOST:PORT, https,\n"
+            "                     socks5 or socks5h, or direct; USER:PASSWORD@ before HOST\n"
             "proxy.no-proxy LIST  hosts that are reached without it, with commas between them\n"
-            "tls.extra-ca FILE    certificates (PEM) to trust besides the system's, out here and\n"
-            "                     inside; they are copied\n"
+            "tls.extra-ca FILE    certificates (PEM) to trust besides the system's, out here\n"
+            "                     and inside; they are copied\n"
+            "isolation KIND       what new sandboxes are: auto, vm or ns\n"
             "Without VALUE it is read from standard input, or asked for at a terminal without\n"
             "showing it: the way for a URL with a password. Running sandboxes obey at once.\n",
         .examples = "sbx settings set proxy.upstream http://proxy.corp.example:3128\n"
@@ -398,9 +391,9 @@ const struct cli_command cli_commands[] = {
         .usage = "[flags]",
         .summary = "Show the kernel of virtual machines, or build a small one",
         .details =
-            "It is, in this order, the one that SBX_VM_KERNEL names, one built by --build, one\n"
-            "installed with sbx, or one of the system's. Building takes some minutes and the\n"
-            "package linux-source-6.1, and needs no root.\n",
+            "It is, in this order, the one that SBX_VM_KERNEL names, one built by --build,\n"
+            "one installed with sbx, or one of the system's. Building takes some minutes and\n"
+            "the package linux-source-6.1, and needs no root.\n",
         .examples = "sbx vm kernel\nsbx vm kernel --build --jobs 2",
         .flags = cli_flags_vm_kernel,
         .run = cmd_vm_kernel,

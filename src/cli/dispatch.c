@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * From argv to an exit status: finds the command, shows help where asked, runs it, prints its
  * error.  The only place of the command line that prints errors. */
+#include <errno.h>
 #include <string.h>
 
 #include "cli/cli_internal.h"
@@ -25,7 +26,7 @@ static int print_failure(int code, struct sb_err *err, const struct cli_command 
 static int finish_output(int status)
 {
     if (fflush(stdout) != 0 || ferror(stdout)) {
-        fputs("sbx: cannot write the output\n", stderr);
+        fprintf(stderr, "sbx: cannot write the output: %s\n", strerror(errno));
         return status ? status : 1;
     }
     return status;

@@ -25,8 +25,11 @@ static int add_word(json_t *env, const char *word, struct sb_err **err)
 {
     size_t len = strcspn(word, "=");
     if (!name_valid(word, len)) {
-        return sb_fail(err, SB_EUSAGE, "'%s' is not NAME=VALUE: NAME has letters, digits and '_'",
-                       word);
+        /* What stands behind the '=' may be a secret. */
+        return sb_fail(err, SB_EUSAGE,
+                       "'%.*s' is no variable: expected NAME=VALUE, with letters, digits and '_' "
+                       "in NAME",
+                       (int)len, word);
     }
     SB_CLEANUP(free) char *name = sb_xstrndup(word, len);
     const char *value = word[len] ? word + len + 1 : getenv(name);
@@ -42,9 +45,10 @@ static int add_word(json_t *env, const char *word, struct sb_err **err)
 
 static int add_file(json_t *env, const char *path, struct sb_err **err)
 {
-    SB_CLEANUP(buf) struct sb_buf text;
+    SB_CLEANUP(wipe) struct sb_buf text;
     sb_buf_init(&text, ENV_FILE_MAX);
     int r = sb_read_file(AT_FDCWD, path, &text, err);
+    sb_wrap(err, r, "--env-file");
     char *rest = text.data;
     size_t number = 0;
     for (char *line; r == 0 && (line = strsep(&rest, "\n"));) {
@@ -55,7 +59,9 @@ static int add_file(json_t *env, const char *path, struct sb_err **err)
         }
         r = add_word(env, line, err);
         if (r < 0) {
-            sb_err_set_place(err, path, number, 1, strcspn(line, "="), line);
+            size_t len = strcspn(line, "=");
+            SB_CLEANUP(free) char *name = sb_xstrndup(line, len);
+            sb_err_set_place(err, path, number, 1, len, name);
         }
     }
     return r;

@@ -33,8 +33,8 @@ static const struct cli_group *group_begun_by(const struct cli_command *command)
 
 void cli_help_overview(FILE *out)
 {
-    fputs("sbx runs AI agents, or any program, in sandboxes: their own files, no network but\n"
-          "what a policy allows, and no secret inside.\n\n"
+    fputs("sbx runs AI agents, or any program, in sandboxes: their own files, no network\n"
+          "but what a policy allows, and no secret inside.\n\n"
           "Usage: sbx [-D] COMMAND [flags] [words]\n\nCommands:\n",
           out);
     for (const struct cli_command *c = cli_commands; c->path; c++) {
@@ -46,7 +46,7 @@ void cli_help_overview(FILE *out)
         }
     }
     fputs("\nExamples:\n"
-          "  sbx run shell .                  a shell that sees this directory and nothing else\n"
+          "  sbx run shell .                  a shell that sees this directory, no other\n"
           "  sbx policy allow -g example.com  let sandboxes reach a host\n"
           "  sbx policy log                   what was reached, what was refused, and why\n\n"
           "'sbx help COMMAND' shows a command's flags and examples; the manual is sbx(1).\n",
@@ -140,9 +140,7 @@ void cli_help_command(FILE *out, const struct cli_command *command)
         fputs("\nExamples:\n", out);
         print_indented(out, command->examples);
     }
-    fputs(
-        "\nExit status: 0 done, 1 failed, 2 wrong usage; all of them are in sbx(1), EXIT STATUS.\n",
-        out);
+    fputs("\nExit status: 0 done, 1 failed, 2 wrong usage; all are in sbx(1), EXIT STATUS.\n", out);
 }
 
 int cmd_help(const struct cli_args *args, int *ret_status, struct sb_err **err)

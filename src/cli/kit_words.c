@@ -4,7 +4,10 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/msg.h"
+#include "base/nearest.h"
 #include "cli/kit_ref.h"
+#include "sandbox/client.h"
 #include "spec/builtin.h"
 
 enum { KITS_MAX = 32, HINT_MAX = 1024 };
@@ -26,7 +29,14 @@ static int unknown_agent(const char *agent, struct sb_err **err)
 {
     size_t count;
     const char *const *names = kit_builtin_names(&count);
-    const char *nearest = cli_nearest(agent, names, count);
+    const char *nearest = sb_nearest(agent, names, count);
+    SB_CLEANUP(json) json_t *sandbox = NULL;
+    if (sandbox_load(agent, &sandbox, NULL) == 0) {
+        sb_fail(err, SB_EUSAGE, "'%s' is a sandbox: an agent is expected before paths or --name",
+                agent);
+        sb_hint(err, "'sbx run %s' goes back to it, with the paths that it was made with", agent);
+        return SB_EUSAGE;
+    }
     sb_fail(err, SB_EUSAGE, "there is no agent or sandbox named '%s'", agent);
     if (nearest) {
         sb_hint(err, "did you mean '%s'?", nearest);

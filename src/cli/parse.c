@@ -4,6 +4,7 @@
  * Everything returned borrows from argv and from the table.  Nothing here prints or exits. */
 #include <string.h>
 
+#include "base/nearest.h"
 #include "cli/cli_internal.h"
 
 /* Valid with every command. */
@@ -73,7 +74,7 @@ static int fail_unknown_flag(const struct parse *p, const char *word, struct sb_
         names[i] = p->values->slots[i].flag->name;
     }
     char *bare = sb_xstrndup(word + 2, len - 2);
-    const char *near = cli_nearest(bare, names, p->values->count);
+    const char *near = sb_nearest(bare, names, p->values->count);
     if (near) {
         sb_hint(err, "did you mean '--%s'?", near);
     } else {
@@ -208,9 +209,11 @@ static int check_count(const struct parse *p, struct sb_err **err)
         return 0;
     }
     if (p->nwords < command->min_words) {
-        return sb_fail(err, SB_EUSAGE, "'sbx %s' needs %s%zu word%s, got %zu", command->path,
-                       command->max_words > command->min_words ? "at least " : "",
-                       command->min_words, command->min_words == 1 ? "" : "s", p->nwords);
+        int r = sb_fail(err, SB_EUSAGE, "'sbx %s' needs %s%zu word%s, got %zu", command->path,
+                        command->max_words > command->min_words ? "at least " : "",
+                        command->min_words, command->min_words == 1 ? "" : "s", p->nwords);
+        sb_hint(err, "'sbx help %s' has examples", command->path);
+        return r;
     }
     if (p->nwords > command->max_words) {
         return sb_fail(err, SB_EUSAGE, "unexpected word '%s' after 'sbx %s'",
@@ -317,7 +320,7 @@ static int fail_unknown_command(const char *word, const char *group, struct sb_e
         names = sb_xrealloc(names, count + 1, sizeof(*names));
         names[count++] = g->name;
     }
-    const char *near = names ? cli_nearest(word, names, count) : NULL;
+    const char *near = names ? sb_nearest(word, names, count) : NULL;
     const char *space = group ? " " : "";
     group = group ? group : "";
     int r = sb_fail(err, SB_EUSAGE, "unknown command 'sbx %s%s%s'", group, space, word);

@@ -15,11 +15,11 @@
 
 #define FLAG_METHOD                                                                                \
     {                                                                                              \
-        "method", 0, CLI_STRING, "METHOD,...", "only requests with these methods (ANY: all)"       \
+        "method", 0, CLI_STRING, "METHOD,...", "Only requests with these methods (ANY: all)"       \
     }
 #define FLAG_PATH                                                                                  \
     {                                                                                              \
-        "path", 0, CLI_STRING, "GLOB", "only these paths; * is one segment, ** any number"         \
+        "path", 0, CLI_STRING, "GLOB", "Only these paths; * is one segment, ** any number"         \
     }
 
 const struct cli_flag cli_flags_policy_allow[] = {
@@ -29,14 +29,14 @@ const struct cli_flag cli_flags_policy_deny[] = {
     POLICY_FLAG_SANDBOX,
     FLAG_METHOD,
     FLAG_PATH,
-    {"except", 0, CLI_LIST, "RESOURCE", "what this rule does not deny"},
+    {"except", 0, CLI_LIST, "RESOURCE", "What this rule does not deny"},
     {0},
 };
 const struct cli_flag cli_flags_policy_rm[] = {
     POLICY_FLAG_GLOBAL,
     POLICY_FLAG_SANDBOX,
-    {"resource", 0, CLI_STRING, "RESOURCE", "remove the rules for this resource"},
-    {"id", 0, CLI_STRING, "ID", "remove the rule with this id"},
+    {"resource", 0, CLI_STRING, "RESOURCE", "Remove the rules for this resource"},
+    {"id", 0, CLI_STRING, "ID", "Remove the rule with this id"},
     FLAG_METHOD,
     FLAG_PATH,
     {0},
@@ -58,15 +58,19 @@ int cmd_policy_init(const struct cli_args *args, int *ret_status, struct sb_err 
 
 /* Appends the parts of "a,b". A word with blanks holds more of a rule than its resource, and is one
  * part. */
-static void split_commas(const char *word, json_t *parts)
+static int split_commas(const char *word, json_t *parts, struct sb_err **err)
 {
     bool whole = strpbrk(word, " \t") != NULL;
     for (bool more = true; more;) {
         size_t n = whole ? strlen(word) : strcspn(word, ",");
         more = word[n] == ',';
-        json_array_append_new(parts, json_stringn(word, n));
+        /* It must not vanish: the other words would then be all that is asked for. */
+        if (json_array_append_new(parts, json_stringn(word, n)) < 0) {
+            return sb_fail(err, SB_EUSAGE, "'%s' is not UTF-8 text: expected a host", word);
+        }
         word += n + more;
     }
+    return 0;
 }
 
 /* ---- allow and deny ---- */
@@ -74,6 +78,9 @@ static void split_commas(const char *word, json_t *parts)
 static int check_flags(const struct cli_args *args, struct sb_err **err)
 {
     const char *method = cli_string(args, "method"), *path = cli_string(args, "path");
+    if (method && !*method) {
+        return sb_fail(err, SB_EUSAGE, "--method is empty: expected methods, such as GET,HEAD");
+    }
     if (path && !method) {
         int r = sb_fail(err, SB_EUSAGE, "--path needs --method");
         sb_hint(err, "say for which: --method GET,HEAD, or --method ANY");
@@ -94,11 +101,15 @@ static int compose_rules(const struct cli_args *args, const struct policy_scope 
     SB_CLEANUP(json) json_t *except = json_array();
     size_t count = 0, i;
     const char *const *words = allow ? NULL : cli_list(args, "except", &count);
-    for (i = 0; i < scope->nwords; i++) {
-        split_commas(scope->words[i], resources);
+    int r = 0;
+    for (i = 0; r == 0 && i < scope->nwords; i++) {
+        r = split_commas(scope->words[i], resources, err);
     }
-    for (i = 0; i < count; i++) {
-        split_commas(words[i], except);
+    for (i = 0; r == 0 && i < count; i++) {
+        r = split_commas(words[i], except, err);
+    }
+    if (r < 0) {
+        return r;
     }
     size_t nexcept = json_array_size(except);
     SB_CLEANUP(free) const char **texts = sb_xcalloc(nexcept + 1, sizeof(*texts));
@@ -114,7 +125,7 @@ static int compose_rules(const struct cli_args *args, const struct policy_scope 
     {
         SB_CLEANUP(free) char *text = NULL;
         rule.pattern = json_string_value(resource);
-        int r = policy_canonical_words(allow, &rule, &text, err);
+        r = policy_canonical_words(allow, &rule, &text, err);
         if (r < 0) {
             return r;
         }
@@ -264,7 +275,12 @@ int cmd_policy_rm(const struct cli_args *args, int *ret_status, struct sb_err **
                                                .path = cli_string(args, "path")};
     if (!!selection.id + !!selection.resource + !!word != 1) {
         r = sb_fail(err, SB_EUSAGE, "expected one rule to remove");
-        sb_hint(err, "name it by --id ID, by --resource RESOURCE or by either without a flag");
+        if (scope.sandbox && !selection.id && !selection.resource) {
+            sb_hint(err, "'%s' was taken for a sandbox: write -g before a rule of all sandboxes",
+                    scope.sandbox);
+        } else {
+            sb_hint(err, "name it by --id ID, by --resource RESOURCE or by either without a flag");
+        }
         return r;
     }
     SB_CLEANUP(json) json_t *removed = json_array();

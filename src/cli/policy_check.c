@@ -14,7 +14,7 @@
 
 const struct cli_flag cli_flags_policy_check[] = {
     POLICY_FLAG_SANDBOX,
-    {"method", 0, CLI_STRING, "METHOD", "of the request (default: GET)"},
+    {"method", 0, CLI_STRING, "METHOD", "Method of the request (default: GET)"},
     POLICY_FLAG_JSON,
     {0},
 };

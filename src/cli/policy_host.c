@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/msg.h"
+#include "base/nearest.h"
 #include "cli/policy.h"
 #include "cli/policy_scope.h"
 #include "policy/store.h"
@@ -102,7 +103,7 @@ int cmd_policy_host(const struct cli_args *args, int *ret_status, struct sb_err 
     } else if (strcmp(verb, "add") == 0 || strcmp(verb, "rm") == 0) {
         r = host_change(args, strcmp(verb, "add") == 0, err);
     } else {
-        const char *near = cli_nearest(verb, names, SB_ARRAY_LEN(names));
+        const char *near = sb_nearest(verb, names, SB_ARRAY_LEN(names));
         r = sb_fail(err, SB_EUSAGE, "expected add, ls or rm, not '%s'", verb);
         if (near) {
             sb_hint(err, "did you mean 'sbx policy host %s'?", near);

@@ -13,14 +13,14 @@
 #include "policy/log_files.h"
 
 const struct cli_flag cli_flags_policy_log[] = {
-    {"follow", 'f', CLI_BOOL, NULL, "print new requests as they come"},
-    {"since", 0, CLI_STRING, "TIME", "only requests since then: 10m, 2h, 3d, or a date and time"},
-    {"denied", 0, CLI_BOOL, NULL, "only blocked requests"},
-    {"host", 0, CLI_STRING, "PATTERN", "only hosts that match, written as in a rule"},
-    {"limit", 0, CLI_STRING, "N", "at most N rows a table, or the last N records of each log"},
-    {"json", 0, CLI_BOOL, NULL, "print the records, one JSON object a line, as they are stored"},
-    {"quiet", 'q', CLI_BOOL, NULL, "print HOST:PORT only"},
-    {"verify", 0, CLI_BOOL, NULL, "check that no record was changed, moved, added or removed"},
+    {"follow", 'f', CLI_BOOL, NULL, "Print new requests as they come"},
+    {"since", 0, CLI_STRING, "TIME", "Only requests since then: 10m, 2h, 3d, or a date"},
+    {"denied", 0, CLI_BOOL, NULL, "Only blocked requests"},
+    {"host", 0, CLI_STRING, "PATTERN", "Only hosts that match, written as in a rule"},
+    {"limit", 0, CLI_STRING, "N", "At most N rows a table; the last N of --json"},
+    {"json", 0, CLI_BOOL, NULL, "Print the records, one JSON object a line"},
+    {"quiet", 'q', CLI_BOOL, NULL, "Print HOST:PORT only"},
+    {"verify", 0, CLI_BOOL, NULL, "Check that no record was changed or removed"},
     {0},
 };
 
@@ -340,6 +340,19 @@ static int print_tables(const struct log_options *options, struct sb_err **err)
     return 0;
 }
 
+/* A part of a log cannot be checked; a flag that asks for one must not be passed over. */
+static int refuse_parts(const struct cli_args *args, struct sb_err **err)
+{
+    static const char *const flags[] = {"follow", "since", "denied", "host", "limit"};
+    for (size_t i = 0; i < SB_ARRAY_LEN(flags); i++) {
+        if (cli_bool(args, flags[i])) {
+            return sb_fail(err, SB_EUSAGE, "--verify checks whole logs: --%s does not go with it",
+                           flags[i]);
+        }
+    }
+    return 0;
+}
+
 int cmd_policy_log(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
     struct log_options options;
@@ -349,7 +362,8 @@ int cmd_policy_log(const struct cli_args *args, int *ret_status, struct sb_err *
     }
     *ret_status = 0;
     if (cli_bool(args, "verify")) {
-        return log_verify_command(&options, ret_status, err);
+        r = refuse_parts(args, err);
+        return r < 0 ? r : log_verify_command(&options, ret_status, err);
     }
     if (cli_bool(args, "follow")) {
         return log_follow(&options, err);

@@ -8,15 +8,15 @@
 
 #define POLICY_FLAG_GLOBAL                                                                         \
     {                                                                                              \
-        "global", 'g', CLI_BOOL, NULL, "for every sandbox"                                         \
+        "global", 'g', CLI_BOOL, NULL, "For every sandbox"                                         \
     }
 #define POLICY_FLAG_SANDBOX                                                                        \
     {                                                                                              \
-        "sandbox", 0, CLI_STRING, "SANDBOX", "for this sandbox"                                    \
+        "sandbox", 0, CLI_STRING, "SANDBOX", "For this sandbox"                                    \
     }
 #define POLICY_FLAG_JSON                                                                           \
     {                                                                                              \
-        "json", 0, CLI_BOOL, NULL, "print JSON"                                                    \
+        "json", 0, CLI_BOOL, NULL, "Print JSON"                                                    \
     }
 
 /* The words of a command that are its own, and whose rules are meant. */

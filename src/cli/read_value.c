@@ -16,6 +16,9 @@ void cli_guard_memory(void)
     sb_json_wipe_freed();
 }
 
+/* Of a longer line the kernel drops the rest without a word (N_TTY's buffer is 4096 bytes). */
+enum { TERMINAL_LINE_MAX = 4094 };
+
 /* Reads one line from the terminal, unseen. */
 static int read_hidden(const char *what, struct sb_buf *value, struct sb_err **err)
 {
@@ -41,6 +44,11 @@ static int read_hidden(const char *what, struct sb_buf *value, struct sb_err **e
     fputc('\n', stderr);
     if (n > 0 && c == interrupt) {
         return sb_fail(err, SB_EFAIL, "cancelled: nothing was stored");
+    }
+    if (n > 0 && value->len >= TERMINAL_LINE_MAX) {
+        sb_fail(err, SB_ELIMIT, "the value of %s is longer than a line of a terminal can be", what);
+        sb_hint(err, "give it by standard input: ... <FILE, or printf %%s \"$VALUE\" | ...");
+        return SB_ELIMIT;
     }
     return n < 0 ? sb_fail_errno(err, saved, "read the value of %s", what) : 0;
 }

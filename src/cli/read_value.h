@@ -7,11 +7,6 @@
 
 enum { CLI_VALUE_MAX = 64 * 1024 };
 
-static inline void sb_cleanup_wipe(struct sb_buf *buf)
-{
-    sb_buf_wipe(buf);
-}
-
 /* What is read here is in no core file, and in no freed memory. */
 void cli_guard_memory(void);
 /* Reads the value of `what` into a buffer of CLI_VALUE_MAX + 2. */

@@ -26,8 +26,8 @@ const struct cli_flag cli_flags_secret_set_custom[] = {
     {"global", 'g', CLI_BOOL, NULL, "For every sandbox"},
     {"env", 0, CLI_STRING, "NAME", "Variable that holds the placeholder inside"},
     {"placeholder", 0, CLI_STRING, "TEXT", "Its form; {rand} becomes random digits"},
-    {"host", 0, CLI_LIST, "HOST", "Host, or HOST:PORT, that gets the value"},
-    {"path", 0, CLI_LIST, "GLOB", "Only in requests for such a path: /api/**"},
+    {"host", 0, CLI_LIST, "HOST", "HOST[:PORT] that gets the value"},
+    {"path", 0, CLI_LIST, "GLOB", "Only in requests for a path: /api/**"},
     {"method", 0, CLI_LIST, "METHOD", "Only in requests with this method"},
     {"preset", 0, CLI_STRING, "NAME", "As this service wants it: git, github, gitlab, ..."},
     {"scheme", 0, CLI_STRING, "SCHEME", "As Authorization: bearer or basic"},
@@ -94,6 +94,16 @@ static void tell_sandboxes(const char *sandbox)
         fprintf(stderr,
                 "sbx: warning: stored, but a running sandbox still uses the old value: %s\n",
                 err->message);
+    }
+}
+
+/* A secret may be stored before its sandbox is made; so may one under a mistyped name. */
+static void note_missing(const char *sandbox)
+{
+    SB_CLEANUP(json) json_t *config = NULL;
+    if (sandbox && sandbox_load(sandbox, &config, NULL) == SB_ENOTFOUND) {
+        fprintf(stderr, "sbx: note: there is no sandbox '%s' yet: one of that name will have it\n",
+                sandbox);
     }
 }
 
@@ -165,6 +175,7 @@ int cmd_secret_set(const struct cli_args *args, int *ret_status, struct sb_err *
     if (r < 0) {
         return r;
     }
+    note_missing(sandbox);
     tell_sandboxes(sandbox);
     *ret_status = 0;
     return 0;
@@ -232,6 +243,7 @@ static int store_custom(const struct cli_args *args, const char *sandbox,
         return r;
     }
     puts(placeholder);
+    note_missing(sandbox);
     tell_sandboxes(sandbox);
     return 0;
 }
@@ -329,7 +341,8 @@ static int confirm_all(const char *sandbox, struct sb_err **err)
     if (!isatty(STDIN_FILENO)) {
         sb_fail(err, SB_EUSAGE, "no service and no --host: that would remove every secret (%s)",
                 sandbox ? sandbox : "global");
-        sb_hint(err, "name a service, or give --force");
+        sb_hint(err, "name the service: sbx secret rm %s SERVICE; --force removes all of them",
+                sandbox ? "-g|SANDBOX" : "-g");
         return SB_EUSAGE;
     }
     fprintf(stderr, "Remove every secret of %s? [y/N] ", sandbox ? sandbox : "the global scope");

@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/msg.h"
+#include "base/nearest.h"
 #include "base/text.h"
 #include "cli/read_value.h"
 #include "sandbox/client.h"
@@ -88,7 +89,7 @@ static int find(const char *key, const struct setting **ret, struct sb_err **err
             return 0;
         }
     }
-    const char *nearest = cli_nearest(key, keys, SB_ARRAY_LEN(settings));
+    const char *nearest = sb_nearest(key, keys, SB_ARRAY_LEN(settings));
     sb_fail(err, SB_EUSAGE, "there is no setting '%s'", key);
     if (nearest) {
         sb_hint(err, "did you mean '%s'?", nearest);

@@ -80,7 +80,8 @@ static bool is_revealing(const char *path)
 static int check_workspace(const struct cli_args *args, const char *path, struct sb_err **err)
 {
     static const char *const its_own[] = {"/", "/proc", "/sys", "/dev"};
-    if (is_one_of(path, its_own, SB_ARRAY_LEN(its_own))) {
+    bool of_kernel = sb_path_within(path, "/proc") || sb_path_within(path, "/sys");
+    if (of_kernel || is_one_of(path, its_own, SB_ARRAY_LEN(its_own))) {
         sb_fail(err, SB_EUSAGE, "'%s' cannot be a workspace: a sandbox has its own there", path);
         sb_hint(err, "give the directories that it shall see");
         return SB_EUSAGE;
@@ -130,7 +131,8 @@ static int add_mount(const struct cli_args *args, const char *word, struct works
     struct stat st;
     if (!realpath(path, real) || stat(real, &st) < 0) {
         sb_fail(err, SB_EUSAGE, "workspace '%s': %s", path, strerror(errno));
-        sb_hint(err, "give a directory that exists: sbx run %s PATH", args->words[0]);
+        sb_hint(err, "give a directory that exists: sbx run %s PATH (PATH:ro cannot be changed)",
+                args->words[0]);
         return SB_EUSAGE;
     }
     if (!S_ISDIR(st.st_mode)) {

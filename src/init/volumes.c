@@ -54,7 +54,7 @@ static int mount_tmpfs(int dir, mode_t mode, uint64_t bytes, const struct share 
         bytes = share->bytes;
     }
     struct option options[] = {{"source", "tmpfs"}, {"uid", AGENT_TEXT}, {"gid", AGENT_TEXT},
-                               {"mode", ""},      {"nr_inodes", ""},   {"size", ""}};
+                               {"mode", ""},        {"nr_inodes", ""},   {"size", ""}};
     snprintf(options[3].value, sizeof(options[3].value), "%o", mode);
     snprintf(options[4].value, sizeof(options[4].value), "%" PRIu64, share->inodes);
     snprintf(options[5].value, sizeof(options[5].value), "%" PRIu64, bytes);

@@ -50,6 +50,7 @@ struct session {
     bool ended;
     int status;
     int interrupted; /* the signal that ended a caller's step, or 0 */
+    int lost;        /* why output could not be delivered (errno), or 0; not that nobody wants it */
     int ends;        /* signals that asked a command without a terminal to end */
     time_t last_end; /* when the last of them came (CLOCK_MONOTONIC) */
 };
@@ -304,6 +305,7 @@ static bool deliver(struct session *s, int fd, const char *data, size_t len)
         }
         ssize_t n = polled[0].revents ? write(fd, data, len < PIPE_BUF ? len : PIPE_BUF) : 0;
         if (n < 0 && errno != EINTR && errno != EAGAIN) {
+            s->lost = errno == EPIPE ? s->lost : errno;
             return false;
         }
         data += n > 0 ? n : 0;
@@ -462,6 +464,17 @@ static int attach(struct session *s, struct sb_err **err)
     return r;
 }
 
+/* A full disk must not look like success: neither when the command had ended before, nor by the
+ * signal that our closed pipe gave it. */
+static int report_lost(const struct session *s)
+{
+    if (!s->lost) {
+        return s->status;
+    }
+    fprintf(stderr, "sbx: cannot write the command's output: %s\n", strerror(s->lost));
+    return s->status == 0 || s->status == EXIT_SIGNAL + SIGPIPE ? 1 : s->status;
+}
+
 int sandbox_run(const char *name, const struct sandbox_exec *exec, int *ret_status,
                 struct sb_err **err)
 {
@@ -488,7 +501,7 @@ int sandbox_run(const char *name, const struct sandbox_exec *exec, int *ret_stat
         sb_err_print(why);
         sb_err_free(why);
     }
-    *ret_status = s.status;
+    *ret_status = report_lost(&s);
     return 0;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sandbox/state.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 
 #include "base/fs.h"
 #include "base/msg.h"
+#include "base/nearest.h"
 #include "base/text.h"
 #include "sandbox/layout.h"
 
@@ -34,6 +36,36 @@ static int find_file(const char *dir, char **ret_path, bool *ret_ready)
     return -ENOENT;
 }
 
+static int is_sandbox(const struct dirent *entry)
+{
+    return sandbox_name_valid(entry->d_name);
+}
+
+/* `dir` is where it would be, beside the others. */
+static int fail_missing(const char *name, const char *dir, struct sb_err **err)
+{
+    sb_fail(err, SB_ENOTFOUND, "there is no sandbox named '%s'", name);
+    SB_CLEANUP(free) char *base = sb_xstrndup(dir, strlen(dir) - strlen(name));
+    struct dirent **entries = NULL;
+    int found = scandir(base, &entries, is_sandbox, alphasort);
+    size_t count = found < 0 ? 0 : (size_t)found;
+    SB_CLEANUP(free) const char **names = sb_xcalloc(count + 1, sizeof(*names));
+    for (size_t i = 0; i < count; i++) {
+        names[i] = entries[i]->d_name;
+    }
+    const char *nearest = sb_nearest(name, names, count);
+    if (nearest) {
+        sb_hint(err, "did you mean '%s'? 'sbx ls' lists the sandboxes", nearest);
+    } else {
+        sb_hint(err, "'sbx ls' lists sandboxes, 'sbx create shell .' makes one");
+    }
+    for (size_t i = 0; i < count; i++) {
+        free(entries[i]);
+    }
+    free(entries);
+    return SB_ENOTFOUND;
+}
+
 int state_load(const char *name, json_t **ret, struct sb_err **err)
 {
     SB_CLEANUP(free) char *dir = NULL;
@@ -44,9 +76,7 @@ int state_load(const char *name, json_t **ret, struct sb_err **err)
         return r;
     }
     if (find_file(dir, &path, &ready) < 0) {
-        sb_fail(err, SB_ENOTFOUND, "there is no sandbox named '%s'", name);
-        sb_hint(err, "'sbx ls' lists sandboxes, 'sbx create shell .' makes one");
-        return SB_ENOTFOUND;
+        return err ? fail_missing(name, dir, err) : SB_ENOTFOUND;
     }
     SB_CLEANUP(buf) struct sb_buf text;
     sb_buf_init(&text, STATE_MAX);

@@ -61,7 +61,6 @@ static const char *const etc_names[] = {
     "pam.d",
     "perl",
     "pki",
-    "profile",
     "profile.d",
     "protocols",
     "python3",
@@ -351,12 +350,51 @@ static int put_generated(int root)
     return r;
 }
 
+/* A login shell begins with the PATH that /etc/profile sets, without the sandbox's sudo and without
+ * what a kit or the caller has set. So ours is a copy of the host's between these two: the PATH
+ * that the shell was started with comes first, then what the system has besides. */
+static const char profile_head[] = "# sbx: kept for the end of this file.\n"
+                                   "sbx_path=${PATH-}\n\n";
+static const char profile_tail[] = "\n# sbx: the PATH of this sandbox, then what was added above.\n"
+                                   "case :$sbx_path: in\n"
+                                   "*:/opt/sbx/bin:*) ;;\n"
+                                   "*) sbx_path=/opt/sbx/bin:$sbx_path ;;\n"
+                                   "esac\n"
+                                   "sbx_rest=$PATH:\n"
+                                   "while [ \"$sbx_rest\" ]; do\n"
+                                   "  sbx_dir=${sbx_rest%%:*}\n"
+                                   "  sbx_rest=${sbx_rest#*:}\n"
+                                   "  case :$sbx_path: in\n"
+                                   "  *:\"$sbx_dir\":*) ;;\n"
+                                   "  *) sbx_path=$sbx_path:$sbx_dir ;;\n"
+                                   "  esac\n"
+                                   "done\n"
+                                   "PATH=$sbx_path\n"
+                                   "unset sbx_path sbx_rest sbx_dir\n";
+
+static int put_profile(int root)
+{
+    SB_CLEANUP(buf) struct sb_buf text;
+    SB_CLEANUP(buf) struct sb_buf host;
+    sb_buf_init(&text, 1 << 20);
+    sb_buf_init(&host, 1 << 19);
+    SB_CLEANUP(fd) int fd = open("/etc/profile", O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    bool is_public = fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & S_IROTH);
+    int r = is_public ? sb_read_fd(fd, &host) : 0;
+    sb_buf_puts(&text, profile_head);
+    sb_buf_append(&text, host.data, host.len);
+    sb_buf_puts(&text, profile_tail);
+    return r < 0 ? r : put_file(root, "etc/profile", text.data, 0644);
+}
+
 static int fill(int root, int init_fd, enum idmap_mode mode)
 {
     int r = make_directories(root);
     r = r < 0 ? r : make_links(root);
     r = r < 0 ? r : copy_etc(root);
     r = r < 0 ? r : put_generated(root);
+    r = r < 0 ? r : put_profile(root);
     r = r < 0 ? r : put_home(root);
     return r < 0 ? r : put_sudo(root, init_fd, mode);
 }

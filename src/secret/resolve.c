@@ -16,11 +16,6 @@
 
 #define SENTINEL "proxy-managed"
 
-static inline void sb_cleanup_wipe(struct sb_buf *buf)
-{
-    sb_buf_wipe(buf);
-}
-
 struct resolver {
     json_t *scoped, *global; /* the stores */
     json_t *custom;          /* array: those of the sandbox, then global ones not shadowed */

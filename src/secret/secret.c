@@ -332,6 +332,8 @@ int secret_add_rules(const char *sandbox, const struct secret_custom *custom,
     r = r < 0 ? r : secret_store_change(sandbox, change_add_rules, &change, err);
     if (r == 0) {
         *ret_placeholder = change.placeholder;
+    } else {
+        free(change.placeholder);
     }
     return r;
 }

@@ -11,11 +11,6 @@
 #include "base/paths.h"
 #include "secret/store.h"
 
-static inline void sb_cleanup_wipe(struct sb_buf *buf)
-{
-    sb_buf_wipe(buf);
-}
-
 static int parse_raw(const struct sb_buf *text, struct sb_buf *ret_value)
 {
     static const char blank[] = " \t\r\n\v\f";

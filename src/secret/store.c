@@ -16,11 +16,6 @@
 #define SCOPE_PREFIX "sandbox."
 #define SCOPE_SUFFIX ".json"
 
-static inline void sb_cleanup_wipe(struct sb_buf *buf)
-{
-    sb_buf_wipe(buf);
-}
-
 const char *secret_value_problem(const char *value, size_t len)
 {
     if (len == 0) {

@@ -32,8 +32,7 @@ static bool is_below(const char *root, const char *path)
 static int add_file(struct walk *w, const char *real, const char *relative, const struct stat *st)
 {
     if (json_array_size(w->kit->files) >= FILES_MAX) {
-        sb_fail(w->err, SB_ELIMIT, "kit \"%s\" has more than %d files", kit_name(w->kit),
-                FILES_MAX);
+        sb_fail(w->err, SB_ELIMIT, "kit '%s' has more than %d files", kit_name(w->kit), FILES_MAX);
         sb_hint(w->err, "bring them as one archive, which an install command unpacks");
         return SB_ELIMIT;
     }

@@ -133,18 +133,18 @@ int kit_load_dir(const char *dir, struct kit **ret, struct sb_err **err)
 {
     struct stat st;
     if (stat(dir, &st) < 0) {
-        int r = sb_fail_errno(err, errno, "kit \"%s\"", dir);
+        int r = sb_fail_errno(err, errno, "kit '%s'", dir);
         sb_hint(err, "name the directory that holds the kit's spec.yaml");
         return r;
     }
     if (!S_ISDIR(st.st_mode)) {
-        sb_fail(err, SB_EUSAGE, "kit \"%s\" is not a directory", dir);
+        sb_fail(err, SB_EUSAGE, "kit '%s' is not a directory", dir);
         sb_hint(err, "name the directory that holds the kit's spec.yaml");
         return SB_EUSAGE;
     }
     SB_CLEANUP(free) char *real = realpath(dir, NULL), *file = NULL;
     if (!real) {
-        return sb_fail_errno(err, errno, "kit \"%s\"", dir);
+        return sb_fail_errno(err, errno, "kit '%s'", dir);
     }
     SB_CLEANUP(json) json_t *utf8 = json_string(dir);
     if (!utf8) {

@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "base/buf.h"
+#include "base/nearest.h"
 
 enum type {
     T_STR,
@@ -264,31 +265,6 @@ static void spot_path(const struct spot *at, struct sb_buf *out)
     }
 }
 
-/* Levenshtein distance of two short words; words too long for it are simply far apart. */
-static size_t word_distance(const char *a, const char *b)
-{
-    enum { WORD_MAX = 40 };
-    size_t na = strlen(a), nb = strlen(b), row[WORD_MAX + 1];
-    if (na > WORD_MAX || nb > WORD_MAX) {
-        return WORD_MAX;
-    }
-    for (size_t j = 0; j <= nb; j++) {
-        row[j] = j;
-    }
-    for (size_t i = 1; i <= na; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= nb; j++) {
-            size_t best = diagonal + (strncasecmp(a + i - 1, b + j - 1, 1) != 0);
-            diagonal = row[j];
-            best = row[j] + 1 < best ? row[j] + 1 : best;
-            best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-            row[j] = best;
-        }
-    }
-    return row[nb];
-}
-
 /* How grammar "1" calls a key of grammar "2", or NULL. */
 static const char *older_word(const char *word)
 {
@@ -309,18 +285,16 @@ static const char *older_word(const char *word)
 static void hint_keys(const struct field *fields, const char *word, struct sb_err **err)
 {
     const char *older = fields == top ? older_word(word) : NULL;
-    const char *nearest = NULL;
-    size_t best = strlen(word) / 3 + 1;
+    size_t count = 0;
+    SB_CLEANUP(free) const char **keys = NULL;
     SB_CLEANUP(buf) struct sb_buf list;
     sb_buf_init(&list, 1024);
     for (const struct field *f = fields; f->key; f++) {
-        size_t distance = word_distance(word, f->key);
-        if (distance <= best && (!nearest || distance < best)) {
-            best = distance;
-            nearest = f->key;
-        }
+        keys = sb_xrealloc(keys, count + 1, sizeof(*keys));
+        keys[count++] = f->key;
         sb_buf_printf(&list, "%s%s", f == fields ? "" : ", ", f->key);
     }
+    const char *nearest = sb_nearest(word, keys, count);
     if (older) {
         sb_hint(err, "in the grammar of schemaVersion \"1\" it is %s", older);
     } else if (nearest) {

@@ -355,6 +355,10 @@ def test_change_is_found_with_its_place(sbx, sandbox, change, line):
     log_file(sbx).write_bytes(b"".join(lines))
     assert f"{log_file(sbx)}:{line}: " in verify(sbx, 1)
     assert "NOT whole" in verify(sbx, 1, sandbox)
+    found, = json.loads(verify(sbx, 1, "--json"))
+    assert (found["sandbox"], found["whole"], found["files"]) == ("box", False, 1)
+    assert ("box.jsonl", line, False) in [(place["file"], place["line"], place["harmless"])
+                                          for place in found["findings"]]
 
 
 def test_cut_end_is_found_now_and_after_a_start(sbx, sandbox):

@@ -49,22 +49,29 @@ def refused(sbx, *words, code, has=(), **options):
     (("create", "--cpus", "-1", "shell", "."), ["--cpus '-1'"]),
     (("create", "--cpus", "two", "shell", "."), ["--cpus 'two'"]),
     (("create", "--pids", "3", "shell", "."), ["--pids '3'"]),
-    (("create", "-e", "1X=y", "shell", "."), ["'1X=y' is not NAME=VALUE"]),
-    (("create", "-e", "=y", "shell", "."), ["'=y' is not NAME=VALUE"]),
+    (("create", "-e", "1X=y", "shell", "."), ["'1X' is no variable: expected NAME=VALUE"]),
+    (("create", "-e", "=y", "shell", "."), ["'' is no variable: expected NAME=VALUE"]),
     (("create", "--env-file", "/no/file", "shell", "."), ["'/no/file': No such file"]),
     (("create", "shell", ".", "--", "word"), ["workspace 'word': No such file"]),
     (("rm", "-f", "../x"), ["'../x' is not the name of a sandbox"]),
     (("stop", ".."), ["'..' is not the name of a sandbox"]),
     (("exec", "a b", "true"), ["'a b' is not the name of a sandbox"]),
+    (("create", "--kit", "/no/kit", "shell", "."), ["kit '/no/kit': No such file", "spec.yaml"]),
+    (("policy", "allow", "-g", "a.example", "\udcff.example"), ["'?.example' is not UTF-8"]),
+    (("policy", "deny", "-g", "a.example", "--except", "\udcff"), ["'?' is not UTF-8"]),
+    (("policy", "allow", "-g", "a.example", "--method", ""), ["--method is empty"]),
+    (("policy", "rm", "a.example"), ["'a.example' was taken for a sandbox", "-g"]),
+    (("policy", "log", "--verify", "--denied"), ["--denied does not go with it"]),
 ), ids=lambda value: "_".join(value)[:40] if isinstance(value, tuple) else "")
 def test_wrong_words(sbx, words, has):
     """Wrong usage is 2, a file that cannot be read or a sandbox that is not there 1."""
-    code = 1 if "/no/file" in words or words[0] == "exec" else 2
+    code = 1 if {"/no/file", "/no/kit"} & set(words) or words[0] == "exec" else 2
     refused(sbx, *words, code=code, has=has)
     assert sbx.json("ls") == []
+    assert not list((sbx.home / "config/policy").glob("*.rules"))
 
 
-@pytest.mark.parametrize("path", ("/", "/proc", "/dev"))
+@pytest.mark.parametrize("path", ("/", "/proc", "/dev", "/sys/kernel"))
 @pytest.mark.parametrize("flags", ((), ("--i-know",)))
 def test_workspaces_that_a_sandbox_has_itself(sbx, path, flags):
     """They cannot be shown at their own path, whatever the caller knows."""
@@ -86,6 +93,33 @@ def test_workspaces_that_show_too_much(sbx, path):
         assert sbx.ok("exec", "box", "pwd") == f"{place}\n"
 
 
+def test_an_agent_is_expected_and_a_sandbox_given(sbx, sandbox, workspace):
+    for words in (("run", sandbox, workspace), ("create", sandbox)):
+        refused(sbx, *words, code=2, has=["'box' is a sandbox", "'sbx run box'"])
+    refused(sbx, "stop", "bxo", code=1, has=["no sandbox named 'bxo'", "did you mean 'box'?"])
+
+
+def test_a_home_that_is_no_absolute_path(sbx):
+    """Passed over, it would mean the sandboxes, rules and secrets of another place."""
+    refused(sbx, "ls", code=1, env={"SBX_HOME": "here"}, has=["SBX_HOME 'here'", "absolute"])
+
+
+def test_output_of_a_command_that_cannot_be_written(sbx, sandbox):
+    """The command may have ended well before sbx knows; one that nobody reads any more is no fault."""
+    def code_of(script, output):
+        done = subprocess.run([sbx.binary, "exec", sandbox, "sh", "-c", script], env=sbx.env,
+                              stdout=output, stderr=subprocess.PIPE, check=False, timeout=60)
+        assert (b"cannot write the command's output: No space" in done.stderr) == (output is full)
+        return done.returncode
+
+    with open("/dev/full", "wb") as full:
+        assert [code_of(script, full) for script in ("echo x", "yes", "echo x; exit 4")] == [1, 1, 4]
+    read, write = os.pipe()
+    os.close(read)
+    assert code_of("exec yes", write) == 128 + 13
+    os.close(write)
+
+
 def test_taken_name_loses_nothing(sbx, sandbox, workspace):
     sbx.ok("exec", sandbox, "--", "sh", "-c", "echo kept > ~/note")
     refused(sbx, "create", "--name", sandbox, "shell", workspace, code=1,
@@ -99,8 +133,9 @@ def test_taken_name_loses_nothing(sbx, sandbox, workspace):
 def test_env_file_errors_show_their_place(sbx, workspace):
     file = workspace / "vars"
     file.write_text("# fine\nGOOD=1\n\nBAD NAME=2\n", encoding="utf-8")
-    refused(sbx, "create", "--env-file", file, "shell", workspace, code=2,
-            has=[f"{file}:4:1: ", "'BAD NAME=2' is not NAME=VALUE", "4 | BAD NAME=2", "^"])
+    message = refused(sbx, "create", "--env-file", file, "shell", workspace, code=2,
+                      has=[f"{file}:4:1: ", "'BAD NAME' is no variable", "4 | BAD NAME\n", "^"])
+    assert "2\n" not in message, "a value, which may be a secret, is shown"
     file.write_bytes(b"GOOD=1\nEVIL\x1b[2J=1\n")
     refused(sbx, "create", "--env-file", file, "shell", workspace, code=2, has=[":2:1: ", "EVIL?[2J"])
     file.write_bytes(b"LATIN=\xe4\n")

@@ -29,7 +29,8 @@ def test_help_of_every_command(sbx, path):
     # Aligned: every description of a flag begins in the same column.
     flags = by_word.split("Flags:\n")[1].split("\n\n")[0].splitlines()
     assert len({re.search(r"\S  +(?=\S)", line[2:]).end() for line in flags}) == 1, flags
-    assert all(len(line) <= 100 for line in by_word.splitlines())
+    # Nothing is longer than a terminal is wide, but for commands to copy.
+    assert not [line for line in by_word.splitlines() if len(line) > 80 and not line.startswith("  sbx ")]
 
 
 def test_overview(sbx):
@@ -92,7 +93,7 @@ def test_full_output_device_is_a_failure(sbx):
     with open("/dev/full", "w", encoding="utf-8") as full:
         done = subprocess.run([sbx.binary, "help"], stdout=full, stderr=subprocess.PIPE,
                               env=sbx.env, check=False)
-    assert done.returncode == 1 and b"cannot write" in done.stderr
+    assert done.returncode == 1 and b"cannot write the output: No space" in done.stderr
 
 
 def test_ls_without_sandboxes(sbx):

@@ -189,6 +189,13 @@ def test_policy_log_is_one_object_a_line(sbx, world):
     assert json.loads(lines[-1])["host"] == "denied.example"
 
 
+def test_policy_log_verify(sbx, world):
+    found, = pure(sbx, "policy", "log", "--verify")
+    check(found, {"sandbox": {"box"}, "whole": {True}, "files": {1}, "first_seq": {1}, "last_seq": int,
+                  "chain": str, "findings": [dict]})
+    assert sbx.ok("policy", "log", "--verify").split()[-1] == found["chain"][:16]
+
+
 def test_kit_validate_and_inspect(sbx, world, workspace):
     _, kit = world
     check(pure(sbx, "kit", "validate", kit),

@@ -17,6 +17,19 @@ def test_changes_of_the_system_stay_inside(sbx, sandbox):
     assert shutil.which("env")
 
 
+def test_login_shells_keep_the_sandboxs_path(sbx, sandbox):
+    def path_of(*words, **env):
+        flags = [word for name, value in env.items() for word in ("-e", f"{name}={value}")]
+        return sbx.ok("exec", *flags, sandbox, *words, "printenv PATH").strip().split(":")
+
+    plain = path_of("sh", "-c")
+    for shell in ("sh", "bash"):
+        login = path_of(shell, "-lc")
+        assert [place for place in login if place in plain][-len(plain):] == plain
+        assert path_of(shell, "-lc", PATH="/usr/bin:/kit/bin")[1:4] == ["/opt/sbx/bin", "/usr/bin", "/kit/bin"]
+    assert sbx.ok("exec", sandbox, "bash", "-lc", "sudo id -u; set | grep ^sbx_ || true") == "0\n"
+
+
 def test_first_starts_at_once_leave_one_template(sbx, workspace):
     need_sandboxes(sbx)
     starts = [subprocess.Popen([sbx.binary, "create", "--name", f"b{i}", "shell", str(workspace)],

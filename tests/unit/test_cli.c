@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "base/nearest.h"
 #include "cli/cli_internal.h"
 
 static struct {
@@ -188,15 +189,15 @@ static void test_hints(void **state)
     expect_hint("polic", "'sbx policy'");
     expect_hint("zzzzzz", "'sbx help'");
     static const char *const words[] = {"allow", "deny", ""};
-    assert_string_equal(cli_nearest("alow", words, 3), "allow");
-    assert_string_equal(cli_nearest("alowl", words, 3), "allow");
-    assert_string_equal(cli_nearest("dney", words, 3), "deny");
-    assert_null(cli_nearest("", words, 3));
-    assert_null(cli_nearest("x", words, 3));
+    assert_string_equal(sb_nearest("alow", words, 3), "allow");
+    assert_string_equal(sb_nearest("alowl", words, 3), "allow");
+    assert_string_equal(sb_nearest("dney", words, 3), "deny");
+    assert_null(sb_nearest("", words, 3));
+    assert_null(sb_nearest("x", words, 3));
     char longer[4096];
     memset(longer, 'a', sizeof(longer) - 1);
     longer[sizeof(longer) - 1] = '\0';
-    assert_null(cli_nearest(longer, words, 3));
+    assert_null(sb_nearest(longer, words, 3));
 }
 
 static void test_table(void **state)

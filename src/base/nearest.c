@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The nearest known word to a mistyped one: optimal string alignment distance (insertion, deletion,
  * substitution, transposition of neighbours), in three rows of fixed size. */
-#include <string.h>
+#include "base/nearest.h"
 
-#include "cli/cli.h"
+#include <string.h>
+#include <strings.h>
 
 enum { NEAREST_MAX = 63 }; /* longer words are not typing errors of ours */
 
@@ -23,7 +24,7 @@ static size_t distance(const char *a, size_t na, const char *b, size_t nb)
     for (size_t i = 1; i <= na; i++) {
         row[0] = i;
         for (size_t j = 1; j <= nb; j++) {
-            size_t cost = a[i - 1] == b[j - 1] ? 0 : 1;
+            size_t cost = strncasecmp(a + i - 1, b + j - 1, 1) != 0;
             row[j] = min2(min2(last[j] + 1, row[j - 1] + 1), last[j - 1] + cost);
             if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
                 row[j] = min2(row[j], before[j - 2] + 1);
@@ -35,7 +36,7 @@ static size_t distance(const char *a, size_t na, const char *b, size_t nb)
     return last[nb];
 }
 
-const char *cli_nearest(const char *word, const char *const *candidates, size_t count)
+const char *sb_nearest(const char *word, const char *const *candidates, size_t count)
 {
     size_t len = strlen(word);
     if (len == 0 || len > NEAREST_MAX) {
@@ -50,7 +51,7 @@ const char *cli_nearest(const char *word, const char *const *candidates, size_t 
             continue;
         }
         size_t d = distance(word, len, candidates[i], n);
-        if (len >= 3 && strncmp(word, candidates[i], len) == 0) {
+        if (len >= 3 && strncasecmp(word, candidates[i], len) == 0) {
             d = min2(d, 1); /* the beginning of a word means that word */
         }
         if (d < best && d < n) {
