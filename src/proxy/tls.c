@@ -14,6 +14,7 @@
 #include "proxy/ca.h"
 #include "proxy/cert.h"
 #include "proxy/config.h"
+#include "proxy/trust.h"
 
 SB_DEFINE_CLEANUP(ssl_ctx, SSL_CTX *, SSL_CTX_free)
 
@@ -68,21 +69,6 @@ void tls_trust(struct tls *tls, const char *pem)
     SSL_CTX_free(sb_steal(&tls->client_ctx)); /* made anew by the next connection */
 }
 
-static size_t add_trust(SSL_CTX *ctx, const char *pem, size_t len)
-{
-    X509_STORE *store = SSL_CTX_get_cert_store(ctx);
-    BIO *in = BIO_new_mem_buf(pem, (int)len);
-    X509 *cert;
-    size_t n = 0;
-    while (in && (cert = PEM_read_bio_X509(in, NULL, NULL, NULL))) {
-        n += X509_STORE_add_cert(store, cert) == 1;
-        X509_free(cert);
-    }
-    BIO_free(in);
-    ERR_clear_error();
-    return n;
-}
-
 static int load_trust(SSL_CTX *ctx, const struct tls *tls, struct sb_err **err)
 {
     struct sb_buf pem;
@@ -93,10 +79,18 @@ static int load_trust(SSL_CTX *ctx, const struct tls *tls, struct sb_err **err)
         return sb_fail(err, SB_EFAIL,
                        "the host's CA bundle cannot be read (set SSL_CERT_FILE to one)");
     }
-    size_t n = add_trust(ctx, pem.data ? pem.data : "", pem.len);
+    SB_CLEANUP(trust) struct trust *trust = trust_new();
+    size_t n = trust_read(trust, pem.data ? pem.data : "", pem.len);
     sb_buf_done(&pem);
-    n += tls->extra ? add_trust(ctx, tls->extra, strlen(tls->extra)) : 0;
-    return n ? 0 : sb_fail(err, SB_EFAIL, "the host's CA bundle holds no certificate");
+    n += tls->extra ? trust_read(trust, tls->extra, strlen(tls->extra)) : 0;
+    if (!n) {
+        return sb_fail(err, SB_EFAIL, "the host's CA bundle holds no certificate");
+    }
+    if (!trust_serve(trust, SSL_CTX_get_cert_store(ctx))) {
+        return sb_fail(err, SB_EFAIL, "cannot set up TLS");
+    }
+    sb_steal(&trust);
+    return 0;
 }
 
 static int client_ctx(struct tls *tls, struct sb_err **err)
