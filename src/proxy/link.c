@@ -356,12 +356,9 @@ static void begin_tls(struct link *link)
     SB_CLEANUP(err) struct sb_err *err = NULL;
     link->state = LINK_TLS;
     if (tls_start_client(link->proxy->tls, origin->host.text, origin->host.is_address,
-                         !origin->http1_only, &link->wire.stream, &err) < 0) {
+                         !origin->http1_only, origin->session, &link->wire.stream, &err) < 0) {
         link_fail(link, err->message);
         return;
-    }
-    if (origin->session) {
-        stream_resume(&link->wire.stream, origin->session);
     }
     wire_deadline(&link->wire, LIMIT_HEAD_MS);
     wire_wake(&link->wire);

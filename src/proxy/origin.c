@@ -116,3 +116,12 @@ struct origin *origin_of(struct exchange *x)
     }
     return origin;
 }
+
+bool origin_is_known(struct proxy *proxy, const struct host *host)
+{
+    const struct origin *origin = *bucket_of(proxy, host);
+    while (origin && strcmp(origin->host.text, host->text) != 0) {
+        origin = origin->same;
+    }
+    return origin;
+}

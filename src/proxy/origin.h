@@ -31,6 +31,8 @@ struct origin {
 
 /* The exchange's origin, made when there is none yet. */
 struct origin *origin_of(struct exchange *x);
+/* Is there one of this host, whatever else its key says? */
+bool origin_is_known(struct proxy *proxy, const struct host *host);
 /* Nobody uses it any more. */
 void origin_free(struct origin *origin);
 /* Frees those that are retired and unused. */

@@ -22,6 +22,8 @@ struct tls {
     int trust_fd; /* -1: none */
     char *extra;  /* PEM, or NULL */
     SSL_CTX *client_ctx;
+    struct stream ahead; /* of no socket: by tls_foresee(), at most one */
+    char ahead_host[256];
     SSL_CTX *server_ctx; /* of `ca` */
     struct ca *ca;
 };
@@ -35,6 +37,7 @@ struct tls *tls_new(void)
         "/etc/ssl/cert.pem",
     };
     struct tls *tls = sb_xcalloc(1, sizeof(*tls));
+    stream_init(&tls->ahead, -1);
     const char *own = getenv("SSL_CERT_FILE");
     tls->trust_fd = own && *own ? open(own, O_RDONLY | O_CLOEXEC) : -1;
     for (size_t i = 0; !(own && *own) && tls->trust_fd < 0 && i < SB_ARRAY_LEN(bundles); i++) {
@@ -67,6 +70,7 @@ void tls_trust(struct tls *tls, const char *pem)
     free(tls->extra);
     tls->extra = pem ? sb_xstrdup(pem) : NULL;
     SSL_CTX_free(sb_steal(&tls->client_ctx)); /* made anew by the next connection */
+    stream_close(&tls->ahead);
 }
 
 static int load_trust(SSL_CTX *ctx, const struct tls *tls, struct sb_err **err)
@@ -113,14 +117,31 @@ static int client_ctx(struct tls *tls, struct sb_err **err)
 }
 
 int tls_start_client(struct tls *tls, const char *host, bool is_address, bool offer_http2,
-                     struct stream *stream, struct sb_err **err)
+                     SSL_SESSION *session, struct stream *stream, struct sb_err **err)
 {
     int r = client_ctx(tls, err);
     if (r < 0) {
         return r;
     }
+    if (tls->ahead.ssl && offer_http2 && !session && strcmp(host, tls->ahead_host) == 0) {
+        stream_take_over(stream, &tls->ahead);
+        return 0;
+    }
     r = stream_start_client(stream, tls->client_ctx, host, is_address, offer_http2);
+    if (r == 0 && session) {
+        stream_resume(stream, session);
+    }
     return r < 0 ? sb_fail(err, r, "cannot set up TLS towards '%s'", host) : 0;
+}
+
+void tls_foresee(struct tls *tls, const char *host, bool is_address)
+{
+    stream_close(&tls->ahead);
+    if (client_ctx(tls, NULL) == 0 &&
+        stream_start_client(&tls->ahead, tls->client_ctx, host, is_address, true) == 0) {
+        stream_speak_ahead(&tls->ahead);
+        snprintf(tls->ahead_host, sizeof(tls->ahead_host), "%s", host);
+    }
 }
 
 /* ---- Towards the sandbox ---- */
