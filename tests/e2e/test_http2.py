@@ -15,8 +15,8 @@ import time
 import pytest
 
 from conftest import need_program, need_root, skip_loudly, wait_for
-from test_proxy import (Origin, PROXY, Proxy, SECRET, dns_query, in_namespace, logs, self_signed,
-                        start_origin)
+from test_proxy import (MEASURED, Origin, Proxy, SECRET, SLACK, dns_query, in_namespace, logs,
+                        self_signed, start_origin)
 
 pytestmark = pytest.mark.no_sandbox
 
@@ -29,8 +29,6 @@ except ImportError:  # python3-h2 is in tools/setup
 
 HERE = pathlib.Path(__file__).parent
 NAME = "api.example"
-# The address sanitizer keeps what was freed for a while.
-SLACK = 32 if b"__asan_init" in PROXY.read_bytes() else 1
 
 
 class Echo(Origin):
@@ -94,7 +92,7 @@ class World:
         self.node = subprocess.Popen(["node", HERE / "http2_origin.js", self.cert, self.key],
                                      stdout=subprocess.PIPE, text=True)
         self.ports["h2"] = int(self.node.stdout.readline())
-        self.proxy = Proxy(folder, {"SSL_CERT_FILE": str(self.cert)})
+        self.proxy = Proxy(folder, {"SSL_CERT_FILE": str(self.cert), **MEASURED})
         self.proxy.configure([])
         self.ca = self.proxy.call({"op": "ca"})
         self.ca_file = folder / "ca.pem"

@@ -14,19 +14,17 @@ import pytest
 
 from conftest import need_root, wait_for
 from test_policy_attacks import send, status
-from test_proxy import Proxy, logs
+from test_proxy import MEASURED, SLACK, Proxy, logs
 
 pytestmark = pytest.mark.no_sandbox
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CONNECTIONS = 1024  # LIMIT_CONNECTIONS
-# AddressSanitizer keeps what was freed and pads what was not.
-SLACK = 4 if "asan" in os.environ.get("SBX_BUILD", "") else 1
 
 
 class World:
     def __init__(self, folder):
-        self.proxy = Proxy(folder)
+        self.proxy = Proxy(folder, MEASURED)
         self.web = socket.create_server(("127.0.0.1", 0), backlog=4096)
         self.port = self.web.getsockname()[1]
         threading.Thread(target=self.serve, daemon=True).start()
