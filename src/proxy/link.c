@@ -360,7 +360,7 @@ static void begin_tls(struct link *link)
         link_fail(link, err->message);
         return;
     }
-    wire_deadline(&link->wire, LIMIT_HEAD_MS);
+    wire_deadline(&link->wire, LIMIT_ORIGIN_TLS_MS);
     wire_wake(&link->wire);
 }
 
