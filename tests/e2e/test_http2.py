@@ -430,7 +430,8 @@ def test_authority_must_be_that_of_the_connection(world, client, authority):
     [("a\r\nb", "c")], [("a b", "c")], [("", "c")], [("keep-alive", "5")],
     [("proxy-connection", "x")], [("content-length", "3")], [("content-length", "+0")],
     [("content-length", "0"), ("content-length", "0")], [(":path", "/again")],
-    [("host", "evil.example")], [(":status", "200")], [(":unknown", "x")]])
+    [("host", "evil.example")], [(":status", "200")], [(":unknown", "x")],
+    [("transfer_encoding", "chunked")], [("content_length", "0")]])
 def test_requests_that_break_the_rules_are_refused(world, client, fields):
     with logs(world.proxy, decision="deny", scheme="https", host=NAME, port=client.port):
         stream = client.request(client.head("/", "POST", more=fields))
@@ -466,6 +467,8 @@ def test_trailers_carry_no_credential(world, client, fields):
     [(":method", "GET"), (":scheme", "https"), (":authority", "x"), (":path", "/ HTTP/1.1")],
     [(":method", "GET / HTTP/1.1"), (":scheme", "https"), (":authority", "x"), (":path", "/")],
     [(":method", "GET"), (":scheme", "https"), (":authority", "x"), (":path", "x")],
+    [(":method", "GET"), (":scheme", "https"), (":authority", "x"), (":path", "/a#b")],
+    [(":method", "GET"), (":scheme", "https"), (":authority", "x"), (":path", "/a\xe9")],
     [(":method", "GET"), (":scheme", "https"), (":authority", "x"), (":path", "*")]])
 def test_odd_pseudo_fields_are_refused(world, client, head):
     head = [(k, f"{NAME}:{client.port}" if v == "x" else v) for k, v in head]
