@@ -25,7 +25,8 @@ struct sb_loop {
     uint64_t now_ms;
     struct slot *slots;
     uint32_t nslots, free_head;
-    struct sb_timer *first, *last;
+    struct sb_timer **timers; /* a heap: each is due no later than the two at twice its place */
+    uint32_t ntimers, timers_room;
     struct sb_task *first_task, *last_task;
 };
 
@@ -56,6 +57,7 @@ void sb_loop_free(struct sb_loop *loop)
     }
     close(loop->epfd);
     free(loop->slots);
+    free(loop->timers);
     free(loop);
 }
 
@@ -126,33 +128,60 @@ void sb_loop_unwatch(struct sb_loop *loop, sb_watch watch)
     loop->free_head = (uint32_t)(slot - loop->slots) + 1;
 }
 
+/* Places count from 1. */
+static void put_timer(const struct sb_loop *loop, struct sb_timer *timer, uint32_t place)
+{
+    loop->timers[place - 1] = timer;
+    timer->place = place;
+}
+
+/* Puts the timer at `place`, or where it belongs above or below that. */
+static void sift_timer(const struct sb_loop *loop, struct sb_timer *timer, uint32_t place)
+{
+    while (place > 1 && loop->timers[place / 2 - 1]->due_ms > timer->due_ms) {
+        put_timer(loop, loop->timers[place / 2 - 1], place);
+        place /= 2;
+    }
+    for (uint32_t next = place * 2; next <= loop->ntimers; next = place * 2) {
+        if (next < loop->ntimers && loop->timers[next]->due_ms < loop->timers[next - 1]->due_ms) {
+            next++;
+        }
+        if (loop->timers[next - 1]->due_ms >= timer->due_ms) {
+            break;
+        }
+        put_timer(loop, loop->timers[next - 1], place);
+        place = next;
+    }
+    put_timer(loop, timer, place);
+}
+
 void sb_loop_timer_stop(struct sb_loop *loop, struct sb_timer *timer)
 {
-    if (!timer->armed) {
+    uint32_t place = timer->place;
+    if (!place) {
         return;
     }
-    *(timer->prev ? &timer->prev->next : &loop->first) = timer->next;
-    *(timer->next ? &timer->next->prev : &loop->last) = timer->prev;
-    timer->prev = timer->next = NULL;
-    timer->armed = 0;
+    timer->place = 0;
+    struct sb_timer *last = loop->timers[--loop->ntimers];
+    if (last != timer) {
+        sift_timer(loop, last, place);
+    }
 }
 
 void sb_loop_timer(struct sb_loop *loop, struct sb_timer *timer, uint64_t after_ms, sb_timer_fn *fn,
                    void *arg)
 {
-    sb_loop_timer_stop(loop, timer);
     timer->due_ms = loop->now_ms + after_ms;
     timer->fn = fn;
     timer->arg = arg;
-    struct sb_timer *before = loop->last;
-    while (before && before->due_ms > timer->due_ms) {
-        before = before->prev;
+    if (!timer->place) {
+        if (loop->ntimers == loop->timers_room) {
+            loop->timers_room = loop->timers_room ? loop->timers_room * 2 : 16;
+            loop->timers = sb_xrealloc(loop->timers, loop->timers_room, sizeof(*loop->timers));
+        }
+        timer->place = ++loop->ntimers;
     }
-    timer->prev = before;
-    timer->next = before ? before->next : loop->first;
-    *(timer->prev ? &timer->prev->next : &loop->first) = timer;
-    *(timer->next ? &timer->next->prev : &loop->last) = timer;
-    timer->armed = 1;
+    sift_timer(loop, timer, timer->place);
 }
 
 void sb_loop_unqueue(struct sb_loop *loop, struct sb_task *task)
@@ -187,20 +216,20 @@ static int wait_ms(const struct sb_loop *loop)
     if (loop->first_task) {
         return 0;
     }
-    if (!loop->first) {
+    if (!loop->ntimers) {
         return -1;
     }
-    if (loop->first->due_ms <= loop->now_ms) {
+    if (loop->timers[0]->due_ms <= loop->now_ms) {
         return 0;
     }
-    uint64_t left = loop->first->due_ms - loop->now_ms;
+    uint64_t left = loop->timers[0]->due_ms - loop->now_ms;
     return left > 3600000 ? 3600000 : (int)left;
 }
 
 static void run_timers(struct sb_loop *loop)
 {
-    while (!loop->stop && loop->first && loop->first->due_ms <= loop->now_ms) {
-        struct sb_timer *timer = loop->first;
+    while (!loop->stop && loop->ntimers && loop->timers[0]->due_ms <= loop->now_ms) {
+        struct sb_timer *timer = loop->timers[0];
         sb_loop_timer_stop(loop, timer);
         timer->fn(timer->arg);
     }

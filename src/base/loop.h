@@ -21,8 +21,7 @@ struct sb_timer {
     uint64_t due_ms;
     sb_timer_fn *fn;
     void *arg;
-    struct sb_timer *prev, *next; /* private to the loop: list sorted by due_ms */
-    int armed;
+    uint32_t place; /* 0: not armed; else the loop's own affair */
 };
 
 /* Work for the end of this round, after all events that are there and before the loop sleeps: what
@@ -41,7 +40,7 @@ sb_watch sb_loop_watch(struct sb_loop *loop, int fd, uint32_t events, sb_watch_f
 void sb_loop_modify(struct sb_loop *loop, sb_watch watch, uint32_t events);
 /* Must come before the descriptor is closed.  Watch 0 is ignored. */
 void sb_loop_unwatch(struct sb_loop *loop, sb_watch watch);
-/* (Re)arms the timer; O(1) when timers are mostly set in order of their due time. */
+/* (Re)arms the timer. */
 void sb_loop_timer(struct sb_loop *loop, struct sb_timer *timer, uint64_t after_ms, sb_timer_fn *fn,
                    void *arg);
 void sb_loop_timer_stop(struct sb_loop *loop, struct sb_timer *timer);

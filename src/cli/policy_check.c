@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * `sbx policy check`: asks the same question as the proxy, and says which rule answered it and what
- * would change the answer. */
+ * `sbx policy check`: asks the same question as the proxy, and says which rule answered it, what
+ * would change the answer, and which way an allowed request would take. */
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +11,10 @@
 #include "policy/pin.h"
 #include "policy/rule.h"
 #include "policy/store.h"
+#include "settings/no_proxy.h"
+#include "settings/proxy_url.h"
+#include "settings/store.h"
+#include "settings/upstream_choice.h"
 
 const struct cli_flag cli_flags_policy_check[] = {
     POLICY_FLAG_SANDBOX,
@@ -171,6 +175,37 @@ static const char *reason_of(const struct verdict *verdict)
     return verdict->decision.rule ? "rule" : "default-deny";
 }
 
+/* ---- the way there ---- */
+
+/* The upstream proxy that an allowed request would take, in a sandbox that is started by a command
+ * with this one's environment: {"url","from"}, or JSON null. */
+static int find_way(const struct target *target, const struct pin *pin,
+                    const struct verdict *verdict, json_t **ret, struct sb_err **err)
+{
+    SB_CLEANUP(json) json_t *settings = NULL, *environment = upstream_environment(), *choice = NULL;
+    int r = settings_load(&settings, err);
+    r = r < 0 ? r : upstream_choose(settings, environment, &choice, err);
+    if (r < 0) {
+        return r;
+    }
+    *ret = json_null();
+    if (!verdict->allow || pin || json_is_null(choice)) {
+        return 0;
+    }
+    SB_CLEANUP(proxy_url) struct proxy_url url = {0};
+    r = proxy_url_parse(sb_json_str(choice, "url"), &url, err);
+    if (r < 0) {
+        return r;
+    }
+    struct no_proxy *list = no_proxy_new(sb_json_str(choice, "no_proxy"), NULL);
+    if (no_proxy_leaves(list, &target->host, target->port)) {
+        SB_CLEANUP(free) char *shown = proxy_url_shown(&url);
+        *ret = json_pack("{s:s,s:s}", "url", shown, "from", sb_json_str(choice, "from"));
+    }
+    no_proxy_free(list);
+    return 0;
+}
+
 /* ---- what would change it ---- */
 
 /* The length of the path when it can stand in a rule, and plain in a shell; else 0. */
@@ -316,7 +351,7 @@ static void print_rule(const struct verdict *verdict)
 }
 
 static void print_verdict(const struct target *target, const struct verdict *verdict,
-                          const struct pin *pin, const json_t *changes)
+                          const struct pin *pin, const json_t *way, const json_t *changes)
 {
     printf("%s: %s\n", verdict->allow ? "Allowed" : "Denied", target->text);
     if (verdict->by_request) {
@@ -328,6 +363,10 @@ static void print_verdict(const struct target *target, const struct verdict *ver
         char address[PIN_TEXT_MAX];
         pin_format_address(pin, address);
         printf("  the name leads to %s (sbx policy host ls)\n", address);
+    }
+    if (!json_is_null(way)) {
+        printf("  through the upstream proxy %s (%s)\n", sb_json_str(way, "url"),
+               sb_json_str(way, "from"));
     }
     size_t i;
     const json_t *change;
@@ -342,7 +381,7 @@ static void print_verdict(const struct target *target, const struct verdict *ver
 }
 
 static void print_verdict_json(const struct target *target, const struct verdict *verdict,
-                               const struct pin *pin, json_t *changes)
+                               const struct pin *pin, json_t *way, json_t *changes)
 {
     const struct policy_rule *rule = verdict->decision.rule;
     char address[PIN_TEXT_MAX] = "";
@@ -350,11 +389,11 @@ static void print_verdict_json(const struct target *target, const struct verdict
         pin_format_address(pin, address);
     }
     SB_CLEANUP(json)
-    json_t *out =
-        json_pack("{s:b,s:s,s:i,s:s?,s:s?,s:s?,s:s,s:s?,s:O}", "allowed", verdict->allow, "host",
-                  target->host.text, "port", target->port, "rule", rule ? rule->text : NULL,
-                  "rule_id", rule ? rule->id : NULL, "origin", rule ? rule->origin : NULL, "reason",
-                  reason_of(verdict), "pinned", pin ? address : NULL, "changes", changes);
+    json_t *out = json_pack("{s:b,s:s,s:i,s:s?,s:s?,s:s?,s:s,s:s?,s:O,s:O}", "allowed",
+                            verdict->allow, "host", target->host.text, "port", target->port, "rule",
+                            rule ? rule->text : NULL, "rule_id", rule ? rule->id : NULL, "origin",
+                            rule ? rule->origin : NULL, "reason", reason_of(verdict), "pinned",
+                            pin ? address : NULL, "upstream_proxy", way, "changes", changes);
     json_object_set_new(out, "method",
                         verdict->by_request ? json_string(target->method) : json_null());
     json_object_set_new(out, "path",
@@ -391,18 +430,20 @@ int cmd_policy_check(const struct cli_args *args, int *ret_status, struct sb_err
     SB_CLEANUP(verdict) struct verdict verdict = {0};
     SB_CLEANUP(json) json_t *rules = json_array();
     SB_CLEANUP(json) json_t *changes = json_array();
+    SB_CLEANUP(json) json_t *way = NULL;
     int r = parse_target(args, &target, err);
     r = r < 0 ? r : policy_load_rules(target.sandbox, rules, err);
     r = r < 0 ? r : find_pin(&target, &space, &pin, err);
     r = r < 0 ? r : judge(&target, rules, pin, &verdict, err);
     r = r < 0 ? r : find_changes(&target, rules, pin, &verdict, changes, err);
+    r = r < 0 ? r : find_way(&target, pin, &verdict, &way, err);
     if (r < 0) {
         return r;
     }
     if (cli_bool(args, "json")) {
-        print_verdict_json(&target, &verdict, pin, changes);
+        print_verdict_json(&target, &verdict, pin, way, changes);
     } else {
-        print_verdict(&target, &verdict, pin, changes);
+        print_verdict(&target, &verdict, pin, way, changes);
     }
     *ret_status = verdict.allow ? 0 : 1;
     return 0;

@@ -49,8 +49,14 @@ enum {
     /* A request or response head: generous for cookies, useless for a flood.  Above the parser's
      * own limit so that the parser, not the buffer, is what refuses. */
     LIMIT_HEAD_BYTES = 80 * 1024,
-    /* Slow senders of a head (slowloris) are cut off; a TLS handshake counts as part of it. */
-    LIMIT_HEAD_MS = 30 * 1000,
+    /* Slow senders of a head are cut off, and those of a TLS handshake, from the place that was
+     * asked for to its first bytes, and from these to its end.  An honest client in an emulated
+     * machine needs seconds for each, and ten times as long when the host is busy with others.  It
+     * is so long because it only gives back what was forgotten: against slowloris stands
+     * LIMIT_CONNECTIONS, where such connections are the first to go. */
+    LIMIT_HEAD_MS = 120 * 1000,
+    /* The handshake with an origin: servers are quicker, and somebody waits for an answer. */
+    LIMIT_ORIGIN_TLS_MS = 30 * 1000,
     /* No byte in either direction: long enough for a thinking model, short enough to give back
      * descriptors of forgotten connections. */
     LIMIT_IDLE_MS = 10 * 60 * 1000,

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/hash.h"
 #include "proxy/cert.h"
 #include "proxy/leaf.h"
 
@@ -25,7 +26,8 @@ enum {
 SB_DEFINE_CLEANUP(bio, BIO *, BIO_free_all)
 
 struct ca_entry {
-    char *host; /* NULL: free */
+    uint32_t hash; /* of `host`: those of others need not be looked at */
+    char *host;    /* NULL: free */
     X509 *cert;
     time_t made;
     uint64_t used; /* of the clock that ca_leaf() advances */
@@ -158,13 +160,18 @@ void ca_free(struct ca *ca)
 
 /* ---- Leaves ---- */
 
+static bool is_of(const struct ca_entry *entry, const char *host, uint32_t hash)
+{
+    return entry->hash == hash && entry->host && strcmp(entry->host, host) == 0;
+}
+
 /* The entry of `host`, else a free one, else the least recently used one. */
-static struct ca_entry *cache_slot(struct ca *ca, const char *host)
+static struct ca_entry *cache_slot(struct ca *ca, const char *host, uint32_t hash)
 {
     struct ca_entry *oldest = &ca->cache[0];
     for (size_t i = 0; i < CA_CACHE_MAX; i++) {
         struct ca_entry *entry = &ca->cache[i];
-        if (entry->host && strcmp(entry->host, host) == 0) {
+        if (is_of(entry, host, hash)) {
             return entry;
         }
         if (entry->used < oldest->used) {
@@ -180,9 +187,10 @@ int ca_leaf(struct ca *ca, const char *host, X509 **ret, struct sb_err **err)
     if (!n || n > HOST_TEXT_MAX) {
         return sb_fail(err, SB_EFAIL, "no certificate for a host name of %zu characters", n);
     }
-    struct ca_entry *entry = cache_slot(ca, host);
+    uint32_t hash = sb_hash(host, n);
+    struct ca_entry *entry = cache_slot(ca, host, hash);
     time_t now = time(NULL);
-    bool fresh = entry->host && strcmp(entry->host, host) == 0 && now >= entry->made &&
+    bool fresh = is_of(entry, host, hash) && now >= entry->made &&
                  now - entry->made < (time_t)LEAF_FRESH_DAYS * DAY;
     if (!fresh) {
         X509 *cert = leaf_new(&ca->leaves, host);
@@ -190,7 +198,8 @@ int ca_leaf(struct ca *ca, const char *host, X509 **ret, struct sb_err **err)
             return ca_fail(err, "cannot make a certificate for TLS");
         }
         entry_done(entry);
-        *entry = (struct ca_entry){.host = sb_xstrdup(host), .cert = cert, .made = now};
+        *entry =
+            (struct ca_entry){.hash = hash, .host = sb_xstrdup(host), .cert = cert, .made = now};
     }
     entry->used = ++ca->clock;
     X509_up_ref(entry->cert);

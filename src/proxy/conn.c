@@ -8,6 +8,7 @@
 #include "proxy/bounds.h"
 #include "proxy/front1.h"
 #include "proxy/front2.h"
+#include "proxy/origin.h"
 #include "proxy/passage.h"
 #include "proxy/server.h"
 
@@ -151,9 +152,23 @@ static int step_linger(struct conn *conn)
     return n > 0 ? STEP_AGAIN : n < 0 && errno == EAGAIN ? STEP_WAIT : STEP_CLOSE;
 }
 
+/* While the client works on what we have said: the origin's TLS is set up, as far as that goes
+ * without a word to it. */
+static void foresee(struct conn *conn)
+{
+    const struct host *host = &conn->door.host;
+    if (!conn->foresaw && !origin_is_known(conn->proxy, host)) {
+        tls_foresee(conn->proxy->tls, host->text, host->is_address);
+    }
+    conn->foresaw = true;
+}
+
 static int step_tls(struct conn *conn)
 {
     int r = wire_handshake(&conn->wire);
+    if (r == -EAGAIN) {
+        foresee(conn);
+    }
     if (r == 1) {
         return stream_speaks_http2(&conn->wire.stream) ? front2_begin(conn) : front1_begin(conn);
     }

@@ -50,6 +50,7 @@ struct conn {
     struct wire wire;
     bool peeked;  /* silence means nothing any more: the client speaks first */
     bool greeted; /* SOCKS: a method was agreed on */
+    bool foresaw; /* TLS: what its first request needs has been made ready */
     bool shut;    /* LINGER: we have said that nothing follows */
     struct front1 *front1;
     struct front2 *front2;

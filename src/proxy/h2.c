@@ -156,7 +156,23 @@ static void take_length(struct http_head *head)
         return;
     }
     head->body = HTTP_BODY_LENGTH; /* nghttp2 has checked that it is a number */
-    head->body_length = strtoull(length->value, NULL, 10);
+    head->body_length = 0;
+    for (size_t i = 0; i < length->value_len; i++) {
+        head->body_length = head->body_length * 10 + (uint64_t)(length->value[i] - '0');
+    }
+}
+
+/* As HTTP/1 has it: some servers read '_' as '-'. */
+static const char *check_fields(const struct http_head *head)
+{
+    for (size_t i = 0; i < head->nfields; i++) {
+        const struct http_field *field = &head->fields[i];
+        if (http_is_framing(field->name, field->name_len) &&
+            memchr(field->name, '_', field->name_len)) {
+            return "a framing field is written with underscores";
+        }
+    }
+    return NULL;
 }
 
 /* nghttp2 has looked at these, too; they become a request line of HTTP/1. */
@@ -175,8 +191,8 @@ static const char *check_pseudo(const struct http_head *head)
     }
     for (size_t i = 0; i < head->path_len; i++) {
         unsigned char c = (unsigned char)head->path[i];
-        if (c <= ' ' || c == 0x7f) {
-            return "the path holds a blank or a control character";
+        if (c <= ' ' || c >= 0x7f || c == '#') {
+            return "the path holds a byte that no URL has";
         }
     }
     return NULL;
@@ -198,6 +214,7 @@ const char *h2_head(struct h2 *h2, struct http_head *ret, bool ends)
     ret->body = ends ? HTTP_BODY_NONE : HTTP_BODY_STREAM;
     take_length(ret);
     const char *why = check_pseudo(ret);
+    why = why ? why : check_fields(ret);
     const struct http_field *host = http_find(ret, "host");
     if (why || !host || ret->status) {
         return why;

@@ -138,7 +138,7 @@ void journal_append(struct journal *journal, struct log_record *record)
     log_format(&journal->pending, &journal->chain, record);
     if (!record->allow || journal->pending.len > LIMIT_LOG_BATCH_BYTES) {
         flush(journal);
-    } else if (!journal->soon.armed) {
+    } else if (!journal->soon.place) {
         sb_loop_timer(journal->loop, &journal->soon, 0, on_timer, journal);
     }
 }

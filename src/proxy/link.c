@@ -11,94 +11,7 @@
 
 static void link_run(void *arg);
 
-/* ---- Origins ---- */
-
-static bool is_origin_of(const struct origin *origin, const struct exchange *x)
-{
-    return origin->rule == x->judgement.decision.rule && origin->credential == x->credential &&
-           origin->port == x->judgement.port && !origin->retired && origin->secure == x->secure &&
-           origin->http1_only == x->http1_only && origin->http2_known == x->http2_known &&
-           strcmp(origin->host.text, x->judgement.host.text) == 0;
-}
-
-static void origin_unlist(struct origin *origin)
-{
-    *(origin->prev ? &origin->prev->next : &origin->proxy->origins) = origin->next;
-    if (origin->next) {
-        origin->next->prev = origin->prev;
-    }
-    origin->prev = origin->next = NULL;
-}
-
-static void origin_list(struct origin *origin)
-{
-    struct proxy *proxy = origin->proxy;
-    origin->next = proxy->origins;
-    if (origin->next) {
-        origin->next->prev = origin;
-    }
-    proxy->origins = origin;
-}
-
-static void origin_free(struct origin *origin)
-{
-    origin_unlist(origin);
-    origin->proxy->norigins--;
-    SSL_SESSION_free(origin->session);
-    free(origin);
-}
-
-/* Origins that nobody uses are remembered for their TLS session, but only so many. */
-static void forget_origins(struct proxy *proxy)
-{
-    struct origin *next;
-    size_t seen = 0;
-    for (struct origin *origin = proxy->origins; origin; origin = next) {
-        next = origin->next;
-        bool unused = !origin->links && !origin->waiting;
-        if (unused && (origin->retired || ++seen > LIMIT_ORIGINS)) {
-            origin_free(origin);
-        }
-    }
-}
-
-static struct origin *origin_new(struct exchange *x)
-{
-    struct origin *origin = sb_xcalloc(1, sizeof(*origin));
-    origin->proxy = x->proxy;
-    origin->host = x->judgement.host;
-    origin->port = x->judgement.port;
-    origin->secure = x->secure;
-    origin->http1_only = x->http1_only;
-    origin->http2_known = x->http2_known;
-    origin->rule = x->judgement.decision.rule;
-    origin->credential = x->credential;
-    bool plain_http1 = !x->secure && !x->http2_known;
-    origin->speaks = x->http1_only || plain_http1 ? ORIGIN_HTTP1
-                     : x->http2_known             ? ORIGIN_HTTP2
-                                                  : ORIGIN_UNKNOWN;
-    if (++x->proxy->norigins > LIMIT_ORIGINS) {
-        forget_origins(x->proxy);
-    }
-    origin_list(origin);
-    return origin;
-}
-
-static struct origin *origin_of(struct exchange *x)
-{
-    struct origin *origin = x->proxy->origins;
-    while (origin && !is_origin_of(origin, x)) {
-        origin = origin->next;
-    }
-    if (!origin) {
-        return origin_new(x);
-    }
-    if (origin->prev) {
-        origin_unlist(origin);
-        origin_list(origin);
-    }
-    return origin;
-}
+/* ---- Waiting ---- */
 
 static void enqueue(struct origin *origin, struct exchange *x)
 {
@@ -117,9 +30,24 @@ static void dequeue(struct origin *origin, struct exchange *x)
 
 /* ---- Links ---- */
 
-static void set_idle(struct link *link, bool idle)
+/* It serves nobody from now on. */
+static void enter_idle(struct link *link)
 {
-    link->proxy->nidle += idle ? 1 : -1;
+    struct proxy *proxy = link->proxy;
+    link->idle_prev = proxy->idle_last;
+    link->idle_next = NULL;
+    *(link->idle_prev ? &link->idle_prev->idle_next : &proxy->idle_first) = link;
+    proxy->idle_last = link;
+    proxy->nidle++;
+}
+
+static void leave_idle(struct link *link)
+{
+    struct proxy *proxy = link->proxy;
+    *(link->idle_prev ? &link->idle_prev->idle_next : &proxy->idle_first) = link->idle_next;
+    *(link->idle_next ? &link->idle_next->idle_prev : &proxy->idle_last) = link->idle_prev;
+    link->idle_prev = link->idle_next = NULL;
+    proxy->nidle--;
 }
 
 static bool is_ready(const struct link *link)
@@ -143,7 +71,7 @@ void link_close(struct link *link)
         return;
     }
     if (is_ready(link) && !link->nserved) {
-        set_idle(link, false);
+        leave_idle(link);
     }
     if (link->state == LINK_HTTP2) {
         back2_goodbye(link);
@@ -209,7 +137,7 @@ static void serve(struct link *link, struct exchange *x)
         link->bound = x->client;
     }
     if (!link->nserved++) {
-        set_idle(link, false);
+        leave_idle(link);
     }
     x->link = link;
     x->link_prev = NULL;
@@ -252,7 +180,7 @@ void link_forget(struct exchange *x)
         x->origin = NULL;
         link->used = true;
         if (--link->nserved == 0 && link->state != LINK_CLOSED) {
-            set_idle(link, true);
+            enter_idle(link);
         }
     } else if (x->origin) {
         dequeue(x->origin, x);
@@ -314,23 +242,6 @@ static struct link *find_link(const struct origin *origin, const struct exchange
     return found;
 }
 
-/* Of those that serve nobody the one ends that has waited longest. */
-static void close_an_idle_one(const struct proxy *proxy)
-{
-    struct link *oldest = NULL;
-    for (struct origin *origin = proxy->origins; origin; origin = origin->next) {
-        for (struct link *link = origin->links; link; link = link->next) {
-            bool idle = is_ready(link) && !link->nserved;
-            if (idle && (!oldest || link->wire.deadline_ms <= oldest->wire.deadline_ms)) {
-                oldest = link;
-            }
-        }
-    }
-    if (oldest) {
-        link_close(oldest);
-    }
-}
-
 void link_free_again(struct link *link)
 {
     if (link->state == LINK_CLOSED) {
@@ -350,7 +261,7 @@ void link_free_again(struct link *link)
         keep_session(link);
     }
     if (link->proxy->nidle > LIMIT_IDLE_LINKS) {
-        close_an_idle_one(link->proxy);
+        link_close(link->proxy->idle_first);
     }
 }
 
@@ -429,7 +340,7 @@ static void link_ready(struct link *link, bool http2)
     struct origin *origin = link->origin;
     origin->speaks = http2 ? ORIGIN_HTTP2 : ORIGIN_HTTP1;
     link->state = http2 ? LINK_HTTP2 : LINK_HTTP1;
-    set_idle(link, true);
+    enter_idle(link);
     wire_deadline(&link->wire, LIMIT_LINK_IDLE_MS);
     if (http2 && back2_begin(link) < 0) {
         link_fail(link, "HTTP/2 cannot be set up");
@@ -445,14 +356,11 @@ static void begin_tls(struct link *link)
     SB_CLEANUP(err) struct sb_err *err = NULL;
     link->state = LINK_TLS;
     if (tls_start_client(link->proxy->tls, origin->host.text, origin->host.is_address,
-                         !origin->http1_only, &link->wire.stream, &err) < 0) {
+                         !origin->http1_only, origin->session, &link->wire.stream, &err) < 0) {
         link_fail(link, err->message);
         return;
     }
-    if (origin->session) {
-        stream_resume(&link->wire.stream, origin->session);
-    }
-    wire_deadline(&link->wire, LIMIT_HEAD_MS);
+    wire_deadline(&link->wire, LIMIT_ORIGIN_TLS_MS);
     wire_wake(&link->wire);
 }
 
@@ -591,5 +499,5 @@ void origins_retire(struct proxy *proxy)
             }
         }
     }
-    forget_origins(proxy);
+    origins_forget_retired(proxy);
 }

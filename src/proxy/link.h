@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Connections to origins, kept and used again.
  *
- * An origin is what may share a connection: scheme, host, port, the rule that allowed the way there
- * and the credential.  Its links are connections: an HTTP/1 link serves one exchange at a time, an
+ * A link is a connection of an origin (origin.h): an HTTP/1 link serves one exchange at a time, an
  * HTTP/2 link many.  What waits for a link waits in its origin.  A new configuration retires every
  * origin: idle links close, busy ones close when they are through, and no later request uses them.
  *
@@ -13,27 +12,9 @@
 #include "proxy/back1.h"
 #include "proxy/exchange.h"
 #include "proxy/h2.h"
+#include "proxy/origin.h"
 #include "proxy/upstream.h"
 #include "proxy/wire.h"
-
-struct ssl_session_st;
-
-struct origin {
-    struct proxy *proxy;
-    struct origin *prev, *next;
-    /* The key.  What is large comes last: all origins are looked through for each request. */
-    const struct policy_rule *rule;       /* only to be compared */
-    const struct inject_rule *credential; /* only to be compared */
-    uint16_t port;
-    bool secure, http1_only, http2_known;
-    bool retired;
-    /* What it was found to speak; without knowing, one connection is made and the others wait. */
-    enum { ORIGIN_UNKNOWN, ORIGIN_HTTP1, ORIGIN_HTTP2 } speaks;
-    struct link *links;
-    struct exchange *waiting, *waiting_last;
-    struct ssl_session_st *session; /* to be resumed */
-    struct host host;               /* of the key, too */
-};
 
 enum link_state { LINK_CONNECTING, LINK_TLS, LINK_HTTP1, LINK_HTTP2, LINK_CLOSED };
 
@@ -41,6 +22,8 @@ struct link {
     struct proxy *proxy;
     struct origin *origin;
     struct link *prev, *next;
+    struct link *idle_prev,
+        *idle_next; /* of all that serve nobody, the one that waits longest first */
     enum link_state state;
     struct policy_decision decision; /* while connecting */
     struct upstream *upstream;       /* while connecting */

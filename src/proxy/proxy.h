@@ -11,6 +11,7 @@
 
 struct conn;
 struct exchange;
+struct link;
 struct origin;
 struct dns_server;
 struct journal;
@@ -24,6 +25,8 @@ enum listener_kind {
     LISTEN_REFUSED, /* not accepted from: it tells (refused.h) */
     LISTEN_N
 };
+
+enum { ORIGIN_BUCKETS = 256 }; /* as many as are remembered without a connection */
 
 struct listener {
     struct proxy *proxy;
@@ -44,9 +47,12 @@ struct proxy {
     size_t nconns;
     struct exchange *exchanges; /* doubly linked */
     size_t nexchanges;
-    size_t window_extra;    /* of all flows: what HTTP/2 windows have grown by */
-    struct origin *origins; /* doubly linked, the last used one first */
-    size_t norigins, nidle; /* nidle: connections to origins that serve nobody */
+    size_t window_extra;                   /* of all flows: what HTTP/2 windows have grown by */
+    struct origin *origins, *origins_last; /* doubly linked, the last used one first */
+    struct origin *origin_buckets[ORIGIN_BUCKETS];
+    size_t norigins;
+    struct link *idle_first, *idle_last; /* to origins, serve nobody; the oldest of these first */
+    size_t nidle;
     struct sb_timer accept_retry;
     struct journal *journal;
     int token_keeper; /* the supervisor's socket for tokens, -1: none */

@@ -133,7 +133,8 @@ int relay_start(struct sb_loop *loop, struct tls *tls, const struct host *host, 
     wire_open(&relay->outer, loop, fd, run, on_late, relay);
     wire_open(&relay->inner, loop, -1, run, on_late, relay);
     relay->outer.secret = relay->inner.secret = true;
-    int r = tls_start_client(tls, host->text, host->is_address, false, &relay->outer.stream, err);
+    int r =
+        tls_start_client(tls, host->text, host->is_address, false, NULL, &relay->outer.stream, err);
     if (r < 0) {
         relay_free(relay);
         return r;

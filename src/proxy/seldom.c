@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proxy/seldom.h"
 
+#include "base/hash.h"
+
 bool seldom_due(struct seldom *seldom, const void *what, size_t len, uint64_t now_ms)
 {
-    uint32_t hash = 2166136261u;
-    for (size_t i = 0; i < len; i++) {
-        hash = (hash ^ ((const unsigned char *)what)[i]) * 16777619u;
-    }
+    uint32_t hash = sb_hash(what, len);
     size_t slot = hash % LIMIT_SELDOM;
     uint64_t said_ms = seldom->slots[slot].said_ms;
     if (seldom->slots[slot].hash == hash && said_ms && now_ms - said_ms < LIMIT_SELDOM_MS) {

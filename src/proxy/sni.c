@@ -140,34 +140,60 @@ static bool record_plausible(const uint8_t *p, size_t n)
     return size > 0 && size <= RECORD_MAX;
 }
 
-int sni_parse(const uint8_t *data, size_t len, char ret_host[256], bool *ret_has_name)
+/* 1 when the whole hello is there, 0 when not yet, -1 when it is none. */
+static int parse_so_far(const uint8_t *hello, size_t have, char ret_host[256], bool *ret_has_name)
 {
-    /* A hello may be cut into records anywhere, even inside a name, so it is put together first. */
+    long size = hello_size(hello, have);
+    if (size <= 0 || have < (size_t)size) {
+        return size < 0 ? -1 : 0;
+    }
+    struct reader body = {.p = hello + HANDSHAKE_HEADER, .left = (size_t)size - HANDSHAKE_HEADER};
+    return parse_hello(body, ret_host, ret_has_name) < 0 ? -1 : 1;
+}
+
+/* The first of the records: its bytes that are there.  -1 when it is none, 0 when that cannot be
+ * said yet. */
+static int take_record(const uint8_t *data, size_t len, size_t *ret_here)
+{
+    if (!record_plausible(data, len)) {
+        return -1;
+    }
+    if (len < RECORD_HEADER) {
+        return 0;
+    }
+    size_t record = (size_t)data[3] << 8 | data[4], left = len - RECORD_HEADER;
+    *ret_here = record < left ? record : left;
+    return 1;
+}
+
+/* A hello may be cut into records anywhere, even inside a name, so it is put together first. */
+static int parse_pieces(const uint8_t *data, size_t len, char ret_host[256], bool *ret_has_name)
+{
     uint8_t hello[SNI_HELLO_MAX];
-    size_t have = 0;
-    for (size_t at = 0; at < len;) {
-        size_t left = len - at;
-        if (!record_plausible(data + at, left)) {
-            return -1;
+    size_t have = 0, here = 0;
+    for (size_t at = 0; at < len; at += RECORD_HEADER + here) {
+        int r = take_record(data + at, len - at, &here);
+        if (r <= 0) {
+            return r;
         }
-        if (left < RECORD_HEADER) {
-            return 0;
-        }
-        size_t record = (size_t)data[at + 3] << 8 | data[at + 4];
-        size_t here = record < left - RECORD_HEADER ? record : left - RECORD_HEADER;
         size_t fits = here < sizeof(hello) - have ? here : sizeof(hello) - have;
         memcpy(hello + have, data + at + RECORD_HEADER, fits);
         have += fits;
-        long size = hello_size(hello, have);
-        if (size < 0) {
-            return -1;
+        r = parse_so_far(hello, have, ret_host, ret_has_name);
+        if (r != 0) {
+            return r;
         }
-        if (size && have >= (size_t)size) {
-            struct reader body = {.p = hello + HANDSHAKE_HEADER,
-                                  .left = (size_t)size - HANDSHAKE_HEADER};
-            return parse_hello(body, ret_host, ret_has_name) < 0 ? -1 : 1;
-        }
-        at += RECORD_HEADER + here;
     }
     return 0;
+}
+
+int sni_parse(const uint8_t *data, size_t len, char ret_host[256], bool *ret_has_name)
+{
+    size_t here = 0;
+    int r = take_record(data, len, &here);
+    r = r <= 0 ? r : parse_so_far(data + RECORD_HEADER, here, ret_host, ret_has_name);
+    /* Nearly always that is all of it; a buffer for pieces costs more than the parsing. */
+    return r == 0 && here && len > RECORD_HEADER + here
+               ? parse_pieces(data, len, ret_host, ret_has_name)
+               : r;
 }

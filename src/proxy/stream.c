@@ -321,6 +321,26 @@ int stream_start_client(struct stream *stream, SSL_CTX *ctx, const char *name, b
     return 0;
 }
 
+/* An empty memory BIO stands for what has not come, until switch_to_socket(). */
+void stream_speak_ahead(struct stream *stream)
+{
+    BIO *mem = BIO_new(BIO_s_mem());
+    if (mem) {
+        BIO_set_mem_eof_return(mem, -1);
+        SSL_set0_rbio(stream->ssl, mem);
+        batch_of(stream)->gathers = true;
+        SSL_do_handshake(stream->ssl); /* says that it waits for an answer */
+        batch_of(stream)->gathers = false;
+        ERR_clear_error();
+    }
+}
+
+void stream_take_over(struct stream *stream, struct stream *ahead)
+{
+    stream->ssl = sb_steal(&ahead->ssl);
+    BIO_set_fd(SSL_get_wbio(stream->ssl), stream->fd, BIO_NOCLOSE);
+}
+
 static int take_handshake_step(struct stream *stream)
 {
     ssize_t r;

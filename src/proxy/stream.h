@@ -40,6 +40,10 @@ int stream_start_server(struct stream *stream, struct ssl_ctx_st *ctx, struct x5
  * certificate must carry. */
 int stream_start_client(struct stream *stream, struct ssl_ctx_st *ctx, const char *name,
                         bool is_address, bool offer_http2);
+/* Of a stream without a socket, which has been started as a client: says its first words, which are
+ * held.  Then another that has the socket takes them over, in place of stream_start_client(). */
+void stream_speak_ahead(struct stream *stream);
+void stream_take_over(struct stream *stream, struct stream *ahead);
 /* Before the handshake: tries to resume this session. */
 void stream_resume(struct stream *stream, struct ssl_session_st *session);
 /* A session that can be resumed, or NULL; the caller frees. */

@@ -14,6 +14,7 @@
 #include "proxy/ca.h"
 #include "proxy/cert.h"
 #include "proxy/config.h"
+#include "proxy/trust.h"
 
 SB_DEFINE_CLEANUP(ssl_ctx, SSL_CTX *, SSL_CTX_free)
 
@@ -21,6 +22,8 @@ struct tls {
     int trust_fd; /* -1: none */
     char *extra;  /* PEM, or NULL */
     SSL_CTX *client_ctx;
+    struct stream ahead; /* of no socket: by tls_foresee(), at most one */
+    char ahead_host[256];
     SSL_CTX *server_ctx; /* of `ca` */
     struct ca *ca;
 };
@@ -34,6 +37,7 @@ struct tls *tls_new(void)
         "/etc/ssl/cert.pem",
     };
     struct tls *tls = sb_xcalloc(1, sizeof(*tls));
+    stream_init(&tls->ahead, -1);
     const char *own = getenv("SSL_CERT_FILE");
     tls->trust_fd = own && *own ? open(own, O_RDONLY | O_CLOEXEC) : -1;
     for (size_t i = 0; !(own && *own) && tls->trust_fd < 0 && i < SB_ARRAY_LEN(bundles); i++) {
@@ -66,21 +70,7 @@ void tls_trust(struct tls *tls, const char *pem)
     free(tls->extra);
     tls->extra = pem ? sb_xstrdup(pem) : NULL;
     SSL_CTX_free(sb_steal(&tls->client_ctx)); /* made anew by the next connection */
-}
-
-static size_t add_trust(SSL_CTX *ctx, const char *pem, size_t len)
-{
-    X509_STORE *store = SSL_CTX_get_cert_store(ctx);
-    BIO *in = BIO_new_mem_buf(pem, (int)len);
-    X509 *cert;
-    size_t n = 0;
-    while (in && (cert = PEM_read_bio_X509(in, NULL, NULL, NULL))) {
-        n += X509_STORE_add_cert(store, cert) == 1;
-        X509_free(cert);
-    }
-    BIO_free(in);
-    ERR_clear_error();
-    return n;
+    stream_close(&tls->ahead);
 }
 
 static int load_trust(SSL_CTX *ctx, const struct tls *tls, struct sb_err **err)
@@ -93,10 +83,18 @@ static int load_trust(SSL_CTX *ctx, const struct tls *tls, struct sb_err **err)
         return sb_fail(err, SB_EFAIL,
                        "the host's CA bundle cannot be read (set SSL_CERT_FILE to one)");
     }
-    size_t n = add_trust(ctx, pem.data ? pem.data : "", pem.len);
+    SB_CLEANUP(trust) struct trust *trust = trust_new();
+    size_t n = trust_read(trust, pem.data ? pem.data : "", pem.len);
     sb_buf_done(&pem);
-    n += tls->extra ? add_trust(ctx, tls->extra, strlen(tls->extra)) : 0;
-    return n ? 0 : sb_fail(err, SB_EFAIL, "the host's CA bundle holds no certificate");
+    n += tls->extra ? trust_read(trust, tls->extra, strlen(tls->extra)) : 0;
+    if (!n) {
+        return sb_fail(err, SB_EFAIL, "the host's CA bundle holds no certificate");
+    }
+    if (!trust_serve(trust, SSL_CTX_get_cert_store(ctx))) {
+        return sb_fail(err, SB_EFAIL, "cannot set up TLS");
+    }
+    sb_steal(&trust);
+    return 0;
 }
 
 static int client_ctx(struct tls *tls, struct sb_err **err)
@@ -119,14 +117,31 @@ static int client_ctx(struct tls *tls, struct sb_err **err)
 }
 
 int tls_start_client(struct tls *tls, const char *host, bool is_address, bool offer_http2,
-                     struct stream *stream, struct sb_err **err)
+                     SSL_SESSION *session, struct stream *stream, struct sb_err **err)
 {
     int r = client_ctx(tls, err);
     if (r < 0) {
         return r;
     }
+    if (tls->ahead.ssl && offer_http2 && !session && strcmp(host, tls->ahead_host) == 0) {
+        stream_take_over(stream, &tls->ahead);
+        return 0;
+    }
     r = stream_start_client(stream, tls->client_ctx, host, is_address, offer_http2);
+    if (r == 0 && session) {
+        stream_resume(stream, session);
+    }
     return r < 0 ? sb_fail(err, r, "cannot set up TLS towards '%s'", host) : 0;
+}
+
+void tls_foresee(struct tls *tls, const char *host, bool is_address)
+{
+    stream_close(&tls->ahead);
+    if (client_ctx(tls, NULL) == 0 &&
+        stream_start_client(&tls->ahead, tls->client_ctx, host, is_address, true) == 0) {
+        stream_speak_ahead(&tls->ahead);
+        snprintf(tls->ahead_host, sizeof(tls->ahead_host), "%s", host);
+    }
 }
 
 /* ---- Towards the sandbox ---- */

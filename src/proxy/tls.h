@@ -21,5 +21,8 @@ void tls_forget_ca(struct tls *tls);
 /* Starts TLS as `host` towards the sandbox. */
 int tls_start_server(struct tls *tls, const struct config *config, const char *host,
                      struct stream *stream, const void *seen, size_t seen_len, struct sb_err **err);
+/* `session`: to be resumed, or NULL. */
 int tls_start_client(struct tls *tls, const char *host, bool is_address, bool offer_http2,
-                     struct stream *stream, struct sb_err **err);
+                     struct ssl_session_st *session, struct stream *stream, struct sb_err **err);
+/* TLS with this host is likely to be started next: makes its first words ready.  Nothing leaves. */
+void tls_foresee(struct tls *tls, const char *host, bool is_address);

@@ -65,12 +65,7 @@ void via_unref(struct via *via)
 
 bool via_serves(const struct via *via, const struct host *host, uint16_t port)
 {
-    bool far = !host_is_near(host);
-    if (host->is_address) {
-        enum address_class class = address_classify(&host->address);
-        far = class == ADDRESS_PUBLIC || class == ADDRESS_PRIVATE;
-    }
-    return far && !no_proxy_covers(via->no_proxy, host, port);
+    return no_proxy_leaves(via->no_proxy, host, port);
 }
 
 bool via_resolves(const struct via *via)

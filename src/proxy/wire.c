@@ -74,7 +74,7 @@ void wire_wake(struct wire *wire)
 void wire_deadline(struct wire *wire, uint64_t after_ms)
 {
     wire->deadline_ms = sb_loop_now_ms(wire->loop) + after_ms;
-    if (!wire->timer.armed || wire->timer.due_ms > wire->deadline_ms) {
+    if (!wire->timer.place || wire->timer.due_ms > wire->deadline_ms) {
         sb_loop_timer(wire->loop, &wire->timer, after_ms, on_timer, wire);
     }
 }

@@ -169,7 +169,7 @@ static int op_stop(struct supervisor *s, struct client *client, struct sb_msg *r
     }
     grace = grace > GRACE_MS_MAX ? GRACE_MS_MAX : grace;
     SB_CLEANUP(json) json_t *message = json_pack("{s:s,s:I}", "op", "stop", "grace_ms", grace);
-    if (!s->stop_timer.armed) {
+    if (!s->stop_timer.place) {
         sb_loop_timer(s->loop, &s->stop_timer, (uint64_t)grace + STOP_LATE_MS, on_stop_late, s);
     }
     return sb_msg_send(s->ns.channel, message, NULL, 0, err);

@@ -136,3 +136,13 @@ bool no_proxy_covers(const struct no_proxy *list, const struct host *host, uint1
     }
     return covered;
 }
+
+bool no_proxy_leaves(const struct no_proxy *list, const struct host *host, uint16_t port)
+{
+    bool far = !host_is_near(host);
+    if (host->is_address) {
+        enum address_class class = address_classify(&host->address);
+        far = class == ADDRESS_PUBLIC || class == ADDRESS_PRIVATE;
+    }
+    return far && !no_proxy_covers(list, host, port);
+}

@@ -20,3 +20,6 @@ struct no_proxy;
 struct no_proxy *no_proxy_new(const char *text, struct sb_err **err);
 void no_proxy_free(struct no_proxy *list);
 bool no_proxy_covers(const struct no_proxy *list, const struct host *host, uint16_t port);
+/* Does an upstream proxy take what is asked for there?  Not what the list covers, and whatever the
+ * list says not what is near: this machine, its link, the metadata services of clouds. */
+bool no_proxy_leaves(const struct no_proxy *list, const struct host *host, uint16_t port);

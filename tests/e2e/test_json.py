@@ -84,9 +84,9 @@ def world(sbx):
         yield workspace, kit
 
 
-def pure(sbx, *words, code=0):
+def pure(sbx, *words, code=0, **options):
     """The parsed standard output; everything but JSON must be elsewhere."""
-    out = sbx(*words, "--json", code=code).stdout
+    out = sbx(*words, "--json", code=code, **options).stdout
     assert out.isascii() and out.endswith("\n")
     return json.loads(out)
 
@@ -101,7 +101,8 @@ RULE = {"id": HEX, "type": {"network", "http"}, "origin": str, "decision": {"all
         "status": {"active", "overridden"}, "resources": [str], "except": [str],
         "method": TEXT_OR_NULL, "path": TEXT_OR_NULL}
 CHECK = {"allowed": bool, "host": str, "port": int, "rule": TEXT_OR_NULL, "rule_id": TEXT_OR_NULL,
-         "origin": TEXT_OR_NULL, "reason": str, "pinned": TEXT_OR_NULL, "changes": [str],
+         "origin": TEXT_OR_NULL, "reason": str, "pinned": TEXT_OR_NULL,
+         "upstream_proxy": (dict, type(None)), "changes": [str],
          "method": TEXT_OR_NULL, "path": TEXT_OR_NULL}
 RECORD = {"v": int, "seq": int, "t": TIME, "sandbox": str, "decision": {"allow", "deny"},
           "rule": TEXT_OR_NULL, "rule_id": TEXT_OR_NULL, "origin": TEXT_OR_NULL, "reason": str,
@@ -179,6 +180,14 @@ def test_policy_check(sbx, world, target, allowed):
     found = pure(sbx, "policy", "check", target, code=0 if allowed else 1)
     check(found, CHECK)
     assert found["allowed"] is allowed
+    assert found["upstream_proxy"] is None
+    found = pure(sbx, "policy", "check", target, code=0 if allowed else 1,
+                 env={"SBX_PROXY": "proxy.example"})
+    check(found, CHECK)
+    if allowed:
+        check(found["upstream_proxy"], {"url": str, "from": {"SBX_PROXY"}})
+    else:
+        assert found["upstream_proxy"] is None  # it would go nowhere
 
 
 def test_policy_log_is_one_object_a_line(sbx, world):

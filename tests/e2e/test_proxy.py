@@ -23,6 +23,10 @@ BUILD = pathlib.Path(os.environ.get("SBX_BUILD", "build")).resolve()
 PROXY = next((p for p in (BUILD / "sbx-proxy", BUILD / "src/proxy/sbx-proxy") if p.exists()),
              BUILD / "sbx-proxy")
 SECRET = "real-secret-value"
+# Where memory is measured: AddressSanitizer pads what is there, hence SLACK, and holds back 256 MB of
+# what was freed, unless it is told to hold back less.
+SLACK = 4 if b"__asan_init" in PROXY.read_bytes() else 1
+MEASURED = {"ASAN_OPTIONS": f"{os.environ.get('ASAN_OPTIONS', '')}:quarantine_size_mb=4"}
 
 
 class Origin(http.server.BaseHTTPRequestHandler):
@@ -366,6 +370,81 @@ def test_tls_is_terminated_only_to_inject(tmp_path):
     finally:
         proxy.close()
         server.shutdown()
+
+
+class Foreseen:
+    """Origins by TLS under several names; clients shake hands first, and ask later."""
+
+    NAMES = ("a.host.example", "b.host.example")
+
+    def __init__(self, folder, trusted):
+        cert, key = self_signed(folder, "*.host.example")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cert, key)
+        self.asked_for = []
+        context.sni_callback = lambda sock, name, _: self.asked_for.append(name)
+        self.server = start_origin(context)
+        self.port = self.server.server_address[1]
+        self.pem = cert.read_text()
+        other, _ = self_signed(folder, "other.example")  # in the same file
+        self.proxy = Proxy(folder, {"SSL_CERT_FILE": str(other)})
+        self.proxy.configure([])
+        self.ca = self.proxy.call({"op": "ca"})
+        self.configure(self.pem if trusted else None)
+
+    def configure(self, extra_ca):
+        inject = [{"id": "i1", "service": "api", "kit": "k", "domain": f"{name}:{self.port}",
+                   "header": "Authorization", "format": "Bearer %s", "mode": "overwrite",
+                   "secret": SECRET} for name in self.NAMES]
+        more = {"extra_ca": extra_ca} if extra_ca else {}
+        self.proxy.configure([*(f"allow {name}" for name in self.NAMES), "allow 127.0.0.1"],
+                             inject=inject, hosts=dict.fromkeys(self.NAMES, "127.0.0.1"),
+                             ca={k: self.ca[k] for k in ("cert_pem", "key_pem")}, **more)
+
+    def shake_hands(self, name):
+        sock = socket.create_connection(self.proxy.http.getsockname(), 10)
+        sock.sendall(f"CONNECT {name}:{self.port} HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
+        assert b" 200 " in sock.recv(4096)
+        context = ssl.create_default_context(cadata=self.ca["cert_pem"])
+        return context.wrap_socket(sock, server_hostname=name)
+
+    def ask(self, sock, name):
+        sock.sendall(f"GET /{name} HTTP/1.1\r\nHost: {name}:{self.port}\r\n\r\n".encode())
+        answer = http.client.HTTPResponse(sock)
+        answer.begin()
+        return answer.status, answer.read().decode()
+
+    def close(self):
+        self.proxy.close()
+        self.server.shutdown()
+
+
+@pytest.fixture
+def foreseen(tmp_path):
+    running = Foreseen(tmp_path, trusted=True)
+    yield running
+    running.close()
+
+
+def test_what_was_made_ready_for_one_host_is_not_said_to_another(foreseen):
+    a, b = map(foreseen.shake_hands, foreseen.NAMES)
+    time.sleep(0.1)  # nothing has left, also not by now
+    assert not foreseen.asked_for
+    for sock, name in ((a, "a.host.example"), (b, "b.host.example")):
+        status, body = foreseen.ask(sock, name)
+        assert status == 200 and json.loads(body)["path"] == f"/{name}"
+        assert foreseen.asked_for.pop() == name and not foreseen.asked_for
+        sock.close()
+
+
+def test_what_was_made_ready_trusts_nobody_whom_the_user_has_forgotten(foreseen):
+    sock = foreseen.shake_hands("a.host.example")
+    time.sleep(0.1)
+    foreseen.configure(None)
+    status, body = foreseen.ask(sock, "a.host.example")
+    assert status == 502 and "TLS with a.host.example" in body
+    foreseen.configure(foreseen.pem)
+    assert foreseen.ask(foreseen.shake_hands("a.host.example"), "a.host.example")[0] == 200
 
 
 def socks(proxy, *messages):

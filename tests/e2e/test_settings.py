@@ -76,6 +76,43 @@ def test_the_example_of_the_document(sbx):
     assert [line.strip() for line in shown.splitlines()] == done.splitlines()
 
 
+def way(sbx, target, **env):
+    return sbx.json("policy", "check", target, env=env)["upstream_proxy"]
+
+
+def test_policy_check_says_which_way_it_goes(sbx):
+    names = ("a.example", "git.corp.example", "10.0.0.1", "localhost:631", "pinned.example",
+             "metadata.google.internal")
+    for name in names:
+        sbx.ok("policy", "allow", "-g", name)
+    sbx.ok("policy", "host", "add", "-g", "pinned.example", "10.0.0.2")
+    assert [way(sbx, name) for name in names] == [None] * len(names)
+    env = {"HTTPS_PROXY": SECRET_URL, "NO_PROXY": "corp.example"}
+    taken = {"url": "http://proxy.example:3128", "from": "HTTPS_PROXY"}
+    assert way(sbx, "a.example", **env) == taken == way(sbx, "http://a.example:443/x", **env)
+    assert way(sbx, "10.0.0.1", **env) == taken
+    # What is excepted, pinned, or near (as upstream.c has it) is reached directly.
+    for name in ("git.corp.example", "pinned.example", "localhost:631", "metadata.google.internal"):
+        assert way(sbx, name, **env) is None
+    assert way(sbx, "git.corp.example", HTTPS_PROXY=SECRET_URL) == taken
+    sbx.ok("settings", "set", "proxy.upstream", "socks5h://other.example")
+    assert way(sbx, "a.example", **env) == {"url": "socks5h://other.example:1080",
+                                            "from": "proxy.upstream"}
+    assert way(sbx, "a.example", SBX_PROXY="direct", **env) is None
+    bad = sbx("policy", "check", "a.example", env={"SBX_PROXY": "gopher://u:s3cret@h"})
+    assert bad.returncode == 2 and "SBX_PROXY" in bad.stderr and "s3cret" not in bad.stderr
+
+
+def test_the_example_of_policy_check(sbx):
+    sbx.ok("policy", "allow", "-g", "example.com:443")
+    text = (ROOT / "docs/upstream-proxy.md").read_text("utf-8")
+    line, _, shown = text.partition("    $ HTTPS_PROXY=")[2].partition("\n\n")[0].partition("\n")
+    url, _, words = line.partition(" sbx ")
+    done = sbx.ok(*words.split(), env={"HTTPS_PROXY": url})
+    assert [line.strip() for line in shown.splitlines()] == [
+        line.strip() for line in done.splitlines()]
+
+
 @pytest.mark.parametrize("words,says", [
     (("set", "proxy.upstrem", "x"), "did you mean 'proxy.upstream'?"),
     (("get", "nothing.like.it"), "'sbx settings ls' lists them"),
