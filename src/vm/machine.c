@@ -10,6 +10,7 @@
 /* Translated code, which QEMU would let grow to a gigabyte.  A guest's working set is below this.
  */
 enum { ARGS_MAX = 96, QUEUE_SIZE = 1024, TRANSLATED_MB = 64 };
+enum { RANDOM_BYTES = 65536, RANDOM_PERIOD_MS = 1000 };
 
 struct args {
     char *words[ARGS_MAX];
@@ -89,7 +90,9 @@ static void add_devices(struct args *args, const struct machine *m)
     add(args, "-chardev", "socket,id=link,fd=%d", m->link_fd);
     add(args, "-device", "virtserialport,chardev=link,name=" MACHINE_PORT);
     add(args, "-object", "rng-builtin,id=rng");
-    add(args, "-device", "virtio-rng-device,rng=rng");
+    /* QEMU takes memory for what the guest asks for at once: without a bound up to 4 GiB. */
+    add(args, "-device", "virtio-rng-device,rng=rng,max-bytes=%d,period=%d", RANDOM_BYTES,
+        RANDOM_PERIOD_MS);
     add(args, "-device", "virtio-balloon-device,free-page-reporting=on,deflate-on-oom=on");
     add(args, "-chardev", "socket,id=share,fd=%d", m->share_fd);
     add(args, "-device",
