@@ -577,6 +577,10 @@ static bool take_word(struct supervisor *s)
     const char *error = r > 0 ? sb_json_str(msg.json, "error") : NULL;
     if (event && strcmp(event, "ended") == 0 && error) {
         take_end(s, error);
+    } else if (event && strcmp(event, "full") == 0) {
+        fprintf(stderr,
+                "sandbox '%s': no space is left on the host for its disk: it waits for some\n",
+                s->name);
     } else if (event) {
         s->silent = strcmp(event, "silent") == 0;
         fprintf(stderr, "sandbox '%s': the guest %s\n", s->name,
@@ -779,10 +783,14 @@ static int start(struct supervisor *s, struct sb_err **err)
     return watch_proxy(s);
 }
 
-/* Tells the starter; while the sandbox is being created, also which of its limits are weak. */
+/* Tells the starter; while the sandbox is being created, also which of its limits are weak.  Those
+ * of a machine are its size. */
 static void reply_started(const struct supervisor *s)
 {
-    SB_CLEANUP(free) char *note = state_is_ready(s->config) ? NULL : cgroup_shortfall(s->cgroup);
+    SB_CLEANUP(free)
+    char *note = state_is_ready(s->config) ? NULL
+                 : s->is_vm                ? vm_start_shortfall()
+                                           : cgroup_shortfall(s->cgroup);
     SB_CLEANUP(json) json_t *reply = json_pack("{s:b,s:s*}", "ok", 1, "note", note);
     sb_msg_send(STARTER, reply, NULL, 0, NULL);
 }

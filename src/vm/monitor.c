@@ -52,6 +52,9 @@ struct monitor {
     bool booted;
     struct sb_timer beat;
     unsigned missed; /* beats since a question that has no answer yet; 0: none is open */
+    bool full;       /* there was no space for its disk, and it has not gone on for a while since */
+    bool stopped;
+    struct sb_timer retry;
     struct sb_timer ending;
     char *sign; /* of an end that is near */
     char *why;  /* of the end */
@@ -212,6 +215,37 @@ static void on_link_busy(void *arg)
     struct monitor *m = arg;
     if (m->missed == 0) {
         sb_loop_timer(m->loop, &m->beat, BEAT_MS, on_beat, m);
+    }
+}
+
+/* ---- the host's disk is full ----
+ *
+ * QEMU stops the machine before it loses what the guest has written, and nobody but us lets it go
+ * on: we try until there is space. */
+
+enum { RETRY_MS = 1000 };
+
+static void on_retry(void *arg)
+{
+    struct monitor *m = arg;
+    if (m->stopped) {
+        m->stopped = false;
+        qmp_go_on(m->qmp);
+        sb_loop_timer(m->loop, &m->retry, RETRY_MS, on_retry, m);
+    } else {
+        m->full = false; /* it went on, and did not stop again */
+    }
+}
+
+static void on_disk_error(struct monitor *m)
+{
+    m->stopped = true;
+    if (!m->booted) {
+        end(m, sb_xasprintf("its disk cannot be written: %s", strerror(ENOSPC)));
+    } else if (!m->full) {
+        m->full = true;
+        tell("full", NULL);
+        sb_loop_timer(m->loop, &m->retry, RETRY_MS, on_retry, m);
     }
 }
 
@@ -451,6 +485,11 @@ static void on_qmp_event(void *arg, const char *event, const json_t *data)
     struct monitor *m = arg;
     if (strcmp(event, "GUEST_PANICKED") == 0) {
         end(m, sb_xstrdup("the guest's kernel panicked"));
+    } else if (strcmp(event, "BLOCK_IO_ERROR") == 0) {
+        const char *action = sb_json_str(data, "action");
+        if (action && strcmp(action, "stop") == 0) {
+            on_disk_error(m);
+        }
     } else if (strcmp(event, "SHUTDOWN") == 0) {
         const char *reason = sb_json_str(data, "reason");
         bool by_guest = reason && strncmp(reason, "guest-", strlen("guest-")) == 0;
