@@ -72,12 +72,14 @@ static void add_kernel(struct args *args, const struct machine *m)
      * tries out its ciphers at each start, for more than half of the instructions of its boot; it
      * clears each page that it takes for itself; and for 4 GiB and more it takes 64 MiB to copy
      * through for devices that cannot reach all memory, which virtio's can.  The other processors
-     * are started by the guest (cpus.c). */
+     * are started by the guest (cpus.c).  The emulator's processors have one TSC, and are of a
+     * maker whose kernel code does not believe that of several: it would count timer interrupts
+     * instead, of which a busy host loses every other, and have no finer timers. */
     add(args, "-append",
         "console=hvc0 quiet loglevel=4 reboot=t panic=-1 oops=panic cryptomgr.notests "
         "init_on_alloc=0 swiotlb=noforce rcupdate.rcu_expedited=1 maxcpus=1 "
-        "noreplace-smp " MACHINE_MARK " tsc_early_khz=%u",
-        m->tsc_khz);
+        "noreplace-smp " MACHINE_MARK " %stsc_early_khz=%u",
+        m->accelerator[0] == 'k' ? "" : "tsc=reliable ", m->tsc_khz);
 }
 
 static void add_devices(struct args *args, const struct machine *m)

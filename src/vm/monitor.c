@@ -147,6 +147,21 @@ static void on_signal(void *arg, uint32_t events)
 
 /* ---- the guest ---- */
 
+static void put_time(json_t *message)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    json_object_set_new(message, "sec", json_integer(now.tv_sec));
+    json_object_set_new(message, "nsec", json_integer(now.tv_nsec));
+}
+
+static void send_time(struct monitor *m)
+{
+    SB_CLEANUP(json) json_t *message = json_pack("{s:s}", "op", "clock");
+    put_time(message);
+    link_control(m->link, message, NULL);
+}
+
 static void on_console(void *arg, uint32_t events)
 {
     (void)events;
@@ -256,6 +271,7 @@ static int on_link_control(void *arg, const json_t *message, struct sb_err **err
     const char *event = sb_json_str(message, "event");
     if (event && strcmp(event, "booted") == 0) {
         m->booted = true;
+        send_time(m); /* what it was sent at first is as old as its boot took */
     } else if (event && strcmp(event, "pong") == 0) {
         on_answer(m);
     } else if (event && strcmp(event, "failed") == 0 && !m->booted) {
@@ -266,14 +282,6 @@ static int on_link_control(void *arg, const json_t *message, struct sb_err **err
         end(m, sb_xasprintf("the guest could not start: %s", shown));
     }
     return 0;
-}
-
-static void put_time(json_t *message)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    json_object_set_new(message, "sec", json_integer(now.tv_sec));
-    json_object_set_new(message, "nsec", json_integer(now.tv_nsec));
 }
 
 static int send_boot(struct monitor *m, struct sb_err **err)
@@ -299,9 +307,7 @@ static void on_clock(void *arg, uint32_t events)
     struct monitor *m = arg;
     uint64_t count;
     if (read(m->clock, &count, sizeof(count)) < 0 && errno == ECANCELED) {
-        SB_CLEANUP(json) json_t *message = json_pack("{s:s}", "op", "clock");
-        put_time(message);
-        link_control(m->link, message, NULL);
+        send_time(m);
     }
     arm_clock(m);
 }
