@@ -55,8 +55,9 @@ static void add_base(struct args *args, const struct machine *m)
     } else {
         add(args, "-accel", "tcg,tb-size=%d", TRANSLATED_MB);
     }
-    /* QEMU asks for an MSR of the host's that not every hypervisor gives its guests. */
-    add(args, "-cpu", kvm ? "host,-arch-capabilities" : "max");
+    /* QEMU asks for an MSR of the host's that not every hypervisor gives its guests.  What it
+     * emulates copies word by word where the guest does not think it quick byte by byte. */
+    add(args, "-cpu", kvm ? "host,-arch-capabilities" : "max,-erms,-fsrm");
     add(args, "-smp", "%u", m->cpus);
     add(args, "-m", "%u", m->memory_mb);
     /* Shared, since virtiofsd reads and writes the guest's buffers. */
