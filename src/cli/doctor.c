@@ -14,6 +14,7 @@
 #include "base/msg.h"
 #include "base/paths.h"
 #include "cli/vm.h"
+#include "vm/image.h"
 #include "vm/isolation.h"
 #include "vm/kernel.h"
 #include "vm/probe.h"
@@ -177,10 +178,17 @@ static void add_kernel(struct report *report)
     }
     SB_CLEANUP(free)
     char *text = sb_xasprintf("%s (%s)", kernel.version, vm_kernel_source_text(kernel.source));
-    add(report, "guest kernel", STATE_OK, text,
-        kernel.source == VM_KERNEL_SYSTEM ? "'sbx vm kernel --build' builds one that starts in "
-                                            "less than half the time"
-                                          : NULL);
+    const char *package = vm_image_missing(&kernel);
+    SB_CLEANUP(free)
+    char *install = package ? sb_xasprintf("sudo apt-get install %s: without it each machine "
+                                           "unpacks its kernel anew when it starts",
+                                           package)
+                            : NULL;
+    add(report, "guest kernel", package ? STATE_WEAK : STATE_OK, text,
+        package                             ? install
+        : kernel.source == VM_KERNEL_SYSTEM ? "'sbx vm kernel --build' builds one that starts in "
+                                              "less than half the time"
+                                            : NULL);
 }
 
 static int add_probe(struct report *report, bool again, struct sb_err **err)

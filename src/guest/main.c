@@ -60,7 +60,9 @@ void log_line(int level, const char *text)
 
 static void say(const struct sb_err *err)
 {
-    log_line(3, err->message);
+    SB_CLEANUP(free)
+    char *text = err->hint ? sb_xasprintf("%s; %s", err->message, err->hint) : NULL;
+    log_line(3, text ? text : err->message);
 }
 
 /* When each part of the boot was done is in the kernel's log (dmesg), for bench/vm and whoever
@@ -109,6 +111,8 @@ static _Noreturn void become_init(int channel, int init_fd, const json_t *volume
     char *argv[] = {(char[]){"sbx-init"}, NULL};
     char *env[] = {(char[]){"SBX_SPARED=1"}, NULL};
     fexecve(init_fd, argv, env);
+    sb_fail_errno(&err, errno, "execute sbx-init");
+    say(err);
     _exit(125);
 }
 

@@ -27,6 +27,7 @@
 #include "sandbox/layout.h"
 #include "sandbox/state.h"
 #include "sandbox/supervisor.h"
+#include "sandbox/vm_start.h"
 
 enum { STARTER = 3, INIT_WAIT_S = 10 };
 /* A machine without hardware virtualization boots for seconds, on a busy host for more. */
@@ -99,6 +100,10 @@ static bool take_word(struct supervisor *s)
     const char *error = r > 0 ? sb_json_str(msg.json, "error") : NULL;
     if (event && strcmp(event, "ended") == 0 && error) {
         take_end(s, error);
+    } else if (event && strcmp(event, "full") == 0) {
+        fprintf(stderr,
+                "sandbox '%s': no space is left on the host for its disk: it waits for some\n",
+                s->name);
     } else if (event) {
         s->silent = strcmp(event, "silent") == 0;
         fprintf(stderr, "sandbox '%s': the guest %s\n", s->name,
@@ -302,12 +307,18 @@ static int start(struct supervisor *s, struct sb_err **err)
 
 /* ---- main ---- */
 
+/* What is weak of the limits; those of a machine are its size. */
+static char *shortfall(const struct supervisor *s)
+{
+    return s->is_vm ? vm_start_shortfall() : cgroup_shortfall(s->cgroup);
+}
+
 /* Tells the starter; while the sandbox is being created, also which of its limits are weak and
  * which of its secrets are missing. */
 static void reply_started(const struct supervisor *s)
 {
     bool tells = !state_is_ready(s->config);
-    SB_CLEANUP(free) char *note = tells ? cgroup_shortfall(s->cgroup) : NULL;
+    SB_CLEANUP(free) char *note = tells ? shortfall(s) : NULL;
     SB_CLEANUP(json)
     json_t *reply =
         json_pack("{s:b,s:s*,s:O*}", "ok", 1, "note", note, "missing", tells ? s->missing : NULL);

@@ -68,6 +68,9 @@ static int allow_kvm(struct sb_err **err)
     }
     int errnum = errno;
     free(groups);
+    if (r < 0 && errnum == EPERM) {
+        return 0; /* root of a user namespace that may not change its groups */
+    }
     return count < 0 || r < 0 ? sb_fail_errno(err, errnum, "join the group of /dev/kvm") : 0;
 }
 
@@ -98,4 +101,17 @@ int vm_start_prepare(const struct vm_start *start, struct limits *limits, struct
     r = r < 0 ? r : vm_prepare(&wish, ret, err);
     *limits = machine_limits(limits);
     return r;
+}
+
+/* The guest's memory is shared with virtiofsd and counts for no process. */
+char *vm_start_shortfall(void)
+{
+    struct rlimit data;
+    if (getrlimit(RLIMIT_DATA, &data) < 0 || data.rlim_max >= VM_OVERHEAD_BYTES) {
+        return NULL;
+    }
+    return sb_xasprintf(
+        "beside its memory a virtual machine may need %d MiB, and your own limit is "
+        "%llu MiB (ulimit -Hd): it can end at any time",
+        VM_OVERHEAD_BYTES >> 20, (unsigned long long)data.rlim_max >> 20);
 }

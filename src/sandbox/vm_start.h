@@ -17,6 +17,9 @@ struct vm_start {
     bool as_caller;               /* ... and has no other ids at all */
 };
 
+/* A note for who makes a machine, where his own limits are too low for QEMU; else NULL. */
+char *vm_start_shortfall(void);
+
 /* Gathers the machine's parts.  `limits` are those of the guest, and then of the host's processes
  * that run it. */
 int vm_start_prepare(const struct vm_start *start, struct limits *limits, struct vm *ret,

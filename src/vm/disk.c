@@ -5,13 +5,40 @@
 #include <fcntl.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "base/buf.h"
+#include "base/fs.h"
+
+/* Takes what it says on standard error. */
+static int run(const char *program, char **argv, struct sb_buf *said, int *ret_status)
+{
+    char *env[] = {NULL};
+    int fds[2];
+    if (pipe2(fds, O_CLOEXEC) < 0) {
+        return -errno;
+    }
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, fds[1], STDERR_FILENO);
+    pid_t pid;
+    int r = posix_spawn(&pid, program, &actions, NULL, argv, env);
+    posix_spawn_file_actions_destroy(&actions);
+    close(fds[1]);
+    sb_read_fd(fds[0], said);
+    close(fds[0]);
+    while (r == 0 && waitpid(pid, ret_status, 0) < 0 && errno == EINTR) {
+    }
+    return -r;
+}
 
 /* mke2fs writes only the file system's skeleton; the guest's kernel fills in the rest as it goes.
  * No reserved blocks: they are for a system's root daemons. */
 static int make_file_system(const char *path, struct sb_err **err)
 {
+    enum { SAID_MAX = 512 };
     static const char program[] = "/sbin/mke2fs";
     char *argv[] = {(char[]){"mke2fs"},
                     (char[]){"-q"},
@@ -26,18 +53,20 @@ static int make_file_system(const char *path, struct sb_err **err)
                     (char[]){"lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0"},
                     (char *)(unsigned long)path,
                     NULL};
-    char *env[] = {NULL};
-    pid_t pid;
+    SB_CLEANUP(buf) struct sb_buf said;
+    sb_buf_init(&said, SAID_MAX);
     int status = 0;
-    int r = posix_spawn(&pid, program, NULL, NULL, argv, env);
-    if (r != 0) {
-        sb_fail_errno(err, r, "run '%s'", program);
-        sb_hint(err, "install the package e2fsprogs");
-        return -r;
+    int r = run(program, argv, &said, &status);
+    if (r < 0) {
+        sb_fail_errno(err, -r, "run '%s'", program);
+        if (r == -ENOENT) {
+            sb_hint(err, "install the package e2fsprogs");
+        }
+        return r;
     }
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-    }
-    return status == 0 ? 0 : sb_fail(err, SB_ESTART, "mke2fs could not format '%s'", path);
+    SB_CLEANUP(free) char *why = sb_xstrndup(said.len ? said.data : "", said.len);
+    why[strcspn(why, "\n")] = '\0';
+    return status == 0 ? 0 : sb_fail(err, SB_ESTART, "make the disk '%s': %s", path, why);
 }
 
 /* Under another name until it is whole: a disk that exists is a good one. */

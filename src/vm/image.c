@@ -106,19 +106,43 @@ static void remove_others(const char *dir_path, const char *keep)
     }
 }
 
+static const unsigned char *map_image(const struct vm_kernel *kernel)
+{
+    const unsigned char *map = mmap(NULL, kernel->size, PROT_READ, MAP_PRIVATE, kernel->fd, 0);
+    return map == MAP_FAILED ? NULL : map;
+}
+
+static void unmap_image(const unsigned char *map, const struct vm_kernel *kernel)
+{
+    munmap((void *)(uintptr_t)map, kernel->size);
+}
+
+const char *vm_image_missing(const struct vm_kernel *kernel)
+{
+    const unsigned char *map = map_image(kernel);
+    if (!map) {
+        return NULL;
+    }
+    size_t len = 0;
+    const unsigned char *payload = find_payload(map, kernel->size, &len);
+    const char *package = payload ? unpack_missing(payload, len) : NULL;
+    unmap_image(map, kernel);
+    return package;
+}
+
 /* Writes an empty file for a kernel that has no such image, so that nobody tries again. */
 static int make(const struct vm_kernel *kernel, const char *path)
 {
     SB_CLEANUP(buf) struct sb_buf image;
     sb_buf_init(&image, IMAGE_MAX);
-    const unsigned char *map = mmap(NULL, kernel->size, PROT_READ, MAP_PRIVATE, kernel->fd, 0);
-    if (map == MAP_FAILED) {
+    const unsigned char *map = map_image(kernel);
+    if (!map) {
         return SB_EFAIL;
     }
     size_t len = 0;
     const unsigned char *payload = find_payload(map, kernel->size, &len);
     int r = payload ? unpack(kernel->image, payload, len, &image, NULL) : SB_EFAIL;
-    munmap((void *)(uintptr_t)map, kernel->size);
+    unmap_image(map, kernel);
     if (r == 0) {
         size_t kept = can_be_booted(image.data, image.len) ? image.len : 0;
         r = sb_write_file_atomic(AT_FDCWD, path, image.data, kept, 0644, NULL);

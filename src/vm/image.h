@@ -12,3 +12,5 @@
 /* Makes of a kernel whose image is a bzImage one whose `image` and `fd` are the ELF image that is
  * packed in it, kept in $STATE/vm; leaves it as it is where that cannot be done. */
 void vm_image_unpack(struct vm_kernel *kernel);
+/* The package that lacks for that; else NULL. */
+const char *vm_image_missing(const struct vm_kernel *kernel);

@@ -10,6 +10,7 @@
 /* Translated code, which QEMU would let grow to a gigabyte.  A guest's working set is below this.
  */
 enum { ARGS_MAX = 96, QUEUE_SIZE = 1024, TRANSLATED_MB = 64 };
+enum { RANDOM_BYTES = 65536, RANDOM_PERIOD_MS = 1000 };
 
 struct args {
     char *words[ARGS_MAX];
@@ -54,8 +55,9 @@ static void add_base(struct args *args, const struct machine *m)
     } else {
         add(args, "-accel", "tcg,tb-size=%d", TRANSLATED_MB);
     }
-    /* QEMU asks for an MSR of the host's that not every hypervisor gives its guests. */
-    add(args, "-cpu", kvm ? "host,-arch-capabilities" : "max");
+    /* QEMU asks for an MSR of the host's that not every hypervisor gives its guests.  What it
+     * emulates copies word by word where the guest does not think it quick byte by byte. */
+    add(args, "-cpu", kvm ? "host,-arch-capabilities" : "max,-erms,-fsrm");
     add(args, "-smp", "%u", m->cpus);
     add(args, "-m", "%u", m->memory_mb);
     /* Shared, since virtiofsd reads and writes the guest's buffers. */
@@ -71,12 +73,14 @@ static void add_kernel(struct args *args, const struct machine *m)
      * tries out its ciphers at each start, for more than half of the instructions of its boot; it
      * clears each page that it takes for itself; and for 4 GiB and more it takes 64 MiB to copy
      * through for devices that cannot reach all memory, which virtio's can.  The other processors
-     * are started by the guest (cpus.c). */
+     * are started by the guest (cpus.c).  The emulator's processors have one TSC, and are of a
+     * maker whose kernel code does not believe that of several: it would count timer interrupts
+     * instead, of which a busy host loses every other, and have no finer timers. */
     add(args, "-append",
         "console=hvc0 quiet loglevel=4 reboot=t panic=-1 oops=panic cryptomgr.notests "
         "init_on_alloc=0 swiotlb=noforce rcupdate.rcu_expedited=1 maxcpus=1 "
-        "noreplace-smp " MACHINE_MARK " tsc_early_khz=%u",
-        m->tsc_khz);
+        "noreplace-smp " MACHINE_MARK " %stsc_early_khz=%u",
+        m->accelerator[0] == 'k' ? "" : "tsc=reliable ", m->tsc_khz);
 }
 
 static void add_devices(struct args *args, const struct machine *m)
@@ -89,7 +93,9 @@ static void add_devices(struct args *args, const struct machine *m)
     add(args, "-chardev", "socket,id=link,fd=%d", m->link_fd);
     add(args, "-device", "virtserialport,chardev=link,name=" MACHINE_PORT);
     add(args, "-object", "rng-builtin,id=rng");
-    add(args, "-device", "virtio-rng-device,rng=rng");
+    /* QEMU takes memory for what the guest asks for at once: without a bound up to 4 GiB. */
+    add(args, "-device", "virtio-rng-device,rng=rng,max-bytes=%d,period=%d", RANDOM_BYTES,
+        RANDOM_PERIOD_MS);
     add(args, "-device", "virtio-balloon-device,free-page-reporting=on,deflate-on-oom=on");
     add(args, "-chardev", "socket,id=share,fd=%d", m->share_fd);
     add(args, "-device",

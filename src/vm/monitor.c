@@ -52,6 +52,9 @@ struct monitor {
     bool booted;
     struct sb_timer beat;
     unsigned missed; /* beats since a question that has no answer yet; 0: none is open */
+    bool full;       /* there was no space for its disk, and it has not gone on for a while since */
+    bool stopped;
+    struct sb_timer retry;
     struct sb_timer ending;
     char *sign; /* of an end that is near */
     char *why;  /* of the end */
@@ -144,6 +147,21 @@ static void on_signal(void *arg, uint32_t events)
 
 /* ---- the guest ---- */
 
+static void put_time(json_t *message)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    json_object_set_new(message, "sec", json_integer(now.tv_sec));
+    json_object_set_new(message, "nsec", json_integer(now.tv_nsec));
+}
+
+static void send_time(struct monitor *m)
+{
+    SB_CLEANUP(json) json_t *message = json_pack("{s:s}", "op", "clock");
+    put_time(message);
+    link_control(m->link, message, NULL);
+}
+
 static void on_console(void *arg, uint32_t events)
 {
     (void)events;
@@ -215,6 +233,37 @@ static void on_link_busy(void *arg)
     }
 }
 
+/* ---- the host's disk is full ----
+ *
+ * QEMU stops the machine before it loses what the guest has written, and nobody but us lets it go
+ * on: we try until there is space. */
+
+enum { RETRY_MS = 1000 };
+
+static void on_retry(void *arg)
+{
+    struct monitor *m = arg;
+    if (m->stopped) {
+        m->stopped = false;
+        qmp_go_on(m->qmp);
+        sb_loop_timer(m->loop, &m->retry, RETRY_MS, on_retry, m);
+    } else {
+        m->full = false; /* it went on, and did not stop again */
+    }
+}
+
+static void on_disk_error(struct monitor *m)
+{
+    m->stopped = true;
+    if (!m->booted) {
+        end(m, sb_xasprintf("its disk cannot be written: %s", strerror(ENOSPC)));
+    } else if (!m->full) {
+        m->full = true;
+        tell("full", NULL);
+        sb_loop_timer(m->loop, &m->retry, RETRY_MS, on_retry, m);
+    }
+}
+
 static int on_link_control(void *arg, const json_t *message, struct sb_err **err)
 {
     (void)err;
@@ -222,6 +271,7 @@ static int on_link_control(void *arg, const json_t *message, struct sb_err **err
     const char *event = sb_json_str(message, "event");
     if (event && strcmp(event, "booted") == 0) {
         m->booted = true;
+        send_time(m); /* what it was sent at first is as old as its boot took */
     } else if (event && strcmp(event, "pong") == 0) {
         on_answer(m);
     } else if (event && strcmp(event, "failed") == 0 && !m->booted) {
@@ -232,14 +282,6 @@ static int on_link_control(void *arg, const json_t *message, struct sb_err **err
         end(m, sb_xasprintf("the guest could not start: %s", shown));
     }
     return 0;
-}
-
-static void put_time(json_t *message)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    json_object_set_new(message, "sec", json_integer(now.tv_sec));
-    json_object_set_new(message, "nsec", json_integer(now.tv_nsec));
 }
 
 static int send_boot(struct monitor *m, struct sb_err **err)
@@ -265,9 +307,7 @@ static void on_clock(void *arg, uint32_t events)
     struct monitor *m = arg;
     uint64_t count;
     if (read(m->clock, &count, sizeof(count)) < 0 && errno == ECANCELED) {
-        SB_CLEANUP(json) json_t *message = json_pack("{s:s}", "op", "clock");
-        put_time(message);
-        link_control(m->link, message, NULL);
+        send_time(m);
     }
     arm_clock(m);
 }
@@ -451,6 +491,11 @@ static void on_qmp_event(void *arg, const char *event, const json_t *data)
     struct monitor *m = arg;
     if (strcmp(event, "GUEST_PANICKED") == 0) {
         end(m, sb_xstrdup("the guest's kernel panicked"));
+    } else if (strcmp(event, "BLOCK_IO_ERROR") == 0) {
+        const char *action = sb_json_str(data, "action");
+        if (action && strcmp(action, "stop") == 0) {
+            on_disk_error(m);
+        }
     } else if (strcmp(event, "SHUTDOWN") == 0) {
         const char *reason = sb_json_str(data, "reason");
         bool by_guest = reason && strncmp(reason, "guest-", strlen("guest-")) == 0;

@@ -16,6 +16,7 @@ enum monitor_fd {
 /* On MONITOR_WORD, where nothing is relayed:
  *   {"event":"silent"}             commands run, and the guest does not answer
  *   {"event":"answers"}            it does again
+ *   {"event":"full"}               it waits, since there is no space on the host for its disk
  *   {"event":"ended","error":"…"}  the machine has ended, and why */
 
 /* In its root file system: */

@@ -69,3 +69,10 @@ int qmp_new(struct sb_loop *loop, int fd, qmp_event_fn *event, void *arg, struct
     *ret = qmp;
     return 0;
 }
+
+void qmp_go_on(const struct qmp *qmp)
+{
+    static const char go_on[] = "{\"execute\":\"cont\"}\n";
+    /* One that takes no commands is no better served by more of them. */
+    sb_write_all(qmp->fd, go_on, sizeof(go_on) - 1);
+}

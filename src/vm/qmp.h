@@ -13,3 +13,5 @@ typedef void qmp_event_fn(void *arg, const char *event, const json_t *data);
 /* Takes the descriptor. */
 int qmp_new(struct sb_loop *loop, int fd, qmp_event_fn *event, void *arg, struct qmp **ret,
             struct sb_err **err);
+/* Lets a machine that was stopped go on.  What QEMU answers is not waited for. */
+void qmp_go_on(const struct qmp *qmp);

@@ -38,6 +38,12 @@ bool unpack_wanted(const void *data, size_t len)
     return form_of(data, len) != NULL;
 }
 
+const char *unpack_missing(const void *data, size_t len)
+{
+    const struct form *form = form_of(data, len);
+    return form && access(form->program, X_OK) < 0 ? form->package : NULL;
+}
+
 static int start(const struct form *form, int input, int output, pid_t *ret_pid)
 {
     char *argv[] = {(char *)(unsigned long)form->program, (char[]){"-dc"}, NULL};

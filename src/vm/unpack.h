@@ -11,6 +11,8 @@
 
 /* Whether it begins as something packed does. */
 bool unpack_wanted(const void *data, size_t len);
+/* The package to install where the program is missing that this wants; else NULL. */
+const char *unpack_missing(const void *data, size_t len);
 /* Appends to `out`, an initialised buffer.  SB_ENOTFOUND, with a hint what to install, where the
  * program is missing; `what` is the name for messages. */
 int unpack(const char *what, const void *data, size_t len, struct sb_buf *out, struct sb_err **err);

@@ -8,7 +8,10 @@
  *   console    writes to the console for ever, and says nothing on the port
  *   silence    says nothing at all
  *   slow       half a frame, and no more
- *   share      becomes "booted", mounts all that virtiofsd shows and tries to change it */
+ *   share      becomes "booted", mounts all that virtiofsd shows and tries to change it
+ *   devices    drives virtio's devices wrongly (hostile_virtio.c), then tells what became of it
+ *   requests   ... and virtiofsd, with requests that are none
+ *   NAME       ... and virtiofsd, with one malformed queue of that name */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -23,6 +26,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "hostile_virtio.h"
 
 #ifndef MODE
 #define MODE "garbage"
@@ -128,14 +133,47 @@ static void change_share(void)
     }
 }
 
+/* Before the kernel has a driver for them.  What they still do is seen afterwards. */
+static bool misuse(struct tally *tally)
+{
+    if (strcmp(MODE, "devices") == 0 || strcmp(MODE, "network") == 0 || strcmp(MODE, "port") == 0) {
+        misuse_devices(MODE, tally);
+    } else if (strcmp(MODE, "requests") == 0 || strcmp(MODE, "unanswered") == 0) {
+        misuse_requests(MODE[0] == 'u', tally);
+    } else {
+        return misuse_share(MODE, tally);
+    }
+    return true;
+}
+
+static void report(int port, const struct tally *tally)
+{
+    struct stat st;
+    char text[200];
+    mkdir("/all", 0755);
+    mount("sbx", "/all", "virtiofs", 0, NULL);
+    snprintf(text, sizeof(text),
+             "{\"event\":\"failed\",\"error\":\"devices %u, queues %u, refused %u, used %u, "
+             "ignored %u, share %s\"}",
+             tally->devices, tally->queues, tally->refused, tally->used, tally->ignored,
+             stat("/all/workspaces/0", &st) == 0 ? "well" : "gone");
+    greet(port);
+    say(port, CONTROL, text);
+}
+
 int main(void)
 {
     mkdir("/proc", 0755);
     mount("proc", "/proc", "proc", 0, NULL);
     mount("sysfs", "/sys", "sysfs", 0, NULL);
     mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
+    struct tally tally = {0};
+    bool misused = misuse(&tally);
     load_modules();
     int port = open_port();
+    if (misused) {
+        report(port, &tally);
+    }
     if (strcmp(MODE, "garbage") == 0) {
         static char noise[65536];
         for (size_t i = 0; i < sizeof(noise); i++) {

@@ -7,7 +7,7 @@ import re
 import subprocess
 
 import pytest
-from conftest import need_program, need_root, skip_loudly
+from conftest import ISOLATION, need_program, need_root, skip_loudly
 
 NAMES = ["namespaces", "user ids", "network", "layers", "limits", "space", "QEMU", "virtiofsd",
          "guest kernel", "virtualization"]
@@ -33,7 +33,9 @@ def test_every_caller_is_told(caller):
     created = caller("create", "--name", "box", "shell", caller.work, code=0)
     listed = caller.json("ls")[0]
     assert (checks["limits"]["state"] == "ok") == (listed["limits"].startswith("cgroup "))
-    assert ("LIMITS in sbx(1)" in created.stderr) == (checks["limits"]["state"] == "weak")
+    # A machine is limited by its size.
+    weak = checks["limits"]["state"] == "weak" and ISOLATION == "ns"
+    assert ("LIMITS in sbx(1)" in created.stderr) == weak
 
 
 def test_nothing_is_left_behind(sbx):
@@ -84,6 +86,18 @@ def test_missing_qemu_is_told_with_its_package(sbx, workspace):
                          code=1)
     assert "QEMU is not installed" in done.stderr and "qemu-system-x86" in done.stderr
     assert sbx.json("ls") == []
+
+
+def test_missing_unpacker_is_told_with_its_package(sbx):
+    """Of the kernel's image, by what it begins with (Debian 12's: xz or lz4)."""
+    kernel = checks_of(sbx("doctor", "--json", code=0))["guest kernel"]
+    if "(of this system)" not in kernel["text"] or kernel["state"] != "ok":
+        skip_loudly("needs the package linux-image-cloud-amd64")
+    hide = " && ".join(f"{{ ! [ -e /usr/bin/{name} ] || mount --bind /dev/null /usr/bin/{name}; }}"
+                       for name in ("gzip", "xz", "zstd", "lz4"))
+    found = checks_of(in_own_mounts(sbx, hide, "doctor", "--json", code=0))["guest kernel"]
+    assert found["state"] == "weak" and found["text"] == kernel["text"]
+    assert re.search(r"apt-get install (gzip|xz-utils|zstd|lz4): ", found["better"])
 
 
 def test_virtualization_is_judged_by_a_guest(sbx):

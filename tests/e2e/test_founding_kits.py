@@ -15,7 +15,7 @@ import urllib.request
 
 import fake_openai
 import pytest
-from conftest import ROOT, need_program, need_root, need_sandboxes, skip_loudly
+from conftest import ISOLATION, ROOT, need_program, need_root, need_sandboxes, skip_loudly
 
 EXAMPLES = ROOT / "examples"
 KEY = "sk-e2e-7f3a91c5d2-never-inside"
@@ -245,7 +245,10 @@ def test_local_llm_answers_and_the_key_is_never_inside(sbx, workspace, registry,
                           "cat /proc/[0-9]*/environ | tr '\\0' '\\n'; env")
     assert "OLLAMA_API_KEY=proxy-managed" in environments and KEY not in environments
     state = sbx.home / "state/sandboxes/box"
-    assert disk_holds(state / "root", b"{env:OPENCODE_MODEL}"), "the search works"
+    sbx.ok("exec", "box", "sync")
+    model = b"{env:OPENCODE_MODEL}"
+    assert (data_holds(state / "disk.img", model) if ISOLATION == "vm" else
+            disk_holds(state / "root", model)), "the search works"
     assert disk_holds(state, KEY.encode()) == []
     assert disk_holds(sbx.home / "state/log", KEY.encode()) == []
     assert disk_holds(workspace, KEY.encode()) == []

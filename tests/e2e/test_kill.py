@@ -22,12 +22,13 @@ import threading
 import time
 
 import pytest
-from conftest import ROOT, need_program, need_root, need_sandboxes, wait_for
+from conftest import ISOLATION, PATIENCE, ROOT, need_program, need_root, need_sandboxes, wait_for
 
-DEADLINE = 60
-POINTS = int(os.environ.get("SBX_KILL_POINTS", "8"))
+DEADLINE = 60 * PATIENCE
+POINTS = int(os.environ.get("SBX_KILL_POINTS", "8" if ISOLATION == "ns" else "3"))
 FIRST = int(os.environ.get("SBX_KILL_FIRST", "1"))
 NAME = f"kill{os.getpid()}"
+FIRST_PROCESS = b"sbx-init" if ISOLATION == "ns" else b"sbx-vm"
 PR_SET_CHILD_SUBREAPER = 36
 KIT = """schemaVersion: "1"
 kind: mixin
@@ -448,7 +449,7 @@ def test_rm_answers_when_nothing_runs_and_no_secret_is_left(sbx, sandbox, worksp
     wait_for("the command did not begin", (workspace / "up").exists)
     inside = {pid for pid in descendants() if pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()}
     inside -= {named(b"sbx-supervisor")}
-    assert {named(b"sbx-init"), named(b"sbx-proxy")} < inside
+    assert {named(FIRST_PROCESS), named(b"sbx-proxy")} < inside
     sbx.ok("rm", "-f", sandbox)
     assert not inside & descendants()
     kept = [path for path in (sbx.home / "config").rglob("*")

@@ -7,7 +7,7 @@ import os
 import subprocess
 
 import pytest
-from conftest import make_caller, skip_loudly, wait_for
+from conftest import ISOLATION, make_caller, skip_loudly, wait_for
 
 # As many children as it gets; says how many, and keeps them until its input ends.
 FORK = """
@@ -56,6 +56,7 @@ def forking(*command, env):
         fork.wait(timeout=60)
 
 
+@pytest.mark.ns_only("the processes in a machine are its kernel's")
 def test_sandboxes_share_half_of_a_low_limit_of_processes(user):
     """However many they are, their user still has the other half."""
     limit(user, "--nproc=400:400")
@@ -75,6 +76,9 @@ def test_sandboxes_share_half_of_a_low_limit_of_processes(user):
 def test_a_low_limit_of_memory(user):
     limit(user, "--data=268435456:268435456")
     said = user("create", "--name", "box", "--memory", "1g", "shell", user.work, code=0).stderr
+    if ISOLATION == "vm":
+        assert "your own limit is 256 MiB (ulimit -Hd)" in said and "no usable cgroup" not in said
+        return
     need_rlimits(user)
     assert "for each process only and to 256 MiB, your own limit" in said
     done = user("exec", "box", "--", "python3", "-c", "bytearray(400 << 20)")

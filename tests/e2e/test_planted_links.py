@@ -59,6 +59,7 @@ def test_workspace_path_that_became_a_link(sbx, workspace, secret, planter):
     sbx.ok("exec", "box", "--", "touch", inner / "made")
 
 
+@pytest.mark.ns_only("the host does not pass through a machine's disk")
 def test_links_to_descriptors_of_the_starting_process(sbx, sandbox, workspace):
     """The way to a workspace as a link to /proc/self/fd/N: followed while the root is put together,
     it would lead to a directory of the host that is open just then."""
@@ -80,6 +81,7 @@ def test_links_to_descriptors_of_the_starting_process(sbx, sandbox, workspace):
         shutil.rmtree(canary)
 
 
+@pytest.mark.ns_only("the host does not pass through a machine's disk")
 def test_link_in_place_of_etc(sbx, sandbox):
     """What is written for a start goes below what the sandbox has there, and through no link."""
     need_root()

@@ -15,6 +15,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import time
 
 import pytest
 from conftest import need_program, wait_for
@@ -68,6 +69,15 @@ def test_size_is_as_asked(box):
 
 
 # ---- files ----
+
+def test_its_clock_is_the_hosts(box):
+    """It was told the time after its boot, and counts no interrupts, which a busy host loses."""
+    source = inside(box, "cat /sys/devices/system/clocksource/clocksource0/current_clocksource")
+    assert source in ("tsc\n", "kvm-clock\n")
+    before = time.time()
+    said = float(inside(box, "date +%s.%N"))
+    assert before - 1 < said < time.time() + 0.1
+
 
 def test_what_programs_do_with_files(box):
     shutil.copy(HERE / "guest_files.py", box.work)

@@ -3,9 +3,11 @@
 good one reaches for what joins it to the host."""
 
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -35,7 +37,7 @@ def hostile(one, tmp_path):
     def become(mode):
         program = tmp_path / mode
         subprocess.run(["gcc", "-O1", "-static", f'-DMODE="{mode}"', "-o", program,
-                        HERE / "hostile_guest.c"], check=True, timeout=120)
+                        HERE / "hostile_guest.c", HERE / "hostile_virtio.c"], check=True, timeout=120)
         guest.unlink()
         shutil.copy2(program, guest)
     yield become
@@ -67,10 +69,10 @@ def test_a_guest_that_floods_the_host_with_messages(one, hostile):
     assert "the guest broke the protocol of the link" in done.stderr + said
 
 
-def starting(one):
+def starting(one, *words):
     command = subprocess.Popen(
-        [*one.command, "create", "--name", "box", "shell", one.work], env=one.env, text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/",
+        [*one.command, "create", "--name", "box", *(words or ("shell", one.work))], env=one.env,
+        text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/",
         start_new_session=True)
 
     def named(pid, name):
@@ -117,7 +119,7 @@ def test_a_guest_that_changes_what_the_host_shows_it(one, hostile):
     assert "planted" in planted and "planted.device" not in planted
 
 
-# ---- root of a good guest ----
+# ---- virtio's devices without a driver ----
 
 @pytest.fixture(scope="module")
 def box(one):
@@ -129,6 +131,79 @@ def box(one):
 def good(one, script, code=0, user="0", **options):
     return inside(one, script, user=user, code=code, name="good", **options)
 
+
+def tree(top):
+    return {str(path.relative_to(top)): path.lstat().st_mode for path in top.rglob("*")}
+
+
+@pytest.fixture
+def prey(box):
+    """Workspaces for a hostile guest: the first may be changed, the second not, nor what lies beside
+    them; and the neighbour does not notice."""
+    top = pathlib.Path(tempfile.mkdtemp(prefix="prey-", dir=box.place))
+    top.chmod(0o755)
+    for name in ("mine", "shown", "beside"):
+        (top / name).mkdir(parents=True)
+        (top / name / "file").write_text(name, encoding="utf-8")
+    before = {place: tree(place) for place in (top, pathlib.Path("/etc"))}
+    yield [top / "mine", f"{top / 'shown'}:ro"]
+    for place, was in before.items():
+        now = tree(place)
+        assert {path: now.get(path) for path in was.keys() | now.keys()
+                if now.get(path) != was.get(path) and not path.startswith("mine")} == {}
+    assert [(top / name / "file").read_text("utf-8") for name in ("shown", "beside")] == [
+        "shown", "beside"]
+    assert [row["name"] for row in box.json("ls")] == ["good"]
+    assert good(box, "echo alive > alive; cat alive", user="1000") == "alive\n"
+
+
+def misuse(one, deed, hostile, workspaces):
+    """What a command says whose guest does this to its devices."""
+    hostile(deed)
+    command, monitor, machine = starting(one, "--cpus", "2", "--memory", "256m", "shell",
+                                         *workspaces)
+    await_ends([machine], "a machine outlived what its guest did")
+    ended = time.monotonic()
+    _, said = command.communicate(timeout=ANSWER_S)
+    assert command.returncode == 125
+    await_ends([monitor], "sbx-vm outlived its machine")
+    print(f"\n{said.splitlines()[-1]} [{time.monotonic() - ended:.1f} s]")
+    return said
+
+
+TALLY = r"devices (\d+), queues (\d+), refused (\d+), used (\d+), ignored (\d+), share (\w+)"
+
+
+def test_malformed_queues(one, hostile, prey):
+    """Of the disk, the balloon and the random numbers: QEMU says no, and what the kernel's drivers
+    take over afterwards works."""
+    devices, _, refused, used, ignored, share = re.search(
+        TALLY, misuse(one, "devices", hostile, prey)).groups()
+    assert int(devices) == 3 and share == "well"
+    assert int(refused) > 100 and int(used) > 0 and int(ignored) > 0
+
+
+def test_requests_without_sense(one, hostile, prey):
+    """To virtiofsd: opcodes, lengths, ids and names that no kernel would send."""
+    _, workspaces, refused, used, ignored, share = re.search(
+        TALLY, misuse(one, "requests", hostile, prey)).groups()
+    assert int(workspaces) == 2 and share == "well"
+    assert int(refused) > 10000 and int(used) > 500 and int(ignored) == 0
+
+
+@pytest.mark.parametrize("deed", [
+    "network", "port",  # QEMU's are not as careful as the others
+    "unanswered",       # requests to virtiofsd, to forget more than it remembers
+    "loop_of_two", "lengths_of_4_gib", "short_pieces",  # queues of virtiofsd's
+])
+def test_what_a_guest_breaks_is_its_own(one, hostile, prey, deed):
+    """QEMU and virtiofsd end where they find themselves deceived; whether they do is their affair."""
+    said = misuse(one, deed, hostile, prey)
+    assert re.search(r"(QEMU|virtiofsd) (ended with status|was killed by signal) \d+", said) or (
+        re.search(TALLY, said)), said
+
+
+# ---- root of a good guest ----
 
 def test_root_does_not_get_the_port(box):
     """sbx-guest has it, and the driver gives it to one."""
