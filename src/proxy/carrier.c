@@ -28,13 +28,14 @@ static int hex_digit(char c)
     return at ? (int)((at - digits) % 16) : -1;
 }
 
-/* Is this "name=value" piece of a query one that carries a credential?  The name is compared
- * decoded. */
-static bool is_credential(const char *piece, size_t n)
+/* What servers make of a byte of a parameter's name: PHP reads all of these as '_'. */
+static char name_byte(char c)
 {
-    static const char *const names[] = {"key",          "api-key",       "apikey",    "x-api-key",
-                                        "access-token", "private-token", "job-token", "auth-token",
-                                        "oauth-token",  "deploy-token"};
+    return c && strchr(".+ [", c) ? '_' : c;
+}
+
+bool carrier_parameter_is(const char *piece, size_t n, const char *const *names, size_t count)
+{
     char name[16];
     size_t len = 0;
     for (size_t i = 0; i < n && piece[i] != '='; i++) {
@@ -43,17 +44,37 @@ static bool is_credential(const char *piece, size_t n)
             c = (char)(hex_digit(piece[i + 1]) << 4 | hex_digit(piece[i + 2]));
             i += 2;
         }
+        if (!len && (c == ' ' || c == '+')) {
+            continue;
+        }
         if (len == sizeof(name)) {
             return false;
         }
-        name[len++] = c;
+        name[len++] = name_byte(c);
     }
-    for (size_t i = 0; i < SB_ARRAY_LEN(names); i++) {
+    for (size_t i = 0; i < count; i++) {
         if (carrier_same_name(name, len, names[i])) {
             return true;
         }
     }
     return false;
+}
+
+static bool is_credential(const char *piece, size_t n)
+{
+    static const char *const names[] = {"key",          "api-key",       "apikey",    "x-api-key",
+                                        "access-token", "private-token", "job-token", "auth-token",
+                                        "oauth-token",  "deploy-token"};
+    return carrier_parameter_is(piece, n, names, SB_ARRAY_LEN(names));
+}
+
+size_t carrier_parameter_len(const char *piece, const char *end)
+{
+    const char *stop = piece;
+    while (stop < end && *stop != '&' && *stop != ';') {
+        stop++;
+    }
+    return (size_t)(stop - piece);
 }
 
 bool carrier_strip_query(const char *path, size_t n, const char *kept, struct sb_buf *out)
@@ -66,11 +87,8 @@ bool carrier_strip_query(const char *path, size_t n, const char *kept, struct sb
     char separator = '?';
     sb_buf_append(out, path, (size_t)(mark - path));
     for (const char *p = mark; p < end;) {
-        const char *piece = p + 1, *stop = piece;
-        while (stop < end && *stop != '&' && *stop != ';') {
-            stop++;
-        }
-        size_t len = (size_t)(stop - piece);
+        const char *piece = p + 1;
+        size_t len = carrier_parameter_len(piece, end);
         if (is_credential(piece, len) && !(kept && memmem(piece, len, kept, strlen(kept)))) {
             stripped = true;
         } else {
@@ -78,7 +96,7 @@ bool carrier_strip_query(const char *path, size_t n, const char *kept, struct sb
             sb_buf_append(out, piece, len);
             separator = '&';
         }
-        p = stop;
+        p = piece + len;
     }
     if (!out->len) {
         sb_buf_puts(out, "/");

@@ -11,5 +11,9 @@
 /* Writes path and query without the parameters that carry one; false when there were none.
  * A parameter whose value holds `kept` (NULL: none) stays. */
 bool carrier_strip_query(const char *path, size_t n, const char *kept, struct sb_buf *out);
+/* The length of the parameter at `piece`, "name=value": to the next separator, or to `end`. */
+size_t carrier_parameter_len(const char *piece, const char *end);
+/* Has it one of these names (with '-'), as some server may read it? */
+bool carrier_parameter_is(const char *piece, size_t n, const char *const *names, size_t count);
 /* Same name, when '_' counts as '-' and case does not count: CGI-like servers see no difference. */
 bool carrier_same_name(const char *name, size_t n, const char *want);

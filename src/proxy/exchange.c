@@ -197,6 +197,14 @@ static enum filter_coding prepare_body(struct exchange *x, const struct http_hea
     return coding;
 }
 
+/* Their answer is the request as it arrived: with its credential (Apache answers TRACE unless told
+ * otherwise), or with the upstream proxy's password. */
+static bool shows_request(const struct http_head *head)
+{
+    return http_text_is(head->method, head->method_len, "TRACE") ||
+           http_text_is(head->method, head->method_len, "TRACK");
+}
+
 /* Makes the request as the origin shall see it; false when it does not fit. */
 static bool inject(struct exchange *x, const struct http_head *head)
 {
@@ -230,6 +238,23 @@ static bool inject(struct exchange *x, const struct http_head *head)
     return fits;
 }
 
+bool exchange_trailers_fit(const struct exchange *x)
+{
+    const struct inject_set *set = x->proxy->config->inject;
+    const struct judgement *judgement = &x->judgement;
+    const char *p = x->up.trailers.data, *end = p + x->up.trailers.len;
+    while (x->credential && p < end) {
+        const char *colon = memchr(p, ':', (size_t)(end - p));
+        const char *lf = colon ? memchr(colon, '\n', (size_t)(end - colon)) : NULL;
+        if (!lf ||
+            inject_sets_field(set, &judgement->host, judgement->port, p, (size_t)(colon - p))) {
+            return false;
+        }
+        p = lf + 1;
+    }
+    return true;
+}
+
 void exchange_open(struct exchange *x, const struct door *door, const struct http_head *head,
                    bool http2)
 {
@@ -248,6 +273,11 @@ void exchange_open(struct exchange *x, const struct door *door, const struct htt
     }
     if (!judge_knows_method(head)) {
         refuse_unread(x, door, 501, "Not Implemented", "the method is longer than any that exists");
+        return;
+    }
+    if (shows_request(head)) {
+        refuse_unread(x, door, 501, "Not Implemented",
+                      "TRACE and TRACK show what was added on the way");
         return;
     }
     const char *why = read_place(x, door, head);

@@ -83,6 +83,8 @@ void exchange_open(struct exchange *x, const struct door *door, const struct htt
 /* Answers and logs a request that cannot be judged, since it cannot be read.  `why` is static text.
  */
 void exchange_bad_request(struct exchange *x, const struct door *door, const char *why);
+/* The request's trailers are there: do they leave alone what its credential sets? */
+bool exchange_trailers_fit(const struct exchange *x);
 /* Logs a request that was refused before there was an exchange. */
 void exchange_log_unread(struct proxy *proxy, const struct door *door, const char *why);
 /* Ends it; when it was not complete, `reason` goes to the log (NULL: leaves it). */

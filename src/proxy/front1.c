@@ -153,6 +153,9 @@ static int read_chunks(struct conn *conn, struct exchange *x, size_t room)
                          flow_input(&x->up), &x->up.trailers);
     sb_buf_consume(in, used);
     flow_moved(&x->up);
+    if (r == 1 && !exchange_trailers_fit(x)) {
+        return -1;
+    }
     if (r == 1) {
         flow_end(&x->up);
     }

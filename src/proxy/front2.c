@@ -157,7 +157,7 @@ static void on_head(struct h2 *h2, struct exchange *x, int32_t id, bool ends)
         begin_request(h2, id, ends);
         return;
     }
-    if (!h2_trailers(h2, &x->up.trailers)) {
+    if (!h2_trailers(h2, &x->up.trailers) || !exchange_trailers_fit(x)) {
         refuse_stream(h2, id, NGHTTP2_PROTOCOL_ERROR);
         return;
     }

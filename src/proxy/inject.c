@@ -73,6 +73,30 @@ bool inject_wants(const struct inject_set *set, const struct host *host, uint16_
     return false;
 }
 
+bool inject_sees_methods(const struct inject_set *set, const struct host *host, uint16_t port)
+{
+    for (size_t i = 0; i < set->n; i++) {
+        const struct inject_rule *rule = &set->rules[i];
+        if (rule->secret && rule->methods && inject_rule_covers(rule, host, port)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool inject_sets_field(const struct inject_set *set, const struct host *host, uint16_t port,
+                       const char *name, size_t n)
+{
+    for (size_t i = 0; i < set->n; i++) {
+        const struct inject_rule *rule = &set->rules[i];
+        if (rule->header[0] && carrier_same_name(name, n, rule->header) &&
+            inject_rule_covers(rule, host, port)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 const char *inject_missing(const struct inject_set *set, const struct host *host, uint16_t port)
 {
     for (size_t i = 0; i < set->n; i++) {
@@ -276,11 +300,8 @@ static enum http_verdict filter_carriers(const struct inject_result *result,
                 (result->applied->strip_cookies &&
                  carrier_same_name(field->name, field->name_len, "cookie"));
     /* What another rule sets at this place carries a credential there. */
-    for (size_t i = 0; !drop && i < result->set->n; i++) {
-        const struct inject_rule *rule = &result->set->rules[i];
-        drop = rule->header[0] && carrier_same_name(field->name, field->name_len, rule->header) &&
-               inject_rule_covers(rule, result->request->host, result->request->port);
-    }
+    drop = drop || inject_sets_field(result->set, result->request->host, result->request->port,
+                                     field->name, field->name_len);
     return drop ? HTTP_DROP : HTTP_KEEP;
 }
 
@@ -405,13 +426,24 @@ static void ask_searchable(struct inject_result *ret)
         .name = "Accept-Encoding", .name_len = 15, .value = "gzip, br", .value_len = 8};
 }
 
+/* The second is Range for Apache, too. */
+static bool asks_for_pieces(const struct http_field *field)
+{
+    static const char *const names[] = {"range", "request-range", "if-range", "a-im"};
+    for (size_t i = 0; i < SB_ARRAY_LEN(names); i++) {
+        if (carrier_same_name(field->name, field->name_len, names[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum http_verdict filter_request(void *arg, const struct http_field *field,
                                         struct sb_buf *out)
 {
     const struct inject_result *result = arg;
     bool whole = result->scrub || result->capture;
-    if (whole && (http_field_is(field, "range") || http_field_is(field, "if-range") ||
-                  http_field_is(field, "a-im"))) {
+    if (whole && asks_for_pieces(field)) {
         return HTTP_DROP;
     }
     if (result->decodes && http_field_is(field, "content-encoding")) {

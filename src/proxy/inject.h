@@ -30,6 +30,11 @@ SB_DEFINE_CLEANUP(inject_set, struct inject_set *, inject_set_free)
 /* Must TLS to this place be terminated?  Only when a bound rule covers it, or a sign-in may happen
  * there. */
 bool inject_wants(const struct inject_set *set, const struct host *host, uint16_t port);
+/* Is there a rule for this place that looks at methods? */
+bool inject_sees_methods(const struct inject_set *set, const struct host *host, uint16_t port);
+/* Is there one that sets this field there?  (Then whoever else sets it names another client.) */
+bool inject_sets_field(const struct inject_set *set, const struct host *host, uint16_t port,
+                       const char *name, size_t n);
 /* The service whose secret would be wanted there, if it had one; NULL: none. */
 const char *inject_missing(const struct inject_set *set, const struct host *host, uint16_t port);
 /* The rule that stands in this set for `rule` of an earlier one, whatever its secret is now; NULL

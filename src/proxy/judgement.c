@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "proxy/carrier.h"
 #include "proxy/inject.h"
 
 /* About the request in the record, or, without one, about the connection. */
@@ -86,17 +87,42 @@ void judge_done(struct proxy *proxy, struct judgement *judgement)
 }
 
 /* Frameworks take the method from these fields: a rule that looks at methods would be told a lie.
- */
+ * They may come several times, and some servers read '_' as '-'. */
 static bool overrides_method(const struct http_head *head)
 {
     static const char *const names[] = {"x-http-method-override", "x-http-method",
                                         "x-method-override"};
-    for (size_t i = 0; i < SB_ARRAY_LEN(names); i++) {
-        const struct http_field *field = http_find(head, names[i]);
-        if (field && !(field->value_len == head->method_len &&
+    for (size_t i = 0; i < head->nfields; i++) {
+        const struct http_field *field = &head->fields[i];
+        bool named = false;
+        for (size_t n = 0; n < SB_ARRAY_LEN(names) && !named; n++) {
+            named = carrier_same_name(field->name, field->name_len, names[n]);
+        }
+        if (named && !(field->value_len == head->method_len &&
                        strncasecmp(field->value, head->method, head->method_len) == 0)) {
             return true;
         }
+    }
+    return false;
+}
+
+/* ... or from this parameter. */
+static bool query_overrides_method(const struct http_head *head)
+{
+    static const char *const names[] = {"-method"};
+    const char *end = head->path + head->path_len;
+    const char *p = head->path_len ? memchr(head->path, '?', head->path_len) : NULL;
+    while (p && p < end) {
+        const char *piece = p + 1;
+        size_t len = carrier_parameter_len(piece, end);
+        const char *value = memchr(piece, '=', len);
+        value = value ? value + 1 : piece + len;
+        size_t n = (size_t)(piece + len - value);
+        if (carrier_parameter_is(piece, len, names, SB_ARRAY_LEN(names)) &&
+            !(n == head->method_len && strncasecmp(value, head->method, n) == 0)) {
+            return true;
+        }
+        p = piece + len;
     }
     return false;
 }
@@ -110,14 +136,16 @@ static bool upgrades_blindly(const struct http_head *head)
 const char *judge_hidden(const struct proxy *proxy, const struct judgement *judgement,
                          const struct http_head *head)
 {
-    bool overrides = overrides_method(head);
+    const struct host *host = &judgement->host;
+    bool overrides = overrides_method(head) || query_overrides_method(head);
     if (!overrides && !upgrades_blindly(head)) {
         return NULL;
     }
-    if (!policy_needs_request(proxy->config->policy, &judgement->host, judgement->port)) {
-        return NULL;
+    if (policy_needs_request(proxy->config->policy, host, judgement->port)) {
+        return overrides ? "method-override" : "uninspectable";
     }
-    return overrides ? "method-override" : "uninspectable";
+    bool by_method = inject_sees_methods(proxy->config->inject, host, judgement->port);
+    return overrides && by_method ? "method-override" : NULL;
 }
 
 /* Never a rule that would change nothing. */
@@ -127,8 +155,8 @@ static char *advise(const struct proxy *proxy, const struct judgement *judgement
     const struct record *record = &judgement->record;
     const char *sandbox = proxy->config->sandbox;
     if (reason && strcmp(reason, "method-override") == 0) {
-        return sb_xstrdup("Rules for this host look at methods, and a header of the request names "
-                          "another one than its own\n");
+        return sb_xstrdup("Rules for this host look at methods, and a header or parameter of the "
+                          "request names another one than its own\n");
     }
     if (reason && strcmp(reason, "uninspectable") == 0) {
         return sb_xstrdup("Rules for this host look at requests, and behind an upgrade to anything "

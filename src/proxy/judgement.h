@@ -23,8 +23,8 @@ bool judge(struct proxy *proxy, struct judgement *judgement, const struct http_h
            const char *way);
 /* Must requests to this place be seen one by one?  Only then is TLS terminated. */
 bool judge_needs_requests(const struct proxy *proxy, const struct host *host, uint16_t port);
-/* Why rules about requests could not hold for what an allowed request leads to (a field that names
- * another method, an upgrade behind which nothing is seen), or NULL. */
+/* Why rules about requests could not hold for what an allowed request leads to (a field or
+ * parameter that names another method, an upgrade behind which nothing is seen), or NULL. */
 const char *judge_hidden(const struct proxy *proxy, const struct judgement *judgement,
                          const struct http_head *head);
 /* The policy has been replaced: is it still allowed?  Refreshes the decision. */

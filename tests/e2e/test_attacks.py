@@ -509,6 +509,36 @@ def test_a_pipelined_request_gets_nothing_of_the_one_before(bound):
         assert answers(s, 1) == [403]
 
 
+def test_no_trailer_carries_what_a_rule_sets(bound):
+    """Beside the names that every rule knows: some servers put trailers to the fields of the head."""
+    head = (b"POST /bound/x HTTP/1.1\r\nHost: api.example\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"1\r\nx\r\n0\r\n")
+    bound.configure(header="X-Company-Key", format="%s")
+    for trailer, passes in ((b"X-Other: a", True), (b"X-Company-Key: mine", False),
+                            (b"A: b\r\nx_company_key: mine", False)):
+        with bound.open() as s:
+            s.sendall(head + trailer + b"\r\n\r\n")
+            assert s.recv(65536).startswith(b"HTTP/1.1 200") is passes
+    bound.configure()
+    with bound.open() as s:
+        s.sendall(head + b"X-Company-Key: mine\r\n\r\n")  # nothing special here
+        assert s.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("fields,target", [
+    ("X-HTTP-Method-Override: DELETE\r\n", "/bound/x"), ("", "/bound/x?_method=DELETE")])
+def test_a_credential_for_one_method_is_not_lent_to_another(bound, fields, target):
+    request = f"GET {target} HTTP/1.1\r\nHost: api.example\r\n{fields}\r\n".encode()
+    bound.configure(methods=["GET"])
+    with bound.open() as s:
+        s.sendall(request)
+        assert answers(s, 1) == [403]
+    bound.configure()
+    with bound.open() as s:
+        s.sendall(request)
+        assert answers(s, 1)[0]["headers"]["Authorization"] == f"Bearer {SECRET}"
+
+
 @pytest.mark.parametrize("cut", [1, 3, 7])
 def test_a_placeholder_split_over_records(bound, cut):
     """Wherever it is cut: in a field, in Basic, in a body, it is found."""

@@ -456,6 +456,19 @@ def test_trailers_carry_no_credential(world, client, fields):
     assert client.wait(stream)[0] != "200" and stream in client.resets
 
 
+def test_trailers_do_not_carry_what_a_rule_sets(world, client):
+    world.configure(header="X-Company-Key")
+    try:
+        for name, passes in (("x-other", True), ("x-company-key", False), ("x_company_key", False)):
+            stream = client.request(client.head("/", "POST"), b"x", end=False)
+            client.h2.send_headers(stream, [(name, "mine")], end_stream=True)
+            client.flush()
+            assert (client.wait(stream)[0] == "200") is passes
+            assert (stream in client.resets) is not passes
+    finally:
+        world.configure()
+
+
 @pytest.mark.parametrize("head", [
     [(":method", "CONNECT"), (":authority", "evil.example:443")],
     [(":method", "GET"), (":scheme", "http"), (":authority", "x"), (":path", "/")],
