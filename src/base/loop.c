@@ -177,7 +177,7 @@ void sb_loop_timer(struct sb_loop *loop, struct sb_timer *timer, uint64_t after_
     if (!timer->place) {
         if (loop->ntimers == loop->timers_room) {
             loop->timers_room = loop->timers_room ? loop->timers_room * 2 : 16;
-            loop->timers = sb_xrealloc(loop->timers, loop->timers_room, sizeof(*loop->timers));
+            loop->timers = sb_xrealloc(loop->timers, loop->timers_room, sizeof(void *));
         }
         timer->place = ++loop->ntimers;
     }

@@ -56,7 +56,8 @@ static X509_NAME *subject_of(const unsigned char *der, long len)
 {
     enum { BEFORE = 4, VERSION = 0xa0 };
     const unsigned char *p = der, *end = der + len;
-    bool ok = step(&p, end, true) && step(&p, end, true);
+    bool ok = step(&p, end, true);
+    ok = ok && step(&p, end, true);
     if (ok && p < end && *p == VERSION) {
         ok = step(&p, end, false);
     }
