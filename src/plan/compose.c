@@ -498,7 +498,7 @@ int plan_compose(const struct kit *const *kits, size_t nkits, const struct plan_
 {
     int r = check_kits(kits, nkits, err);
     if (r < 0) {
-        return r;
+        return sb_one_line(err, r);
     }
     SB_CLEANUP(json)
     json_t *plan = new_plan(kits[0]), *services = json_object(), *domains = json_object();
@@ -515,5 +515,5 @@ int plan_compose(const struct kit *const *kits, size_t nkits, const struct plan_
     if (r == 0) {
         *ret = json_incref(plan);
     }
-    return r;
+    return sb_one_line(err, r);
 }

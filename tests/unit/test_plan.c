@@ -140,6 +140,9 @@ static void test_conflicts(void **state)
          KIT("b", "network: {serviceDomains: {d.example: s}}\n"), "domain \"d.example\""},
         {KIT("a", ""), "schemaVersion: \"1\"\nkind: sandbox\nname: b\nsandbox: {image: x/y}\n",
          "kit 'b' names the image 'x/y': images are not supported yet"},
+        {KIT("a", ""),
+         "schemaVersion: \"1\"\nkind: sandbox\nname: b\nsandbox: {image: \"x\\nsbx: y\"}\n",
+         "kit 'b' names the image 'x?sbx: y'"},
     };
     for (size_t i = 0; i < SB_ARRAY_LEN(rows); i++) {
         SB_CLEANUP(err) struct sb_err *err = NULL;
