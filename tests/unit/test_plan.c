@@ -2,6 +2,7 @@
  * Stacking: what is merged, in which order, and what is refused. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -150,6 +151,11 @@ static void test_conflicts(void **state)
         assert_true(compose(rows[i].a, rows[i].b, &plan, &err) < 0);
         assert_null(plan);
         assert_non_null(strstr(err->message, rows[i].message));
+        /* Conformance kits look for these words. */
+        bool builtin = strcmp(rows[i].message, "duplicate kit name \"shell\"") == 0;
+        assert_int_equal(builtin,
+                         err->hint &&
+                             strstr(err->hint, "built-in agents cannot be overridden by a kit"));
     }
 }
 
