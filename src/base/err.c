@@ -105,6 +105,16 @@ int sb_wrap(struct sb_err **err, int code, const char *format, ...)
     return code;
 }
 
+int sb_one_line(struct sb_err **err, int code)
+{
+    if (err && *err) {
+        char *line = sb_printable((*err)->message, "");
+        free((*err)->message);
+        (*err)->message = line;
+    }
+    return code;
+}
+
 void sb_hint(struct sb_err **err, const char *format, ...)
 {
     if (!err || !*err) {

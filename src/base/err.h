@@ -46,6 +46,9 @@ int sb_fail_errno(struct sb_err **err, int errnum, const char *format, ...)
 /* Puts "context: " before the message of an error that exists; returns `code` unchanged. */
 int sb_wrap(struct sb_err **err, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* Makes the message of an error that exists one line of UTF-8, whatever it quotes: a stranger's
+ * text in it cannot look like a line of ours.  Returns `code` unchanged. */
+int sb_one_line(struct sb_err **err, int code);
 /* Sets or replaces the hint of an error that exists. */
 void sb_hint(struct sb_err **err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Sets the place; strings are copied. */

@@ -120,7 +120,7 @@ int kit_ref_load(const char *ref, struct kit **ret, struct sb_err **err)
     if (r == 0) {
         *ret = sb_steal(&kit);
     }
-    return r;
+    return sb_one_line(err, r);
 }
 
 void kit_print_warnings(const json_t *warnings)
@@ -131,7 +131,7 @@ void kit_print_warnings(const json_t *warnings)
     {
         SB_CLEANUP(err) struct sb_err *shown = NULL;
         const char *message = sb_json_str(warning, "message");
-        (void)sb_fail(&shown, SB_ESPEC, "warning: %s", message ? message : "");
+        sb_one_line(&shown, sb_fail(&shown, SB_ESPEC, "warning: %s", message ? message : ""));
         const char *file = sb_json_str(warning, "file");
         if (file) {
             sb_err_set_place(&shown, file, (size_t)sb_json_int(warning, "line", 0),

@@ -97,10 +97,11 @@ static int check_kits(const struct kit *const *kits, size_t nkits, struct sb_err
     for (size_t i = 0; r == 0 && i < nkits; i++) {
         if (json_object_get(names, kit_name(kits[i]))) {
             sb_fail(err, SB_EUSAGE, "compose: duplicate kit name \"%s\"", kit_name(kits[i]));
+            bool builtin = strncmp(text_of(kits[0], "file"), "builtin:", 8) == 0 &&
+                           strcmp(kit_name(kits[i]), kit_name(kits[0])) == 0;
             sb_hint(err, "%s",
-                    strcmp(kit_name(kits[i]), kit_name(kits[0])) == 0
-                        ? "an agent cannot be overridden by a kit: give the kit another name"
-                        : "leave out one of the two kits, or give it another name");
+                    builtin ? "built-in agents cannot be overridden by a kit: give it another name"
+                            : "leave out one of the two kits, or give it another name");
             return SB_EUSAGE;
         }
         json_object_set_new(names, kit_name(kits[i]), json_true());
@@ -498,7 +499,7 @@ int plan_compose(const struct kit *const *kits, size_t nkits, const struct plan_
 {
     int r = check_kits(kits, nkits, err);
     if (r < 0) {
-        return r;
+        return sb_one_line(err, r);
     }
     SB_CLEANUP(json)
     json_t *plan = new_plan(kits[0]), *services = json_object(), *domains = json_object();
@@ -515,5 +516,5 @@ int plan_compose(const struct kit *const *kits, size_t nkits, const struct plan_
     if (r == 0) {
         *ret = json_incref(plan);
     }
-    return r;
+    return sb_one_line(err, r);
 }

@@ -336,6 +336,13 @@ static int validate_environment(const struct kit *kit, struct sb_err **err)
     return 0;
 }
 
+/* Does it end in a name?  It has a '/' somewhere. */
+static bool names_file(const char *path)
+{
+    size_t n = strlen(path);
+    return path[n - 1] != '/' && strcmp(path + n - 2, "/.") != 0;
+}
+
 static int validate_init_file(const struct kit *kit, const struct ynode *file, size_t i,
                               struct sb_err **err)
 {
@@ -354,8 +361,7 @@ static int validate_init_file(const struct kit *kit, const struct ynode *file, s
         return SB_ESPEC;
     }
     SB_CLEANUP(free) char *closed = sb_xasprintf("%s/", path);
-    const char *name = strrchr(path, '/') + 1;
-    if (!*name || strcmp(name, ".") == 0) {
+    if (!names_file(path)) {
         ytree_fail(kit->tree, ynode_get(file, "path"), err,
                    "commands: initFiles[%zu].path must name a file (got \"%.80s\")", i, path);
         sb_hint(err, "a directory is made with its first file, or by an install command");

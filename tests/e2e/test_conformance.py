@@ -34,9 +34,9 @@ def kit(tmp_path):
 
 @pytest.mark.no_sandbox
 @pytest.mark.parametrize("ref, words", (
-    ("nowhere", ['kit "nowhere": No such file', "the directory that holds the kit's spec.yaml"]),
-    ("file:///nowhere", ['kit "/nowhere": No such file']),
-    ("/etc/passwd", ['"/etc/passwd" is not a directory']),
+    ("nowhere", ["kit 'nowhere': No such file", "the directory that holds the kit's spec.yaml"]),
+    ("file:///nowhere", ["kit '/nowhere': No such file"]),
+    ("/etc/passwd", ["'/etc/passwd' is not a directory"]),
     ("./kit.zip", ["ZIP archives are not supported yet", REST]),
     ("oci://registry.example/kit:1", ["OCI references are not supported yet", REST]),
     ("registry.example/org/kit:1", ["OCI references", REST]),

@@ -2,6 +2,7 @@
  * Stacking: what is merged, in which order, and what is refused. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -140,6 +141,9 @@ static void test_conflicts(void **state)
          KIT("b", "network: {serviceDomains: {d.example: s}}\n"), "domain \"d.example\""},
         {KIT("a", ""), "schemaVersion: \"1\"\nkind: sandbox\nname: b\nsandbox: {image: x/y}\n",
          "kit 'b' names the image 'x/y': images are not supported yet"},
+        {KIT("a", ""),
+         "schemaVersion: \"1\"\nkind: sandbox\nname: b\nsandbox: {image: \"x\\nsbx: y\"}\n",
+         "kit 'b' names the image 'x?sbx: y'"},
     };
     for (size_t i = 0; i < SB_ARRAY_LEN(rows); i++) {
         SB_CLEANUP(err) struct sb_err *err = NULL;
@@ -147,6 +151,11 @@ static void test_conflicts(void **state)
         assert_true(compose(rows[i].a, rows[i].b, &plan, &err) < 0);
         assert_null(plan);
         assert_non_null(strstr(err->message, rows[i].message));
+        /* Conformance kits look for these words. */
+        bool builtin = strcmp(rows[i].message, "duplicate kit name \"shell\"") == 0;
+        assert_int_equal(builtin,
+                         err->hint &&
+                             strstr(err->hint, "built-in agents cannot be overridden by a kit"));
     }
 }
 
