@@ -32,6 +32,44 @@ static bool is_control(unsigned c)
     return c < 0x20 || (c >= 0x7f && c < 0xa0) || reorders;
 }
 
+static bool is_in(unsigned c, const unsigned (*ranges)[2], size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (c >= ranges[i][0] && c <= ranges[i][1]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whole blocks (Unicode's EastAsianWidth and general categories Mn, Me, Cf): a table of columns
+ * need not know each character. */
+static size_t width_of(unsigned c)
+{
+    static const unsigned none[][2] = {
+        {0x300, 0x36f},   {0x483, 0x489},   {0x591, 0x5bd},   {0x64b, 0x65f},   {0x1ab0, 0x1aff},
+        {0x1dc0, 0x1dff}, {0x200b, 0x200f}, {0x20d0, 0x20ff}, {0xfe00, 0xfe0f}, {0xfe20, 0xfe2f}};
+    static const unsigned two[][2] = {
+        {0x1100, 0x115f},   {0x2e80, 0x303e},   {0x3041, 0xa4cf},   {0xa960, 0xa97f},
+        {0xac00, 0xd7a3},   {0xf900, 0xfaff},   {0xfe30, 0xfe6f},   {0xff01, 0xff60},
+        {0xffe0, 0xffe6},   {0x1f300, 0x1f64f}, {0x1f680, 0x1f6ff}, {0x1f900, 0x1f9ff},
+        {0x20000, 0x3fffd},
+    };
+    return is_in(c, none, SB_ARRAY_LEN(none)) ? 0 : is_in(c, two, SB_ARRAY_LEN(two)) ? 2 : 1;
+}
+
+size_t sb_columns(const char *text)
+{
+    size_t columns = 0;
+    for (const unsigned char *p = (const unsigned char *)text; *p;) {
+        unsigned c = 0;
+        size_t n = decode(p, &c);
+        columns += n ? width_of(c) : 1;
+        p += n ? n : 1;
+    }
+    return columns;
+}
+
 char *sb_printable(const char *text, const char *keep)
 {
     char *copy = sb_xcalloc(strlen(text) + 1, 1);

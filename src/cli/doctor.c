@@ -13,6 +13,7 @@
 #include "base/fs.h"
 #include "base/msg.h"
 #include "base/paths.h"
+#include "base/text.h"
 #include "cli/vm.h"
 #include "vm/image.h"
 #include "vm/isolation.h"
@@ -45,9 +46,10 @@ struct report {
 static void add(struct report *report, const char *name, enum state state, const char *text,
                 const char *better)
 {
+    SB_CLEANUP(free) char *shown = sb_printable(text, ""); /* JSON is UTF-8; a path need not be */
     json_array_append_new(report->checks,
                           json_pack("{s:s,s:s,s:s,s:s?}", "name", name, "state", state_words[state],
-                                    "text", text, "better", better));
+                                    "text", shown, "better", better));
 }
 
 static void add_needed(struct report *report, const char *name, const json_t *failure,
@@ -112,7 +114,7 @@ static void add_limits(struct report *report, const json_t *limits)
     add(report, "limits", shortfall ? STATE_WEAK : STATE_OK,
         shortfall ? shortfall : (kind ? kind : "?"),
         shortfall
-            ? "make sandboxes in a scope of their own (systemd-run --user --scope sbx run …); "
+            ? "make sandboxes in a scope of their own (systemd-run --user --scope sbx run ...); "
               "LIMITS in sbx(1)"
             : NULL);
 }

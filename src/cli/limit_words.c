@@ -8,7 +8,8 @@
 
 #include "spec/size.h"
 
-enum { DEFAULT_PIDS = 4096, MEMORY_MIN = 16 << 20 };
+enum { PIDS_DEFAULT = 4096, PIDS_MIN = 8, PIDS_MAX = 4000000, CPUS_MAX = 4096 };
+enum { MEMORY_MIN = 16 << 20 };
 #define MEMORY_MAX (UINT64_C(1) << 50)
 
 static int parse_memory(const char *text, uint64_t *ret_bytes, struct sb_err **err)
@@ -39,14 +40,16 @@ int cli_limit_words(const struct cli_args *args, json_t *config, struct sb_err *
     double cpus = text ? strtod(text, &end) : 0;
     /* The kernel gives out processor time by the millisecond in a tenth of a second. */
     bool too_small = cpus < 0 || (cpus > 0 && cpus < 0.01);
-    if (text && (end == text || *end || !isfinite(cpus) || too_small || cpus > 4096)) {
-        return sb_fail(err, SB_EUSAGE, "--cpus '%s': give a number from 0.01, or 0 for all", text);
+    if (text && (end == text || *end || !isfinite(cpus) || too_small || cpus > CPUS_MAX)) {
+        return sb_fail(err, SB_EUSAGE, "--cpus '%s': give a number from 0.01 to %d, or 0 for all",
+                       text, CPUS_MAX);
     }
     json_object_set_new(config, "cpus", json_real(cpus));
     text = cli_string(args, "pids");
-    long pids = text ? strtol(text, &end, 10) : DEFAULT_PIDS;
-    if (text && (end == text || *end || pids < 8 || pids > 4000000)) {
-        return sb_fail(err, SB_EUSAGE, "--pids '%s': give a number from 8", text);
+    long pids = text ? strtol(text, &end, 10) : PIDS_DEFAULT;
+    if (text && (end == text || *end || pids < PIDS_MIN || pids > PIDS_MAX)) {
+        return sb_fail(err, SB_EUSAGE, "--pids '%s': give a number from %d to %d", text, PIDS_MIN,
+                       PIDS_MAX);
     }
     json_object_set_new(config, "pids", json_integer(pids));
     return 0;

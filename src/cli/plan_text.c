@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "base/buf.h"
 #include "base/msg.h"
 #include "cli/kit_ref.h"
 
@@ -13,11 +14,18 @@ static void print_of_kit(const char *what, const json_t *entry, const char *text
     printf(" (kit %s)\n", sb_json_str(entry, "kit"));
 }
 
+/* A kit may name a host as its own and again for each credential: it is shown once. */
 static void print_rules(const char *what, const json_t *rules)
 {
+    SB_CLEANUP(json) json_t *shown = json_object();
     for (size_t i = 0; i < json_array_size(rules); i++) {
         const json_t *rule = json_array_get(rules, i);
-        print_of_kit(what, rule, sb_json_str(rule, "rule"));
+        const char *text = sb_json_str(rule, "rule");
+        SB_CLEANUP(free) char *key = sb_xasprintf("%s %s", sb_json_str(rule, "kit"), text);
+        if (!json_object_get(shown, key)) {
+            json_object_set_new(shown, key, json_true());
+            print_of_kit(what, rule, text);
+        }
     }
 }
 
@@ -52,14 +60,27 @@ static void print_environment(json_t *env)
     }
 }
 
+/* All words of a command: what it does may stand in the last. */
+static char *join_words(const json_t *argv)
+{
+    enum { WORDS_MAX = 1 << 20 };
+    struct sb_buf text;
+    sb_buf_init(&text, WORDS_MAX);
+    for (size_t i = 0; i < json_array_size(argv); i++) {
+        sb_buf_puts(&text, i ? " " : "");
+        sb_buf_puts(&text, json_string_value(json_array_get(argv, i)));
+    }
+    return sb_buf_steal(&text);
+}
+
 static void print_steps(const json_t *steps)
 {
     for (size_t i = 0; i < json_array_size(steps); i++) {
         const json_t *step = json_array_get(steps, i);
+        SB_CLEANUP(free) char *words = join_words(json_object_get(step, "argv"));
         const char *what = sb_json_str(step, "command");
         what = what ? what : sb_json_str(step, "path");
-        what = what ? what : json_string_value(json_array_get(json_object_get(step, "argv"), 0));
-        print_of_kit(sb_json_str(step, "phase"), step, what);
+        print_of_kit(sb_json_str(step, "phase"), step, what ? what : words);
     }
 }
 

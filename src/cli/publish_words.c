@@ -9,7 +9,7 @@
 static int bad_word(const char *word, struct sb_err **err)
 {
     sb_fail(err, SB_EUSAGE, "--publish '%s' is not [[HOST_IP:]HOST_PORT:]SANDBOX_PORT[/tcp]", word);
-    sb_hint(err, "examples: 3000 (any free host port), 8080:3000, 0.0.0.0:8080:3000");
+    sb_hint(err, "ports are 1 to 65535: 3000 (any free host port), 8080:3000, 0.0.0.0:8080:3000");
     return SB_EUSAGE;
 }
 

@@ -176,15 +176,14 @@ static int compose(struct request *request, struct sb_err **err)
     if (r == 0) {
         cli_warn_replaced(request->plan, request->workspace);
     }
-    return r;
+    r = r < 0 ? r : cli_env_words(request->args, &request->env, err);
+    return r < 0 ? r : cli_publish_words(request->args, request->plan, &request->publish, err);
 }
 
 static int create(struct request *request, struct sb_err **err)
 {
     sandbox_start_ahead(request->name);
     int r = compose(request, err);
-    r = r < 0 ? r : cli_env_words(request->args, &request->env, err);
-    r = r < 0 ? r : cli_publish_words(request->args, request->plan, &request->publish, err);
     SB_CLEANUP(json) json_t *config = NULL;
     r = r < 0 ? r : make_config(request, &config, err);
     SB_CLEANUP(fd) int claim = -1;
@@ -236,6 +235,18 @@ static void print_plan(const struct request *request)
     kit_print_warnings(json_object_get(request->plan, "warnings"));
 }
 
+/* Does nothing, but finds all that is wrong with the words. */
+static int dry_run(struct request *request, struct sb_err **err)
+{
+    SB_CLEANUP(json) json_t *limits = json_object();
+    int r = compose(request, err);
+    r = r < 0 ? r : cli_limit_words(request->args, limits, err);
+    if (r == 0) {
+        print_plan(request);
+    }
+    return r;
+}
+
 static int prepare(const struct cli_args *args, struct request *request, struct sb_err **err)
 {
     request->args = args;
@@ -254,11 +265,7 @@ int cmd_create(const struct cli_args *args, int *ret_status, struct sb_err **err
     SB_CLEANUP(request) struct request request = {0};
     int r = prepare(args, &request, err);
     if (r == 0 && cli_bool(args, "dry-run")) {
-        r = compose(&request, err);
-        if (r == 0) {
-            print_plan(&request);
-        }
-        return r;
+        return dry_run(&request, err);
     }
     r = r < 0 ? r : create(&request, err);
     if (r == 0) {

@@ -11,18 +11,8 @@
 struct cli_table {
     size_t columns, rows, capacity;
     char **cells;  /* rows * columns, owned */
-    size_t *width; /* of each column, in characters */
+    size_t *width; /* of each column */
 };
-
-/* Characters rather than bytes: continuation bytes of UTF-8 take no place of their own. */
-static size_t text_width(const char *text)
-{
-    size_t n = 0;
-    for (; *text; text++) {
-        n += ((unsigned char)*text & 0xc0) != 0x80;
-    }
-    return n;
-}
 
 struct cli_table *cli_table_new(const char *const *headers)
 {
@@ -44,7 +34,7 @@ void cli_table_row(struct cli_table *table, const char *const *cells)
     char **row = table->cells + table->rows * table->columns;
     for (size_t i = 0; i < table->columns; i++) {
         row[i] = sb_printable(cells[i] ? cells[i] : "", "");
-        size_t width = text_width(row[i]);
+        size_t width = sb_columns(row[i]);
         if (width > table->width[i]) {
             table->width[i] = width;
         }
@@ -58,7 +48,7 @@ static void print_row(const struct cli_table *table, size_t index)
     for (size_t i = 0; i < table->columns; i++) {
         fputs(row[i], stdout);
         if (i + 1 < table->columns) {
-            printf("%*s", (int)(table->width[i] - text_width(row[i]) + 2), "");
+            printf("%*s", (int)(table->width[i] - sb_columns(row[i]) + 2), "");
         }
     }
     putchar('\n');

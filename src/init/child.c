@@ -142,6 +142,8 @@ _Noreturn void child_run(const struct init *init, const struct child_setup *setu
         setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
     }
     execvpe(argv[0], argv, environment);
-    child_fail(setup, errno, "'%.150s': %s", argv[0],
-               errno == ENOENT ? "command not found in the sandbox" : strerror(errno));
+    if (errno == ENOENT) {
+        child_fail(setup, errno, "'%.150s': command not found in the sandbox", argv[0]);
+    }
+    child_fail(setup, errno, "'%.150s' cannot be run in the sandbox: %s", argv[0], strerror(errno));
 }

@@ -26,7 +26,12 @@
 #include "secret/secret.h"
 #include "settings/upstream_choice.h"
 
-enum { SUPERVISOR_STARTER = 3, SUPERVISOR_WAIT_S = 30, GRACE_MS = 5000 };
+enum {
+    SUPERVISOR_STARTER = 3,
+    SUPERVISOR_WAIT_S = 30,
+    GRACE_MS = 5000,
+    PATIENCE_MS = 1000 /* a person who waits longer is told for what */
+};
 
 int sandbox_load(const char *name, json_t **ret, struct sb_err **err)
 {
@@ -230,10 +235,13 @@ static int held_signals(void)
 
 /* A machine may take long to start, or for ever: whoever has enough of it need not wait.  The
  * signal stays pending; the end of our socket tells the supervisor. */
-static int await_start(int starter, struct sb_err **err)
+static int await_start(const char *name, int starter, struct sb_err **err)
 {
     SB_CLEANUP(fd) int signals = held_signals();
     struct pollfd polled[] = {{.fd = starter, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
+    if (poll(polled, SB_ARRAY_LEN(polled), PATIENCE_MS) == 0 && isatty(STDERR_FILENO)) {
+        fprintf(stderr, "note: starting sandbox '%s' ...\n", name);
+    }
     while (poll(polled, SB_ARRAY_LEN(polled), -1) < 0 && errno == EINTR) {
     }
     return polled[0].revents ? 0 : sb_fail(err, SB_ESTART, "interrupted");
@@ -271,7 +279,7 @@ int sandbox_start(const char *name, bool *ret_started, struct sb_err **err)
     SB_CLEANUP(msg) struct sb_msg reply = {0};
     int r = starter < 0 ? spawn_supervisor(name, &starter, err) : 0;
     r = r < 0 ? r : send_word(name, starter, err);
-    r = r < 0 ? r : await_start(starter, err);
+    r = r < 0 ? r : await_start(name, starter, err);
     r = r < 0 ? r : read_reply(starter, &reply, err);
     if (r < 0) {
         sb_wrap(err, r, "cannot start sandbox '%s'", name);
@@ -320,6 +328,11 @@ static int end_processes(const char *name, enum ending ending, int *ret_sock, st
         json_pack("{s:s,s:i,s:b}", "op", "stop", "grace_ms",
                   ending == END_WITH_GRACE ? GRACE_MS : 0, "removal", ending == END_FOR_REMOVAL);
     int r = sb_msg_send(sock, request, NULL, 0, NULL);
+    struct pollfd polled = {.fd = sock, .events = POLLIN};
+    if (ending == END_WITH_GRACE && poll(&polled, 1, PATIENCE_MS) == 0 && isatty(STDERR_FILENO)) {
+        fprintf(stderr, "note: waiting for the processes of '%s' to end, %d seconds at most ...\n",
+                name, GRACE_MS / 1000);
+    }
     SB_CLEANUP(msg) struct sb_msg reply = {0};
     r = r < 0 ? r : sb_msg_recv(sock, &reply, NULL);
     if (r == -EAGAIN) {
@@ -343,11 +356,11 @@ char *sandbox_end_reason(const char *name)
         return why;
     }
     /* The supervisor may be about to tell, if it ends at all. */
-    enum { PATIENCE_MS = 5000 };
+    enum { WAIT_MS = 5000 };
     SB_CLEANUP(fd) int sock = sandbox_connect(name, NULL);
     struct pollfd polled = {.fd = sock, .events = POLLIN};
     if (sock >= 0) {
-        poll(&polled, 1, PATIENCE_MS);
+        poll(&polled, 1, WAIT_MS);
     }
     return state_end(name);
 }

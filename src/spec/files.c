@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include "base/paths.h"
 #include "base/text.h"
 #include "spec/kit_internal.h"
 
@@ -22,12 +23,6 @@ struct walk {
 };
 
 static int walk_dir(struct walk *w, const char *dir, const char *relative, size_t depth);
-
-static bool is_below(const char *root, const char *path)
-{
-    size_t n = strlen(root);
-    return strncmp(root, path, n) == 0 && (path[n] == '/' || path[n] == '\0');
-}
 
 static int add_file(struct walk *w, const char *real, const char *relative, const struct stat *st)
 {
@@ -58,7 +53,7 @@ static int walk_entry(struct walk *w, const char *path, const char *relative, si
         sb_hint(w->err, "it is a link to nothing, or cannot be read: leave it out of files/");
         return r;
     }
-    if (!is_below(w->root, real)) {
+    if (!sb_path_within(real, w->root)) {
         sb_fail(w->err, SB_ESPEC,
                 "file %s is a symlink that escapes the kit directory (resolves to %s)", path, real);
         sb_hint(w->err, "copy the file into the kit instead");

@@ -212,6 +212,8 @@ def test_kit_validate_and_inspect(sbx, world, workspace):
     found = pure(sbx, "kit", "inspect", kit)
     check(found, INSPECT)
     assert found["description"] == "käse"
+    lost = pure(sbx, "kit", "validate", "\udcff", code=1)
+    assert lost["error"]["message"] == "kit '?': No such file or directory"
     (workspace / "spec.yaml").write_text("schemaVersion: '1'\nkind: mixin\nname: x\nbad: 1\n")
     check(pure(sbx, "kit", "validate", workspace, code=1),
           {"valid": {False}, "error": {"message": str, "file": str, "line": {4}, "column": {1},

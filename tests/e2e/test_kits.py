@@ -143,17 +143,20 @@ def test_dry_run_obeys_no_control_bytes(sbx, workspace, kit):
 
 
 def test_dry_run_does_nothing(sbx, workspace, kit):
-    one = kit("one", 'network: {allowedDomains: [api.example.com]}\n'
-                     'commands: {install: [{command: touch /x}]}\n')
+    one = kit("one", 'network: {allowedDomains: [api.example.com, api.example.com]}\n'
+                     'commands: {install: [{command: touch /x}], startup: [{command: [sh, -c, ": all of it"]}]}\n')
     model = kit("model", SERVICE.format(port=99) + "commands: {}\n")
     text = sbx.ok("create", "--dry-run", "--name", "box", "--kit", one, "--kit", model, "shell",
                   workspace, f"{one}:ro")
     for words in ("api.example.com", "touch /x", str(workspace), f"path     {one} (read-only)",
-                  "secret   model (kit model)"):
+                  "secret   model (kit model)", "startup  sh -c : all of it (kit one)"):
         assert words in text
+    assert text.count("allow    api.example.com (kit one)") == 1
+    for words in (("-p", "x"), ("-e", "1=2"), ("--memory", "x"), ("--pids", "1"), ("--cpus", "x")):
+        assert words[1][0] in sbx("create", "--dry-run", *words, "shell", workspace, code=2).stderr
     plan = json.loads(sbx.ok("run", "--dry-run", "--json", "--kit", one, "shell", workspace))
     assert plan["version"] == 1 and [k["name"] for k in plan["kits"]] == ["shell", "one"]
-    assert [s["command"] for s in plan["steps"]] == ["touch /x"]
+    assert [s.get("command") for s in plan["steps"]] == ["touch /x", None]
     assert plan["allow"][0]["rule"] == "api.example.com" and plan["allow"][0]["kit"] == "one"
     assert sbx.json("ls") == [] and not (sbx.home / "state/sandboxes/box").exists()
 

@@ -19,7 +19,7 @@ def test_death_by_signal_is_128_plus_n(sbx, sandbox, signo):
 
 def test_commands_that_cannot_run(sbx, sandbox):
     assert "not found" in sbx("exec", sandbox, "no-such-command", code=127).stderr
-    sbx("exec", sandbox, "/etc/passwd", code=126)
+    assert "cannot be run in the sandbox: Permission" in sbx("exec", sandbox, "/etc/passwd", code=126).stderr
 
 
 def piped(sbx, *words, data=None, timeout=30):

@@ -18,7 +18,7 @@ import threading
 import time
 
 import pytest
-from conftest import fresh_sbx, fresh_workspace, need_sandboxes, supervisor_of
+from conftest import fresh_sbx, fresh_workspace, need_sandboxes, supervisor_of, wait_for
 from test_faults import kill_and_wait
 
 DEADLINE = 30
@@ -306,6 +306,17 @@ def test_stopping_hangs_up_an_interactive_shell(sbx, shell, sandbox):
     """It ignores SIGTERM, and would hold up the stop until it is killed."""
     sbx.ok("stop", sandbox)
     assert shell.end() == 128 + signal.SIGHUP and shell.restored()
+
+
+def test_a_slow_end_is_told_at_a_terminal(sbx, terminal, sandbox):
+    sbx.ok("exec", "-d", sandbox, "sh", "-c", "trap '' TERM; touch /dev/shm/up; while :; do sleep 1; done")
+    wait_for("the stubborn process has not begun",
+             lambda: sbx("exec", sandbox, "test", "-e", "/dev/shm/up").returncode == 0)
+    stop = terminal("stop", sandbox)
+    stop.expect("waiting for the processes of 'box' to end, 5 seconds at most")
+    stop.expect("box")
+    assert stop.end() == 0
+    sbx.ok("start", sandbox)
 
 
 def test_killed_supervisor_ends_the_session_with_a_message(sbx, shell, sandbox):

@@ -52,12 +52,26 @@ static void test_what_is_no_utf8(void **state)
     check("\xf4\x90\x80\x80", "", "????"); /* beyond U+10FFFF */
 }
 
+static void test_columns(void **state)
+{
+    (void)state;
+    assert_int_equal(sb_columns(""), 0);
+    assert_int_equal(sb_columns("plain"), 5);
+    assert_int_equal(sb_columns("Käse"), 4);
+    assert_int_equal(sb_columns("Ka\xcc\x88se"), 4); /* a with a combining diaeresis */
+    assert_int_equal(sb_columns("日本語"), 6);
+    assert_int_equal(sb_columns("한글 ｗ"), 7);
+    assert_int_equal(sb_columns("🦊"), 2);
+    assert_int_equal(sb_columns("?\xff"), 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plain_text_stays),
         cmocka_unit_test(test_control_characters),
         cmocka_unit_test(test_what_is_no_utf8),
+        cmocka_unit_test(test_columns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
