@@ -81,13 +81,14 @@ static int remove_one(const char *name, struct sb_err **err)
     int known = require_sandbox(name, &problem);
     bool fatal = known == SB_EUSAGE;
     int r = fatal ? 0 : sandbox_remove(name, err);
+    /* One that was being made when we asked may have been removed all the same. */
     if (r == 0 && (fatal || known == SB_ENOTFOUND)) {
         if (err) {
             *err = sb_steal(&problem);
         }
         return known;
     }
-    return r;
+    return r < 0 ? r : 0;
 }
 
 int cmd_start(const struct cli_args *args, int *ret_status, struct sb_err **err)

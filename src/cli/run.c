@@ -466,7 +466,7 @@ int cmd_run(const struct cli_args *args, int *ret_status, struct sb_err **err)
     r = attach_agent(request.name, args, ret_status, err);
     if (cli_bool(args, "rm")) {
         int removed = sandbox_remove(request.name, r < 0 ? NULL : err);
-        r = r < 0 ? r : removed;
+        r = r < 0 || removed >= 0 ? r : removed;
     }
     return r;
 }

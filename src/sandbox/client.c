@@ -451,7 +451,8 @@ int sandbox_discard(const char *name, struct sb_err **err)
     }
     SB_CLEANUP(free) char *base = sb_xstrndup(dir, strlen(dir) - strlen(name) - 1);
     int swept = trash_sweep(base, false, r < 0 ? NULL : err);
-    return r < 0 ? r : swept;
+    r = r < 0 ? r : swept;
+    return r < 0 ? r : exists;
 }
 
 int sandbox_remove(const char *name, struct sb_err **err)

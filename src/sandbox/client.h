@@ -29,7 +29,8 @@ int sandbox_stop(const char *name, struct sb_err **err);
 /* Why one has just ended that was not told to, or NULL; waits until its supervisor has told.  The
  * caller frees it. */
 char *sandbox_end_reason(const char *name);
-/* Stops it and removes everything of it but its logs.  A command that is still making it fails. */
+/* Stops it and removes everything of it but its logs; 1, or 0 where there was none but perhaps its
+ * rests.  A command that is still making it fails. */
 int sandbox_remove(const char *name, struct sb_err **err);
 /* The same by the command that makes it and gives up. */
 int sandbox_discard(const char *name, struct sb_err **err);

@@ -29,12 +29,12 @@ static int remove_sandbox(const char *name, void *arg, struct sb_err **err)
     if (r == SB_ENOTFOUND) {
         return 0; /* whoever was making it has given up */
     }
-    if (r == 0) {
+    if (r >= 0) {
         (*removed)(name);
     } else if (err) {
         *err = sb_steal(&why);
     }
-    return r;
+    return r < 0 ? r : 0;
 }
 
 /* What the directory of running sandboxes still holds afterwards has lost its own. */
@@ -47,7 +47,7 @@ static int remove_strays(const char *runtime, struct sb_err **err)
             SB_CLEANUP(err) struct sb_err *why = NULL;
             SB_CLEANUP(free) char *path = sb_xasprintf("%s/%s", runtime, entry->d_name);
             r = sandbox_remove(entry->d_name, &why);
-            r = r == 0 || r == SB_ENOTFOUND ? idmap_remove_tree(path, &why) : r;
+            r = r >= 0 || r == SB_ENOTFOUND ? idmap_remove_tree(path, &why) : r;
             if (r < 0 && err) {
                 *err = sb_steal(&why);
             }

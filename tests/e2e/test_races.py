@@ -267,11 +267,12 @@ def test_rm_at_any_moment_of_create(sbx, begin, workspace):
     for i in range(MOMENTS):
         create = begin("create", "--name", "box", "shell", workspace)
         time.sleep(STEP_S * i)  # not to wait for anything: to meet another moment each time
-        removed = sbx("rm", "-f", "box").returncode == 0
+        gone = sbx("rm", "-f", "box")
+        removed = gone.returncode == 0
         err = end(create)[1]
         assert "without a message" not in err and (create.returncode == 0 or "sbx: " in err)
         assert removed or create.returncode == 0, err
-        assert statuses(sbx) == ({} if removed else {"box": "running"}), err
+        assert statuses(sbx) == ({} if removed else {"box": "running"}), (err, gone)
         sbx("rm", "-f", "box")
 
 
