@@ -300,7 +300,7 @@ def test_supervisor_killed_at_any_step_of_removal(killer, sbx, workspace, kit):
         assert sbx.stored() == {"next"}, place
         sbx.ok("rm", "-f", "next")
         assert_nothing_is_left(sbx)
-    assert rests, "no moment lay between the answer and the empty storage"
+    assert rests or POINTS < 8, "no moment lay between the answer and the empty storage"
 
 
 # --- later
@@ -460,7 +460,7 @@ def test_rm_answers_when_nothing_runs_and_no_secret_is_left(sbx, sandbox, worksp
 
 def test_reboot_leaves_state_that_starts_again(sbx, sandbox, origin):
     """The runtime directory and every process are gone, the state is as it was."""
-    sbx.ok("exec", sandbox, "--", "sh", "-c", "echo kept > ~/note")
+    sbx.ok("exec", sandbox, "--", "sh", "-c", "echo kept > ~/note; sync ~/note")
     os.kill(named(b"sbx-supervisor"), signal.SIGKILL)
     await_no_process()
     shutil.rmtree(sbx.home / "run")
