@@ -90,7 +90,9 @@ static int put_agent_first(const char *agent, struct stack *stack, struct sb_err
     for (size_t i = 0; i < stack->count; i++) {
         struct kit *kit = stack->kits[i];
         if (strcmp(kit_name(kit), agent) == 0) {
-            memmove(stack->kits + 1, stack->kits, i * sizeof(*stack->kits));
+            for (; i > 0; i--) {
+                stack->kits[i] = stack->kits[i - 1];
+            }
             stack->kits[0] = kit;
             return 0;
         }
