@@ -50,6 +50,7 @@ struct monitor {
     sb_watch console_watch;
     pid_t share, machine;
     bool booted;
+    struct sb_timer boot; /* runs until it has booted */
     struct sb_timer beat;
     unsigned missed; /* beats since a question that has no answer yet; 0: none is open */
     bool full;       /* there was no space for its disk, and it has not gone on for a while since */
@@ -271,6 +272,7 @@ static int on_link_control(void *arg, const json_t *message, struct sb_err **err
     const char *event = sb_json_str(message, "event");
     if (event && strcmp(event, "booted") == 0) {
         m->booted = true;
+        sb_loop_timer_stop(m->loop, &m->boot);
         send_time(m); /* what it was sent at first is as old as its boot took */
     } else if (event && strcmp(event, "pong") == 0) {
         on_answer(m);
@@ -284,11 +286,17 @@ static int on_link_control(void *arg, const json_t *message, struct sb_err **err
     return 0;
 }
 
+static void on_boot_late(void *arg)
+{
+    end(arg, sb_xasprintf("the guest did not boot within %d seconds", MONITOR_BOOT_S));
+}
+
 static int send_boot(struct monitor *m, struct sb_err **err)
 {
     json_t *boot = json_object_get(m->config, "boot");
     json_object_set_new(boot, "op", json_string("boot"));
     put_time(boot);
+    sb_loop_timer(m->loop, &m->boot, MONITOR_BOOT_S * 1000, on_boot_late, m);
     return link_control(m->link, boot, err);
 }
 

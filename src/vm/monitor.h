@@ -19,6 +19,10 @@ enum monitor_fd {
  *   {"event":"full"}               it waits, since there is no space on the host for its disk
  *   {"event":"ended","error":"…"}  the machine has ended, and why */
 
+/* A machine without hardware virtualization boots for seconds, on a busy host for more.  Whoever
+ * starts it waits a little longer, for the reason. */
+enum { MONITOR_BOOT_S = 120 };
+
 /* In its root file system: */
 #define MONITOR_SHARE   "/share"   /* what virtiofsd shows to the guest */
 #define MONITOR_MACHINE "/machine" /* the root that QEMU gets: programs, no file of the user's */
