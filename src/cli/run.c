@@ -241,6 +241,7 @@ static int dry_run(struct request *request, struct sb_err **err)
     SB_CLEANUP(json) json_t *limits = json_object();
     int r = compose(request, err);
     r = r < 0 ? r : cli_limit_words(request->args, limits, err);
+    r = r < 0 ? r : cli_isolation_check(request->args, err);
     if (r == 0) {
         print_plan(request);
     }

@@ -24,8 +24,8 @@ static int choose_vm(struct isolation *ret, struct sb_err **err)
         ret->chosen = "vm";
         ret->note = probe.works ? NULL
                                 : sb_xasprintf("warning: the virtual machine runs in software, "
-                                               "about ten times slower: %s ('sbx doctor' tells "
-                                               "what would help)",
+                                               "about ten times slower: %s; 'sbx doctor' tells "
+                                               "what would help",
                                                probe.reason);
     }
     return r;
@@ -42,18 +42,26 @@ static void choose_auto(struct isolation *ret)
     } else if (r < 0 || probe.fresh) {
         ret->note =
             sb_xasprintf("note: sandboxes share this machine's kernel (isolation 'ns'), not "
-                         "a virtual machine each: %s ('sbx doctor' tells what would help)",
+                         "a virtual machine each: %s; 'sbx doctor' tells what would help",
                          r < 0 ? why->message : probe.reason);
     }
+}
+
+int isolation_check(const char *requested, const char *origin, struct sb_err **err)
+{
+    return isolation_word(requested)
+               ? 0
+               : sb_fail(err, SB_EUSAGE, "%s '%s': expected auto, vm or ns", origin, requested);
 }
 
 int isolation_choose(const char *requested, const char *origin, struct isolation *ret,
                      struct sb_err **err)
 {
-    const char *word = isolation_word(requested);
-    if (!word) {
-        return sb_fail(err, SB_EUSAGE, "%s '%s': expected auto, vm or ns", origin, requested);
+    int r = isolation_check(requested, origin, err);
+    if (r < 0) {
+        return r;
     }
+    const char *word = isolation_word(requested);
     *ret = (struct isolation){.requested = word, .chosen = "ns"};
     if (strcmp(word, "vm") == 0) {
         return choose_vm(ret, err);

@@ -14,9 +14,11 @@ struct isolation {
 
 /* One of the three words, or NULL. */
 const char *isolation_word(const char *word);
-/* `requested` is one of the three words, else SB_EUSAGE naming `origin` ("--isolation").  "vm"
- * where something is missing that it needs is a failure; without hardware virtualization it is
- * slow, which the note says.  "auto" is "vm" only where a guest has really been booted by hardware.
+/* SB_EUSAGE, naming `origin` ("--isolation"), when it is none of them. */
+int isolation_check(const char *requested, const char *origin, struct sb_err **err);
+/* `requested` is one of the three words, else as above.  "vm" where something is missing that it
+ * needs is a failure; without hardware virtualization it is slow, which the note says.  "auto" is
+ * "vm" only where a guest has really been booted by hardware.
  */
 int isolation_choose(const char *requested, const char *origin, struct isolation *ret,
                      struct sb_err **err);

@@ -152,7 +152,8 @@ def test_dry_run_does_nothing(sbx, workspace, kit):
                   "secret   model (kit model)", "startup  sh -c : all of it (kit one)"):
         assert words in text
     assert text.count("allow    api.example.com (kit one)") == 1
-    for words in (("-p", "x"), ("-e", "1=2"), ("--memory", "x"), ("--pids", "1"), ("--cpus", "x")):
+    for words in (("-p", "x"), ("-e", "1=2"), ("--memory", "x"), ("--pids", "1"), ("--cpus", "x"),
+                  ("--isolation", "x")):
         assert words[1][0] in sbx("create", "--dry-run", *words, "shell", workspace, code=2).stderr
     plan = json.loads(sbx.ok("run", "--dry-run", "--json", "--kit", one, "shell", workspace))
     assert plan["version"] == 1 and [k["name"] for k in plan["kits"]] == ["shell", "one"]
