@@ -296,7 +296,7 @@ static int send_boot(struct monitor *m, struct sb_err **err)
     json_t *boot = json_object_get(m->config, "boot");
     json_object_set_new(boot, "op", json_string("boot"));
     put_time(boot);
-    sb_loop_timer(m->loop, &m->boot, MONITOR_BOOT_S * 1000, on_boot_late, m);
+    sb_loop_timer(m->loop, &m->boot, (uint64_t)MONITOR_BOOT_S * 1000, on_boot_late, m);
     return link_control(m->link, boot, err);
 }
 
