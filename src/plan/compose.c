@@ -35,6 +35,15 @@ static void warn(struct composer *c, const struct kit *kit, const char *message)
                           json_pack("{s:s}", "message", text));
 }
 
+static int fail_image(const struct kit *kit, const char *image, struct sb_err **err)
+{
+    sb_fail(err, SB_ESPEC, "kit '%s' names the image '%s': images are not supported yet",
+            kit_name(kit), image);
+    sb_hint(err, "write 'image: host' for this machine's userland, or use a mixin on the built-in "
+                 "agent 'shell'");
+    return SB_ESPEC;
+}
+
 static int check_agent(const struct kit *kit, struct sb_err **err)
 {
     const char *image = text_of(kit, "image");
@@ -51,10 +60,7 @@ static int check_agent(const struct kit *kit, struct sb_err **err)
     }
     /* "host" is the reserved word for the machine's own userland. */
     if (strcmp(image, "host") != 0) {
-        return sb_fail(err, SB_ESPEC,
-                       "kit '%s' names the image '%s': images are not supported yet; use a mixin "
-                       "on the built-in agent 'shell'",
-                       kit_name(kit), image);
+        return fail_image(kit, image, err);
     }
     return 0;
 }
@@ -72,10 +78,7 @@ static int check_mixin(const struct kit *kit, const struct kit *agent, struct sb
             sb_hint(err, "run it by its own name: --kit DIR %s", kit_name(kit));
             return SB_EUSAGE;
         }
-        return sb_fail(err, SB_ESPEC,
-                       "kit '%s' names the image '%s': images are not supported yet; use a mixin "
-                       "on the built-in agent 'shell'",
-                       kit_name(kit), image);
+        return fail_image(kit, image, err);
     }
     if (wanted[0] && strcmp(wanted, kit_name(agent)) != 0) {
         sb_fail(err, SB_ESPEC, "kit '%s' requires the agent '%s', but the agent is '%s'",

@@ -336,6 +336,13 @@ static int validate_environment(const struct kit *kit, struct sb_err **err)
     return 0;
 }
 
+/* Has it a part ".."? */
+static bool climbs(const char *path)
+{
+    size_t len = strlen(path);
+    return strstr(path, "/../") || (len >= 3 && strcmp(path + len - 3, "/..") == 0);
+}
+
 /* Does it end in a name?  It has a '/' somewhere. */
 static bool names_file(const char *path)
 {
@@ -360,14 +367,13 @@ static int validate_init_file(const struct kit *kit, const struct ynode *file, s
         sb_hint(err, "begin it with / or with ${WORKDIR}/");
         return SB_ESPEC;
     }
-    SB_CLEANUP(free) char *closed = sb_xasprintf("%s/", path);
     if (!names_file(path)) {
         ytree_fail(kit->tree, ynode_get(file, "path"), err,
                    "commands: initFiles[%zu].path must name a file (got \"%.80s\")", i, path);
         sb_hint(err, "a directory is made with its first file, or by an install command");
         return SB_ESPEC;
     }
-    if (strstr(closed, "/../")) {
+    if (climbs(path)) {
         return ytree_fail(kit->tree, ynode_get(file, "path"), err,
                           "commands: initFiles[%zu].path must not contain \"..\" (got \"%.80s\")",
                           i, path);
