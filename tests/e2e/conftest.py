@@ -242,6 +242,19 @@ def wait_for(what, condition, seconds=60):
         time.sleep(0.05)
 
 
+def records(sbx, name="box", until=None, **wanted):
+    """The request log's records with these fields. A record is written when its request has ended,
+    which may be after the client has: with a condition, until it holds for what is found."""
+    deadline = time.monotonic() + 60
+    while True:
+        log = [json.loads(line) for line in sbx.ok("policy", "log", name, "--json").splitlines()]
+        found = [record for record in log if wanted.items() <= record.items()]
+        if until is None or until(found):
+            return found
+        assert time.monotonic() < deadline, f"no such records with {wanted}: {log[-5:]}"
+        time.sleep(0.05)
+
+
 def supervisor_of(home, name="box"):
     """The process id of a running sandbox's supervisor: the first line of its lock."""
     pid = int((home / "state" / "sandboxes" / name / "supervisor.lock").read_text("utf-8").split()[0])

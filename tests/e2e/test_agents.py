@@ -11,9 +11,8 @@ import fake_anthropic
 import fake_openai
 import pytest
 import upstreams
-from conftest import need_root, need_sandboxes
-from test_founding_kits import (INSTALL_SECONDS, disk_holds, inside_processes, log_of, memory_holds,
-                                rows)
+from conftest import need_root, need_sandboxes, records
+from test_founding_kits import INSTALL_SECONDS, disk_holds, inside_processes, memory_holds
 from test_founding_kits import registry  # noqa: F401 pylint: disable=unused-import
 
 AGENT = """schemaVersion: "1"
@@ -161,8 +160,9 @@ def say_hello(sbx, never_inside, words=("-p", "Say hello."), answer=fake_anthrop
 
 
 def messages(sbx):
-    return [row for row in rows(sbx, "box", API) if row["path"] == "forward" and
-            row["method"] == "POST" and row["target"].startswith("/v1/messages")]
+    def of_messages(found):
+        return [row for row in found if row["target"].startswith("/v1/messages")]
+    return of_messages(records(sbx, host=API, path="forward", method="POST", until=of_messages))
 
 
 def test_claude_code_answers_and_its_key_is_never_inside(sbx, workspace, claude):
@@ -174,7 +174,7 @@ def test_claude_code_answers_and_its_key_is_never_inside(sbx, workspace, claude)
     asked = messages(sbx)
     assert asked and all((row["credential"], row["service"], row["status"]) ==
                          ("injected", "anthropic", 200) for row in asked), asked
-    assert not [row for row in log_of(sbx, "box") if row["decision"] == "deny"]
+    assert not records(sbx, decision="deny")
     sbx.ok("secret", "rm", "-g", "anthropic")
     refused = sbx.ok("exec", "box", "sh", "-c",
                      "curl -s -o /dev/null -w '%{http_code}' -H 'x-api-key: none' -d '{}' "
@@ -234,5 +234,5 @@ def test_codex_answers_and_its_key_is_never_inside(sbx, codex):
     asked = codex.read_text("utf-8").splitlines()
     assert {"GET /v1/responses ok", "POST /v1/responses ok"} == set(asked)
     assert disk_holds(sbx.home / "state", KEY.encode()) == []
-    upgrades = [row for row in rows(sbx, "box", "api.openai.com") if row["method"] == "GET"]
-    assert upgrades and all(row["credential"] == "injected" for row in upgrades)
+    upgrades = records(sbx, host="api.openai.com", method="GET", until=any)
+    assert all(row["credential"] == "injected" for row in upgrades)

@@ -12,7 +12,7 @@ import subprocess
 import threading
 
 import pytest
-from conftest import ISOLATION, ROOT, need_program, need_root, need_sandboxes, wait_for
+from conftest import ISOLATION, ROOT, need_program, need_root, need_sandboxes, records, wait_for
 
 HEAD = 'schemaVersion: "1"\nkind: mixin\nname: {}\n'
 
@@ -365,9 +365,7 @@ def test_disk_full_refuses_requests_that_cannot_be_logged(sbx, disk, workspace):
         assert len(origin.seen) == seen, "a request went out that no log knows"
         disk.free()
         assert sbx.ok(*asked) == "answer 200"
-        rows = [json.loads(line) for line in sbx.ok("policy", "log", "box", "--json").splitlines()]
-        passed = [row for row in rows if row["decision"] == "allow"]
-        assert len(passed) == len(origin.seen)
+        records(sbx, decision="allow", until=lambda passed: len(passed) == len(origin.seen))
     finally:
         origin.stop()
 
@@ -430,8 +428,7 @@ def test_missing_secret_is_unbound(sbx, workspace):
                f"http://host.docker.internal:{origin.port}/")
         assert origin.seen[-1]["Authorization"] == "Bearer own"
         assert origin.seen[-1]["X-Own"] == "1"
-        row = json.loads(sbx.ok("policy", "log", "box", "--json").splitlines()[-1])
-        assert (row["credential"], row["service"], row["decision"]) == ("unbound", "model", "allow")
+        assert records(sbx, credential="unbound", service="model", decision="allow", until=any)
     finally:
         origin.stop()
 

@@ -18,7 +18,7 @@ import urllib.parse
 import pytest
 
 import forge as forges
-from conftest import Sbx, need_program, need_root, need_sandboxes, skip_loudly
+from conftest import Sbx, need_program, need_root, need_sandboxes, records, skip_loudly
 from test_founding_kits import disk_holds, inside_processes, memory_holds
 
 SECRET = "glpat-Fq/7+XkZ&very\"secret~0123"
@@ -384,8 +384,7 @@ def test_unbound_leaves_the_request_alone(world, workspace, tmp_path):
         asked = dict(plain.requests[-1]["headers"])
         assert (asked["Authorization"], asked["X-Api-Key"]) == ("mine", "mine")
         assert plain.requests[-1]["path"] == "/p?key=mine"
-        record = json.loads(world.sbx.ok("policy", "log", "kitted", "--json").splitlines()[-1])
-        assert (record["credential"], record["service"]) == ("unbound", "my-forge")
+        assert records(world.sbx, "kitted", credential="unbound", service="my-forge", until=any)
         plain.shutdown()
         plain.server_close()
     finally:
@@ -624,8 +623,7 @@ def test_placeholders_in_bodies(world):
     world.curl("/", "-H", "Content-Encoding: zstd", "-d", placeholder)
     assert world.forge.requests[-1]["body"].decode() == placeholder
     assert world.asked()["content-encoding"] == ["zstd"]
-    assert any(json.loads(line)["reason"] == "unsearched"
-               for line in world.sbx.ok("policy", "log", "box", "--json").splitlines())
+    assert world.logged(reason="unsearched")
 
 
 # ---- Signing in (OAuth) ----

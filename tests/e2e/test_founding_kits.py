@@ -2,7 +2,6 @@
 """The kits of examples/ on real input: Biome and OpenCode from npm through the proxy, Ruff without
 an internet, a model server on this machine whose key must never be inside."""
 
-import json
 import os
 import pathlib
 import re
@@ -15,7 +14,7 @@ import urllib.request
 
 import fake_openai
 import pytest
-from conftest import ISOLATION, ROOT, need_program, need_root, need_sandboxes, skip_loudly
+from conftest import ISOLATION, ROOT, need_program, need_root, need_sandboxes, records, skip_loudly
 
 EXAMPLES = ROOT / "examples"
 KEY = "sk-e2e-7f3a91c5d2-never-inside"
@@ -52,14 +51,6 @@ def model_at_ollama_port():
     thread.join()
 
 
-def rows(sbx, name, host):
-    return [row for row in log_of(sbx, name) if row["host"] == host]
-
-
-def log_of(sbx, name):
-    return [json.loads(line) for line in sbx.ok("policy", "log", name, "--json").splitlines()]
-
-
 def test_biome_is_installed_through_the_proxy_and_lints(sbx, workspace, registry):
     need_sandboxes(sbx)
     (workspace / "bad.js").write_text("var a = 1;\nif (a == 1) { debugger }\n", encoding="utf-8")
@@ -75,8 +66,8 @@ def test_biome_is_installed_through_the_proxy_and_lints(sbx, workspace, registry
     assert (workspace / "biome.json").read_bytes() == \
         (EXAMPLES / "biome-lint/files/workspace/biome.json").read_bytes()
     assert sbx.ok("exec", "box", "sh", "-c", "command -v biome").startswith("/home/agent/")
-    fetched = rows(sbx, "box", registry)
-    assert fetched and all(row["decision"] == "allow" for row in fetched)
+    fetched = records(sbx, host=registry, until=any)
+    assert all(row["decision"] == "allow" for row in fetched)
     assert "Install Biome" in sbx.ok("kit", "log", "box")
 
 
@@ -111,12 +102,11 @@ def test_failed_install_keeps_its_request_log(sbx, workspace, kit):
     failed = sbx("create", "--name", "box", "--kit", stands_in, "shell", workspace, code=1)
     assert "curl" in failed.stderr and "exit status" in failed.stderr
     assert sbx.json("ls") == []
+    reached = records(sbx, host="pypi.org", until=any)
+    assert all(row["decision"] == "allow" and row["origin"] == "kit:ruff-lint" for row in reached)
     shown = sbx.ok("policy", "log", "box")
     allowed = shown[shown.index("Allowed requests"):]
     assert re.search(r"box +network +pypi\.org:443 .*allow pypi\.org", allowed), shown
-    reached = rows(sbx, "box", "pypi.org")
-    assert reached and all(row["decision"] == "allow" and row["origin"] == "kit:ruff-lint"
-                           for row in reached)
     if "exit status 42" not in failed.stderr:  # no internet
         assert all(row["status"] in (0, 502, 504) for row in reached)
 
@@ -253,9 +243,8 @@ def test_local_llm_answers_and_the_key_is_never_inside(sbx, workspace, registry,
     assert disk_holds(sbx.home / "state/log", KEY.encode()) == []
     assert disk_holds(workspace, KEY.encode()) == []
 
-    asked = rows(sbx, "box", "localhost")
-    posts = [row for row in asked if row["method"] == "POST"]
-    assert posts and all(
+    posts = records(sbx, host="localhost", method="POST", until=any)
+    assert all(
         (row["path"], row["rule"], row["credential"], row["service"], row["status"]) ==
         ("forward", "allow localhost:11434", "injected", "ollama-local", 200) for row in posts)
     shown = sbx.ok("policy", "log", "box")

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from conftest import EXIT, make_user, need_program, need_root, wait_for
+from conftest import EXIT, make_user, need_program, need_root, records, wait_for
 
 UNSET = "unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY; "
 # A way to the proxy for programs that know none: CONNECT or SOCKS on standard input and output.
@@ -60,9 +60,6 @@ class Inside:
         done = self.sbx("exec", self.name, "--", "/usr/bin/python3", "-c", script)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
-
-    def log(self):
-        return self.sbx.ok("policy", "log", self.name, "--json")
 
 
 @pytest.fixture
@@ -123,9 +120,8 @@ def test_ssh_by_every_way(inside, sshd):
         done = inside.sh(f"{UNSET} printf over-ssh | ssh {options} {via} {user}@shell.internal "
                          "'id -un; cat; head -c 300000 /dev/zero | wc -c'")
         assert done.stdout.split() == [user, "over-ssh300000"], (way, done)
-    paths = [line for line in inside.log().splitlines() if '"shell.internal"' in line]
-    assert sum('"path":"network"' in line for line in paths) == 1
-    assert sum('"path":"forward-bypass"' in line for line in paths) == 2
+    seen = records(inside.sbx, inside.name, host="shell.internal", until=lambda found: len(found) == 3)
+    assert sorted(record["path"] for record in seen) == ["forward-bypass"] * 2 + ["network"]
     # Its other ports, and its address, are closed at once.
     for host, other in (("shell.internal", port + 1), ("127.0.0.1", port), ("192.0.2.1", port)):
         done = inside.sh(f"{UNSET} ssh {options.replace(str(port), str(other))} -o ConnectTimeout=20 "
