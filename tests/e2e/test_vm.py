@@ -263,7 +263,8 @@ def test_exit_codes_and_signals(box):
     trapped = running(box, "trap 'echo got; exit 3' TERM; echo set; while :; do sleep 0.1; done")
     assert trapped.stdout.readline() == "set\n"
     trapped.send_signal(signal.SIGTERM)
-    assert trapped.stdout.readline() == "got\n" and end_of(trapped) == (3, "")
+    # Its `sleep` gets the signal, too, as at a terminal: the shell may have something to say of that.
+    assert trapped.stdout.readline() == "got\n" and end_of(trapped)[0] == 3
 
 
 def test_input_and_output(box):
