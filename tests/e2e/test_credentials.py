@@ -345,7 +345,7 @@ def test_other_carriers_of_credentials_are_removed(world):
                 "Proxy-Authorization: Basic bWluZTptaW5l", "Cookie: session=mine"]
     words = [w for field in carriers for w in ("-H", field)]
     for version in ("--http1.1", "--http2"):
-        world.curl("/x?key=mine&a=1&ACCESS_TOKEN=mine&private%5ftoken=mine&b=2"
+        world.curl("/x?key=mine&a=1&ACCESS_TOKEN=mine&private%5ftoken=mine&token=mine&b=2"
                    "&access.token=mine&+api%20key=mine&job%5btoken=mine", version, "-g", *words)
         last = world.forge.requests[-1]
         assert last["path"] == "/x?a=1&b=2"
