@@ -17,6 +17,7 @@ const struct cli_flag cli_flags_policy_log[] = {
     {"since", 0, CLI_STRING, "TIME", "Only requests since then: 10m, 2h, 3d, or a date"},
     {"denied", 0, CLI_BOOL, NULL, "Only blocked requests"},
     {"host", 0, CLI_STRING, "PATTERN", "Only hosts that match, written as in a rule"},
+    {"type", 0, CLI_STRING, "TYPE", "all or network, which is the same: no other is logged"},
     {"limit", 0, CLI_STRING, "N", "At most N rows a table; the last N of --json"},
     {"json", 0, CLI_BOOL, NULL, "Print the records, one JSON object a line"},
     {"quiet", 'q', CLI_BOOL, NULL, "Print HOST:PORT only"},

@@ -100,6 +100,16 @@ static int parse_host(const char *text, struct log_options *options, struct sb_e
     return r < 0 ? sb_wrap(err, r, "--host") : 0;
 }
 
+/* For whoever asks for a kind of decision: a log holds those about the network, and no other. */
+static int parse_type(const char *text, struct log_options *options, struct sb_err **err)
+{
+    (void)options;
+    return strcmp(text, "all") == 0 || strcmp(text, "network") == 0
+               ? 0
+               : sb_fail(err, SB_EUSAGE,
+                         "--type is all or network, not '%s': nothing else is logged", text);
+}
+
 static int parse_limit(const char *text, struct log_options *options, struct sb_err **err)
 {
     char *end;
@@ -117,7 +127,8 @@ int log_options_parse(const struct cli_args *args, struct log_options *ret, stru
     static const struct {
         const char *flag;
         int (*parse)(const char *text, struct log_options *options, struct sb_err **err);
-    } parsers[] = {{"since", parse_since}, {"host", parse_host}, {"limit", parse_limit}};
+    } parsers[] = {
+        {"since", parse_since}, {"host", parse_host}, {"type", parse_type}, {"limit", parse_limit}};
     *ret = (struct log_options){.sandbox = args->nwords ? args->words[0] : NULL,
                                 .json = cli_bool(args, "json"),
                                 .denied = cli_bool(args, "denied"),

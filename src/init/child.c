@@ -12,6 +12,7 @@
 
 #include "init/account.h"
 #include "init/init.h"
+#include "init/interpreter.h"
 
 static _Noreturn void child_fail(const struct child_setup *setup, int errnum, const char *format,
                                  ...) __attribute__((format(printf, 3, 4)));
@@ -143,7 +144,12 @@ _Noreturn void child_run(const struct init *init, const struct child_setup *setu
     }
     execvpe(argv[0], argv, environment);
     if (errno == ENOENT) {
-        child_fail(setup, errno, "'%.150s': command not found in the sandbox", argv[0]);
+        SB_CLEANUP(free) char *missing = interpreter_missing(argv[0]);
+        if (missing) {
+            child_fail(setup, ENOENT, "'%.150s' cannot be run in the sandbox: %s", argv[0],
+                       missing);
+        }
+        child_fail(setup, ENOENT, "'%.150s': command not found in the sandbox", argv[0]);
     }
     child_fail(setup, errno, "'%.150s' cannot be run in the sandbox: %s", argv[0], strerror(errno));
 }

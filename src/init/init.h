@@ -51,7 +51,7 @@ struct child_setup {
 };
 struct child_report {
     int errnum;
-    char text[240];
+    char text[480];
 };
 _Noreturn void child_run(const struct init *init, const struct child_setup *setup);
 

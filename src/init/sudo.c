@@ -16,6 +16,7 @@
 #include "base/fs.h"
 #include "init/account.h"
 #include "init/init.h"
+#include "init/interpreter.h"
 #include "vm/machine.h"
 
 #define SECURE_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -282,8 +283,12 @@ static char *join_words(const struct sudo *sudo, bool quoted)
 static int run_words(char **words)
 {
     execvp(words[0], words);
+    int errnum = errno;
+    SB_CLEANUP(free) char *missing = errnum == ENOENT ? interpreter_missing(words[0]) : NULL;
     fprintf(stderr, "sudo: %s: %s\n", words[0],
-            errno == ENOENT ? "command not found" : strerror(errno));
+            missing            ? missing
+            : errnum == ENOENT ? "command not found"
+                               : strerror(errnum));
     return 1;
 }
 

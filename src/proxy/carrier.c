@@ -44,7 +44,8 @@ bool carrier_parameter_is(const char *piece, size_t n, const char *const *names,
             c = (char)(hex_digit(piece[i + 1]) << 4 | hex_digit(piece[i + 2]));
             i += 2;
         }
-        if (!len && (c == ' ' || c == '+')) {
+        /* Google's names may begin with '$'. */
+        if (!len && (c == ' ' || c == '+' || c == '$')) {
             continue;
         }
         if (len == sizeof(name)) {
@@ -60,11 +61,17 @@ bool carrier_parameter_is(const char *piece, size_t n, const char *const *names,
     return false;
 }
 
+/* Parameters that are nothing else, at servers that are in use; "token" stands before the field for
+ * Gitea and Forgejo.  Not signed links: what was signed is one thing, and nobody's account. */
 static bool is_credential(const char *piece, size_t n)
 {
-    static const char *const names[] = {"key",          "api-key",       "apikey",    "x-api-key",
-                                        "access-token", "private-token", "job-token", "auth-token",
-                                        "oauth-token",  "deploy-token"};
+    static const char *const names[] = {/* in general use */
+                                        "key", "api-key", "apikey", "x-api-key", "token",
+                                        "access-token", "auth-token", "api-token", "oauth-token",
+                                        "bearer-token", "auth", "jwt",
+                                        /* of well-known services */
+                                        "private-token", "job-token", "deploy-token", "feed-token",
+                                        "rss-token", "circle-token", "subscription-key"};
     return carrier_parameter_is(piece, n, names, SB_ARRAY_LEN(names));
 }
 

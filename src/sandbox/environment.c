@@ -2,13 +2,17 @@
 #include "sandbox/environment.h"
 
 #include <stdint.h>
+#include <string.h>
 
+#include "base/base64.h"
 #include "base/err.h"
 #include "base/msg.h"
 #include "sandbox/git_env.h"
 #include "sandbox/net.h"
 
 #define NO_PROXY_LIST "localhost,127.0.0.1,::1"
+
+enum { CA_WORD_MAX = 64 * 1024 };
 
 struct variable {
     const char *name, *value;
@@ -62,6 +66,21 @@ static void set_proxy(json_t *env, const char *host)
     }
 }
 
+/* For builds of images that make it a file of theirs: the text of the certificate in one word. */
+static void set_ca(json_t *env, const json_t *ca)
+{
+    const char *pem = ca ? sb_json_str(ca, "cert_pem") : NULL;
+    if (!pem) {
+        return;
+    }
+    SB_CLEANUP(buf) struct sb_buf word;
+    sb_buf_init(&word, CA_WORD_MAX);
+    sb_base64_encode(&word, pem, strlen(pem));
+    if (!word.overflow) {
+        json_object_set_new(env, "PROXY_CA_CERT_B64", json_stringn(word.data, word.len));
+    }
+}
+
 static void add(json_t *env, const json_t *variables)
 {
     json_object_update(env, (json_t *)(uintptr_t)variables);
@@ -72,6 +91,7 @@ json_t *environment_compose(const struct environment_sources *sources)
     json_t *env = json_object();
     set_all(env, common, SB_ARRAY_LEN(common));
     set_proxy(env, sources->proxy_host);
+    set_ca(env, sources->ca);
     if (sources->as_agent) {
         set_all(env, agents, SB_ARRAY_LEN(agents));
     }

@@ -10,6 +10,7 @@ struct environment_sources {
     const json_t *sentinels;  /* NAME -> placeholder of a secret */
     const json_t *git_places; /* git_env.h */
     const json_t *command;    /* variables of this one command */
+    const json_t *ca;         /* {"cert_pem"} of the sandbox's own CA, or NULL: it needs none */
     const char *proxy_host;   /* the proxy's address as the sandbox sees it */
     bool as_agent; /* the settings that send `npm i -g` and `pip install` below agent's home */
 };

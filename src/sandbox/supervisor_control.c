@@ -74,6 +74,7 @@ static json_t *exec_message(struct supervisor *s, const json_t *request)
         .sentinels = s->sentinels,
         .git_places = s->git_places,
         .command = json_object_get(request, "env"),
+        .ca = s->trust.ca,
         .proxy_host = s->is_vm ? MACHINE_HOST_V4 : "127.0.0.1",
         .as_agent = !user_is_root(sb_json_str(request, "user")),
     };

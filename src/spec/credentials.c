@@ -564,6 +564,13 @@ static int check_oauth(struct kit *kit, const struct ynode *oauth, const char *s
     if (missing) {
         return ytree_fail(kit->tree, oauth, err, "oauth (service \"%.64s\"): %s", service, missing);
     }
+    const struct ynode *skip = ynode_filled(oauth, "skipIfEnv");
+    if (skip) {
+        kit_warn(kit, skip,
+                 "oauth for service \"%.64s\": skipIfEnv has no effect; a stored key "
+                 "('sbx secret set') is used instead of a sign-in by itself",
+                 service);
+    }
     if (through) {
         kit_warn(kit, oauth,
                  "oauth for service \"%.64s\" lets the real tokens into the sandbox (%s)", service,

@@ -6,6 +6,7 @@ and the machine lacks is skipped by `need_*`, which says so on the terminal even
 """
 
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -135,6 +136,15 @@ class Caller(Sbx):
         """A command of the host's, as the caller."""
         return subprocess.run([*self.command[:-1], *map(str, words)], capture_output=True,
                               text=True, timeout=60, check=True, env=self.env, **options)
+
+
+@contextlib.contextmanager
+def alone_with(what):
+    """What the machine has once, for one test of all that run on it at a time."""
+    with open(pathlib.Path(tempfile.gettempdir()) / f"sbx-tests-{what}-{os.geteuid()}.lock",
+              "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager

@@ -13,6 +13,8 @@ from conftest import make_caller, need_program, skip_loudly, supervisor_of, wait
 BOOT_S = 240
 ANSWER_S = 120
 
+HERE = pathlib.Path(__file__).parent
+
 
 def need_machines(one):
     need_program("qemu-system-x86_64")
@@ -38,6 +40,18 @@ def inside(one, script, user="1000", code=0, name="box", **options):
     """A command in a machine; its standard output."""
     return one("exec", "-u", user, name, "--", "sh", "-c", script, code=code,
                timeout=options.pop("timeout", ANSWER_S), **options).stdout
+
+
+def build_hostile_guest(mode, directory):
+    """hostile_guest.c as compiled for a mode, static."""
+    program = directory / mode
+    subprocess.run(["gcc", "-O1", "-static", f'-DMODE="{mode}"', "-o", program,
+                    HERE / "hostile_guest.c", HERE / "hostile_virtio.c"], check=True, timeout=120)
+    return program
+
+
+def tree(top):
+    return {str(path.relative_to(top)): path.lstat().st_mode for path in top.rglob("*")}
 
 
 def state_of(one, name="box"):

@@ -18,7 +18,7 @@ import urllib.parse
 import pytest
 
 import forge as forges
-from conftest import Sbx, need_program, need_root, need_sandboxes, records, skip_loudly
+from conftest import ROOT, Sbx, need_program, need_root, need_sandboxes, records, skip_loudly
 from test_founding_kits import disk_holds, inside_processes, memory_holds
 
 SECRET = "glpat-Fq/7+XkZ&very\"secret~0123"
@@ -345,7 +345,7 @@ def test_other_carriers_of_credentials_are_removed(world):
                 "Proxy-Authorization: Basic bWluZTptaW5l", "Cookie: session=mine"]
     words = [w for field in carriers for w in ("-H", field)]
     for version in ("--http1.1", "--http2"):
-        world.curl("/x?key=mine&a=1&ACCESS_TOKEN=mine&private%5ftoken=mine&b=2"
+        world.curl("/x?key=mine&a=1&ACCESS_TOKEN=mine&private%5ftoken=mine&token=mine&b=2"
                    "&access.token=mine&+api%20key=mine&job%5btoken=mine", version, "-g", *words)
         last = world.forge.requests[-1]
         assert last["path"] == "/x?a=1&b=2"
@@ -354,6 +354,40 @@ def test_other_carriers_of_credentials_are_removed(world):
     done = world.sbx("exec", "box", "--", "curl", "-sS", "-o", "/dev/null",
                      world.url("/").replace("//", "//me:mine@"))
     assert done.returncode == 0 and world.asked()["authorization"] == [f"Bearer {SECRET}"]
+
+
+# ---- What programs inside trust ----
+
+def test_the_authority_in_a_variable(world):
+    world.custom("--scheme", "bearer")
+    world.curl("/x")
+    assert world.sh("echo $PROXY_CA_CERT_B64 | base64 -d") == world.sh("cat /opt/sbx/ca.pem")
+
+
+FETCH = """class Fetch {
+    public static void main(String[] words) throws Exception {
+        System.out.println(((java.net.HttpURLConnection)
+            new java.net.URL(words[0]).openConnection()).getResponseCode());
+    }
+}
+"""
+
+
+def test_java_trusts_it_when_its_store_does(world):
+    """The command of docs/credentials.md; what Java sends is captured, since it asks no variable."""
+    for program in ("javac", "keytool"):
+        need_program(program)
+    world.custom("--scheme", "bearer")
+    world.curl("/x")
+    (world.work / "Fetch.java").write_text(FETCH, encoding="utf-8")
+    fetch = f"java Fetch.java {world.url('/from-java')} 2>&1"
+    assert "PKIX path building failed" in world.sh(fetch, code=1)
+    text = (ROOT / "docs/credentials.md").read_text(encoding="utf-8")
+    command, = [line for line in text.splitlines() if "keytool -importcert" in line]
+    world.sh(command)
+    assert world.sh(fetch) == "200\n"
+    assert world.forge.requests[-1]["path"] == "/from-java"
+    assert world.asked()["authorization"] == [f"Bearer {SECRET}"]
 
 
 def test_a_redirect_carries_nothing_on(world):

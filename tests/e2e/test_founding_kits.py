@@ -14,7 +14,8 @@ import urllib.request
 
 import fake_openai
 import pytest
-from conftest import ISOLATION, ROOT, need_program, need_root, need_sandboxes, records, skip_loudly
+from conftest import (ISOLATION, ROOT, alone_with, need_program, need_root, need_sandboxes, records,
+                      skip_loudly)
 
 EXAMPLES = ROOT / "examples"
 KEY = "sk-e2e-7f3a91c5d2-never-inside"
@@ -38,17 +39,18 @@ def registry():
 
 @pytest.fixture
 def model_at_ollama_port():
-    """The model server on the very port that the kit names."""
-    try:
-        server = fake_openai.make_server(11434, key=KEY)
-    except OSError as error:
-        skip_loudly(f"port 11434 of this machine is taken ({error})")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    """The model server on the very port that the kit names, of which there is one."""
+    with alone_with("port-11434"):
+        try:
+            server = fake_openai.make_server(11434, key=KEY)
+        except OSError as error:
+            skip_loudly(f"port 11434 of this machine is taken ({error})")
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def test_biome_is_installed_through_the_proxy_and_lints(sbx, workspace, registry):

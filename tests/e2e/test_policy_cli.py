@@ -31,6 +31,17 @@ def test_advice_for_a_request_names_its_port(sbx, sandbox):
     assert {"t", "seq", "method", "target"} <= record.keys()
 
 
+def test_the_log_by_type(sbx, sandbox):
+    """There is one, and who asks for it gets it."""
+    requests(sbx, sandbox, "evil.example")
+    whole = sbx.ok("policy", "log", sandbox, "-q")
+    assert whole
+    for kind in ("all", "network"):
+        assert sbx.ok("policy", "log", sandbox, "-q", "--type", kind) == whole
+    said = sbx("policy", "log", sandbox, "--type", "filesystem", code=2).stderr
+    assert "--type is all or network, not 'filesystem': nothing else is logged" in said
+
+
 @pytest.mark.parametrize("scope", [["-g"], []])
 def test_rules_come_and_go(sbx, sandbox, scope):
     where = scope or [sandbox]

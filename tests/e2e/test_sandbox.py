@@ -2,6 +2,7 @@
 """Sandboxes as a person uses them: commands, their streams and ends, persistence, names."""
 
 import os
+import pathlib
 import subprocess
 
 import pytest
@@ -20,6 +21,44 @@ def test_death_by_signal_is_128_plus_n(sbx, sandbox, signo):
 def test_commands_that_cannot_run(sbx, sandbox):
     assert "not found" in sbx("exec", sandbox, "no-such-command", code=127).stderr
     assert "cannot be run in the sandbox: Permission" in sbx("exec", sandbox, "/etc/passwd", code=126).stderr
+
+
+def loader_of_its_own(path):
+    """A program whose loader (PT_INTERP) is nowhere: /bin/true with another name for it."""
+    data = pathlib.Path("/bin/true").read_bytes()
+    loader = b"/lib64/ld-linux-x86-64.so.2"
+    assert data.count(loader) == 1
+    path.write_bytes(data.replace(loader, loader[:-1] + b"9"))
+
+
+@pytest.mark.parametrize("make,said", [
+    (lambda path: path.write_text("#! /no/such/python -u\n", encoding="utf-8"),
+     "cannot be run in the sandbox: its interpreter '/no/such/python' is not there"),
+    (lambda path: path.write_text("#!/bin/sh\r\necho\r\n", encoding="utf-8", newline=""),
+     "cannot be run in the sandbox: its first line ends with a carriage return"),
+    (loader_of_its_own,
+     "cannot be run in the sandbox: its loader '/lib64/ld-linux-x86-64.so.9' is not there"),
+    # What runs it is there, and cannot be run itself.
+    (lambda path: path.write_text(f"#!{path.parent}/other\n", encoding="utf-8"),
+     "cannot be run in the sandbox: its interpreter '/no/such/other' is not there"),
+    # Nothing that the kernel takes for a program is waited for.
+    (lambda path: os.mkfifo(path, 0o777), "cannot be run in the sandbox: Permission denied"),
+])
+def test_what_a_program_is_run_by_is_missing(sbx, sandbox, workspace, make, said):
+    other = workspace / "other"
+    other.write_text("#!/no/such/other\n", encoding="utf-8")
+    program = workspace / "program"
+    make(program)
+    for path in (other, program):
+        path.chmod(0o755)
+    code = 126 if "Permission" in said else 127
+    assert f"'./program' {said}" in sbx("exec", sandbox, "./program", code=code).stderr
+    if code == 127:
+        # Found by PATH, as by its name.
+        on_path = ("-e", f"PATH=/nowhere:{workspace}:/usr/bin:/bin")
+        assert f"'program' {said}" in sbx("exec", *on_path, sandbox, "program", code=127).stderr
+        reason = said.partition("sandbox: ")[2]
+        assert f"sudo: ./program: {reason}" in sbx("exec", sandbox, "sudo", "./program", code=1).stderr
 
 
 def piped(sbx, *words, data=None, timeout=30):

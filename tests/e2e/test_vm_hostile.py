@@ -12,11 +12,10 @@ import time
 
 import pytest
 from conftest import need_program, wait_for
-from machine import (ANSWER_S, BOOT_S, await_ends, caller_of_machines, children, comm, create,
-                     end_of, inside, processes_of, running, said_by_supervisor, state_of,
-                     status_of)
+from machine import (ANSWER_S, BOOT_S, await_ends, build_hostile_guest, caller_of_machines,
+                     children, comm, create, end_of, inside, processes_of, running,
+                     said_by_supervisor, state_of, status_of, tree)
 
-HERE = pathlib.Path(__file__).parent
 MIB = 1024
 
 
@@ -35,9 +34,7 @@ def hostile(one, tmp_path):
     shutil.copy2(guest, tmp_path / "good")
 
     def become(mode):
-        program = tmp_path / mode
-        subprocess.run(["gcc", "-O1", "-static", f'-DMODE="{mode}"', "-o", program,
-                        HERE / "hostile_guest.c", HERE / "hostile_virtio.c"], check=True, timeout=120)
+        program = build_hostile_guest(mode, tmp_path)
         guest.unlink()
         shutil.copy2(program, guest)
     yield become
@@ -130,10 +127,6 @@ def box(one):
 
 def good(one, script, code=0, user="0", **options):
     return inside(one, script, user=user, code=code, name="good", **options)
-
-
-def tree(top):
-    return {str(path.relative_to(top)): path.lstat().st_mode for path in top.rglob("*")}
 
 
 @pytest.fixture

@@ -82,6 +82,16 @@ static void test_carriers(void **state)
            "x-auth-token: mine\r\nprivate-token: mine\r\njob-token: mine\r\nX: y\r\n\r\n",
            "GET /p?a=1&b=2 HTTP/1.1\r\n" API "X: y\r\nAuthorization: Bearer real\r\n\r\n");
     expect(BEARER, "api.example.com",
+           "GET /p?token=x&%24key=y&to%6ben=z&auth=q&a=1&jwt=w&Subscription-Key=v&circle-token=u "
+           "HTTP/1.1\r\n" API "\r\n",
+           "GET /p?a=1 HTTP/1.1\r\n" API "Authorization: Bearer real\r\n\r\n");
+    /* What only sounds so: pages of a list, signed links. */
+    expect(BEARER, "api.example.com",
+           "GET /p?pageToken=1&next_token=2&tokens=3&keys=4&keyword=5&X-Amz-Signature=6&sig=7 "
+           "HTTP/1.1\r\n" API "\r\n",
+           "GET /p?pageToken=1&next_token=2&tokens=3&keys=4&keyword=5&X-Amz-Signature=6&sig=7 "
+           "HTTP/1.1\r\n" API "Authorization: Bearer real\r\n\r\n");
+    expect(BEARER, "api.example.com",
            "GET http://api.example.com?key=1 HTTP/1.1\r\n" API "Connection: Authorization\r\n\r\n",
            "GET / HTTP/1.1\r\n" API "Authorization: Bearer real\r\n\r\n");
     expect("\"header\":\"X-Own-Key\",\"format\":\"%s\",\"secret\":\"real\"", "api.example.com",

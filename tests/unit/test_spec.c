@@ -191,6 +191,9 @@ static void test_accepted(void **state)
          "parser \"yaml\" is unknown", 55},
         {HEAD "credentials: {sources: {s: {env: [A], priority: x}}}\n", "env-first is used", 49},
         {HEAD "credentials: [{service: s}]\n", "neither apiKey nor oauth", 15},
+        {HEAD "oauth: {service: s, tokenEndpoint: {host: t, path: /p}, sentinels: {accessToken: a, "
+              "refreshToken: r}, skipIfEnv: [A]}\n",
+         "skipIfEnv has no effect", 114},
         {HEAD "credentials: [{service: s, provider: p, apiKey: {name: A}}]\n", "provider", 38},
         {HEAD "credentials: [{service: s, apiKey: {proxyManaged: on, inject: [{domain: d}]}}]\n",
          "needs name", 51},
