@@ -425,7 +425,6 @@ static void connect_link(struct origin *origin, const struct policy_decision *de
     link->proxy = origin->proxy;
     link->origin = origin;
     link->decision = *decision;
-    link->used = origin->ahead;
     link->next = origin->links;
     if (link->next) {
         link->next->prev = link;
@@ -463,6 +462,7 @@ void link_request(struct exchange *x)
     struct link *link = x->retried ? NULL : find_link(origin, x);
     x->origin = origin;
     if (link) {
+        link->used |= !link->nserved;
         serve(link, x);
         return;
     }

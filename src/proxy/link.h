@@ -32,7 +32,7 @@ struct link {
     struct exchange *served;
     size_t nserved;
     uint64_t bound; /* it may be signed in (NTLM, Negotiate) for this client alone; 0: for nobody */
-    bool used;      /* it has served, or waited, before: its far end may have closed it by now */
+    bool used;      /* it has waited for a request: its far end may have closed it by now */
     struct back1 h1;
     struct h2 *h2;
 };
