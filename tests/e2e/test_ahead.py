@@ -61,6 +61,9 @@ class World:
                 world.ended.append(self.client_address[1])
 
             def do_GET(self):
+                if self.path == "/dies" and self.client_address[1] == world.opened[0]:
+                    self.close_connection = True
+                    return
                 body = json.dumps({"port": self.client_address[1],
                                    "authorization": self.headers["Authorization"]}).encode()
                 self.send_response(200)
@@ -195,7 +198,7 @@ def test_where_a_request_may_be_refused_nothing_is_connected_ahead(world, rules)
     assert world.stays_away()
     assert client.ask("/v1/x")[0] == 200
     client.close()
-    assert not world.unused()
+    assert [line["method"] for line in world.proxy.records(1)] == ["GET"]
 
 
 @pytest.mark.parametrize("pin", [{}, {"pins": {A: "127.0.0.1"}}])
@@ -247,6 +250,16 @@ def test_a_request_outlives_what_the_origin_has_closed(world, method):
     client.close()
 
 
+@pytest.mark.parametrize("method,status", [("GET", 200), ("POST", 502)])
+def test_a_request_that_meets_the_end_is_sent_again_when_that_is_safe(world, method, status):
+    """As with every connection that has waited for a request."""
+    client = Client(world)
+    world.opens()
+    assert client.ask("/dies", method)[0] == status
+    client.close()
+    assert len(world.opened) == (2 if status == 200 else 1)
+
+
 def test_without_an_origin_the_request_says_so(world):
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = server.getsockname()[1]
@@ -296,7 +309,7 @@ def test_there_are_so_many_and_they_wait_so_long(world):
     # The others lack nothing.
     assert port_of(clients[-1].ask()) not in ports
     # LIMIT_AHEAD_MS: then they end, though their clients are still there, and may ask.
-    wait_for("their ends", lambda: len(world.unused()) == MOST, 60)
+    wait_for("their ends", lambda: len(world.unused()) == MOST, 40)
     wait_for("their ends", lambda: set(world.ended) >= set(ports), 20)
     assert port_of(clients[0].ask()) not in ports
     for client in clients:
