@@ -77,7 +77,7 @@ enum {
     LIMIT_LINK_IDLE_MS = 60 * 1000,
     /* Connections to origins that are made ahead of a request, and how long one waits for it: some
      * servers complain to who connects and says nothing. */
-    LIMIT_AHEAD = 64,
+    LIMIT_AHEAD = 16,
     LIMIT_AHEAD_MS = 10 * 1000,
     /* Origins that are remembered without a connection, for their TLS session. */
     LIMIT_ORIGINS = 256,

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.no_sandbox
 
 A, B = "a.host.example", "b.host.example"
 LOOPBACK = "allow 127.0.0.1"
-MOST = 64  # LIMIT_AHEAD
+MOST = 16  # LIMIT_AHEAD
 
 
 class Client:
