@@ -246,11 +246,6 @@ static struct link *find_link(const struct origin *origin, const struct exchange
     return found;
 }
 
-static void wait_for_request(struct link *link)
-{
-    wire_deadline(&link->wire, link->origin->ahead ? LIMIT_AHEAD_MS : LIMIT_LINK_IDLE_MS);
-}
-
 void link_free_again(struct link *link)
 {
     if (link->state == LINK_CLOSED) {
@@ -265,7 +260,9 @@ void link_free_again(struct link *link)
         return;
     }
     wire_rest(&link->wire);
-    wait_for_request(link);
+    if (!link->origin->ahead) { /* whose time does not begin anew with what its origin sends */
+        wire_deadline(&link->wire, LIMIT_LINK_IDLE_MS);
+    }
     if (!link->origin->session) {
         keep_session(link);
     }
@@ -353,7 +350,7 @@ static void link_ready(struct link *link, bool http2)
     origin->speaks = http2 ? ORIGIN_HTTP2 : ORIGIN_HTTP1;
     link->state = http2 ? LINK_HTTP2 : LINK_HTTP1;
     enter_idle(link);
-    wait_for_request(link);
+    wire_deadline(&link->wire, origin->ahead ? LIMIT_AHEAD_MS : LIMIT_LINK_IDLE_MS);
     if (http2 && back2_begin(link) < 0) {
         link_fail(link, "HTTP/2 cannot be set up");
         return;

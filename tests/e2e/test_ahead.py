@@ -6,6 +6,9 @@ import http.client
 import json
 import socket
 import ssl
+import struct
+import threading
+import time
 
 import pytest
 
@@ -300,6 +303,49 @@ def test_without_a_log_nothing_is_connected_ahead(tmp_path):
         client.close()
     finally:
         world.close()
+
+
+def frame(kind, flags, stream, payload=b""):
+    """Of HTTP/2."""
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def http2_origin(world, folder, serve):
+    """Another one in the place of the world's, which speaks HTTP/2 as `serve` makes it; its
+    connections are in the list."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    context.set_alpn_protocols(["h2"])
+    server = socket.create_server(("127.0.0.1", 0))
+    world.port, opened = server.getsockname()[1], []
+
+    def run():
+        while True:
+            sock = context.wrap_socket(server.accept()[0], server_side=True)
+            sock.sendall(frame(4, 0, 0))  # SETTINGS
+            opened.append(sock)
+            threading.Thread(target=serve, args=(sock,), daemon=True).start()
+
+    threading.Thread(target=run, daemon=True).start()
+    return opened
+
+
+def test_what_an_origin_sends_does_not_make_it_wait_longer(world, tmp_path):
+    ended = threading.Event()
+
+    def ping(sock):
+        try:
+            while True:
+                sock.sendall(frame(6, 0, 0, b"8 octets"))
+                time.sleep(1)
+        except OSError:
+            ended.set()
+
+    http2_origin(world, tmp_path, ping)
+    client = Client(world)
+    wait_for("a line", world.unused, 60)  # LIMIT_AHEAD_MS; LIMIT_HEAD_MS is 120 s
+    assert ended.wait(20)
+    client.close()
 
 
 def test_there_are_so_many_and_they_wait_so_long(world):
