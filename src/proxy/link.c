@@ -199,7 +199,10 @@ void link_forget(struct exchange *x)
 static bool is_alive(struct link *link)
 {
     char byte;
-    return link->state == LINK_HTTP2 || stream_read(&link->wire.stream, &byte, 1) == -EAGAIN;
+    if (link->state == LINK_HTTP2) { /* what has come may be its end */
+        return link->nserved || stream_is_silent(&link->wire.stream);
+    }
+    return stream_read(&link->wire.stream, &byte, 1) == -EAGAIN;
 }
 
 /* May this link take one more? */

@@ -4,6 +4,7 @@ sbx-proxy, real TLS on both sides.  What must hold: only where any request would
 under the rules of now, and never without a line in the log."""
 import http.client
 import json
+import signal
 import socket
 import ssl
 import struct
@@ -345,6 +346,40 @@ def test_what_an_origin_sends_does_not_make_it_wait_longer(world, tmp_path):
     client = Client(world)
     wait_for("a line", world.unused, 60)  # LIMIT_AHEAD_MS; LIMIT_HEAD_MS is 120 s
     assert ended.wait(20)
+    client.close()
+
+
+def test_a_post_is_not_given_to_what_has_ended_unnoticed(world, tmp_path):
+    """The end has come but is not read yet, since the client's words came before it."""
+    settled = threading.Event()
+
+    def answer(sock):
+        with sock.makefile("rb") as file:
+            file.read(24)  # the preface
+            while head := file.read(9):
+                file.read(int.from_bytes(head[:3], "big"))
+                if head[3:5] == b"\4\1":  # the acknowledgement of our SETTINGS
+                    settled.set()
+                    if len(opened) == 1:
+                        return
+                elif head[3] == 1:  # HEADERS; 0x88 is ":status: 200"
+                    sock.sendall(frame(1, 4, 1, b"\x88") + frame(0, 1, 1, b"{}"))
+                    return
+
+    opened = http2_origin(world, tmp_path, answer)
+    client = Client(world)
+    assert settled.wait(20)
+    time.sleep(0.2)  # now it has nothing more to do but to wait for a request
+    world.proxy.process.send_signal(signal.SIGSTOP)
+    try:
+        client.sock.sendall(f"POST / HTTP/1.1\r\nHost: {A}:{world.port}\r\n"
+                            "Content-Length: 1\r\n\r\nx".encode())
+        opened[0].close()
+    finally:
+        world.proxy.process.send_signal(signal.SIGCONT)
+    answered = http.client.HTTPResponse(client.sock)
+    answered.begin()
+    assert (answered.status, answered.read(), len(opened)) == (200, b"{}", 2)
     client.close()
 
 
