@@ -24,8 +24,10 @@ void ahead_begin(struct proxy *proxy, const struct door *door)
     ahead->client = door->client;
     judgement->host = door->host;
     judgement->port = door->port;
-    /* As a tunnel, of which no request is seen: so where one might be refused, this is. */
-    if (!judge(proxy, judgement, NULL, door_way(door))) {
+    /* As a tunnel, of which no request is seen: so where one might be refused, this is.  Nor is it
+     * made where one might come by another rule, which may lead to other addresses. */
+    if (!judge(proxy, judgement, NULL, door_way(door)) || judgement->decision.varies) {
+        judgement->open = false;
         judge_done(proxy, judgement);
         free(ahead);
         return;

@@ -195,8 +195,9 @@ def test_it_is_kept_for_the_credential_of_its_first_request(world):
 @pytest.mark.parametrize("rules", [
     [f"allow {A} method GET"], [f"allow {A} method GET path /v1/**"],
     [f"allow {A}", f"deny {A} method DELETE"],
-    [f"allow {A}", f"deny {A} method GET path /admin"]])
-def test_where_a_request_may_be_refused_nothing_is_connected_ahead(world, rules):
+    [f"allow {A}", f"deny {A} method GET path /admin"],
+    ["allow *.host.example", f"allow {A} method GET"]])
+def test_where_the_request_decides_nothing_is_connected_ahead(world, rules):
     world.configure([*rules, LOOPBACK])
     client = Client(world)
     assert world.stays_away()
