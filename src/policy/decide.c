@@ -128,6 +128,7 @@ static void conclude(const struct search *search, struct policy_decision *ret)
         .needs_request = allow && !search->deny && (deny || !search->allow),
         .rule = rule ? &rule->public : NULL,
         .exact = allow && !search->deny && allow->kind == PATTERN_EXACT,
+        .varies = search->may_allow || search->may_deny,
     };
 }
 

@@ -59,6 +59,8 @@ struct policy_decision {
     /* The allow rule (of either kind) names this very host or address (no wildcard, no CIDR): only
      * such a rule may lead to a loopback or link-local address. */
     bool exact;
+    bool varies; /* about a connection: rules for methods and paths may give its requests another
+                    rule, or refuse them */
 };
 
 struct policy *policy_new(void);

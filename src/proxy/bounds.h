@@ -75,6 +75,10 @@ enum {
      * idle ones after about as long. */
     LIMIT_IDLE_LINKS = 64,
     LIMIT_LINK_IDLE_MS = 60 * 1000,
+    /* Connections to origins that are made ahead of a request, and how long one waits for it: some
+     * servers complain to who connects and says nothing. */
+    LIMIT_AHEAD = 16,
+    LIMIT_AHEAD_MS = 10 * 1000,
     /* Origins that are remembered without a connection, for their TLS session. */
     LIMIT_ORIGINS = 256,
     /* Flushing a last answer to a client that does not read. */

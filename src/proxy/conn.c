@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "proxy/ahead.h"
 #include "proxy/bounds.h"
 #include "proxy/front1.h"
 #include "proxy/front2.h"
@@ -20,6 +21,7 @@ static void conn_close(struct conn *conn)
     front1_end(conn);
     front2_end(conn);
     passage_end(conn);
+    ahead_drop(proxy, &conn->door);
     wire_close(&conn->wire);
     *(conn->prev ? &conn->prev->next : &proxy->conns) = conn->next;
     if (conn->next) {

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "proxy/ahead.h"
 #include "proxy/bounds.h"
 #include "proxy/conn.h"
 #include "proxy/front1.h"
@@ -100,6 +101,7 @@ static int terminate_tls(struct conn *conn, const char *name)
     wire_deadline(wire, LIMIT_HEAD_MS);
     conn->door.secure = true;
     conn->state = CONN_TLS;
+    ahead_begin(conn->proxy, &conn->door);
     return STEP_AGAIN;
 }
 

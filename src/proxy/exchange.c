@@ -42,7 +42,7 @@ static void give_text(struct exchange *x, int status, const char *reason, const 
     x->front->answer(x);
 }
 
-static const char *way_of(const struct door *door)
+const char *door_way(const struct door *door)
 {
     return door->explicit_proxy ? "forward" : "transparent";
 }
@@ -54,7 +54,7 @@ static void set_unread(struct record *record, const struct door *door, const cha
         record->port = door->port;
     }
     record->scheme = door->secure ? "https" : "http";
-    record_bad_request(record, way_of(door), why);
+    record_bad_request(record, door_way(door), why);
 }
 
 void exchange_log_unread(struct proxy *proxy, const struct door *door, const char *why)
@@ -286,7 +286,7 @@ void exchange_open(struct exchange *x, const struct door *door, const struct htt
         return;
     }
     bool agrees = settle_place(judgement, door);
-    bool allowed = judge(x->proxy, judgement, head, way_of(door));
+    bool allowed = judge(x->proxy, judgement, head, door_way(door));
     judgement->record.scheme = door->secure ? "https" : "http";
     if (!allowed) {
         exchange_refuse(x, NULL);

@@ -25,6 +25,9 @@ struct door {
     uint16_t port;
 };
 
+/* The word of the log for what comes by it and is read. */
+const char *door_way(const struct door *door);
+
 struct exchange;
 struct link;
 struct origin;

@@ -152,6 +152,11 @@ bool journal_works(struct journal *journal)
     return !journal->error;
 }
 
+bool journal_fails(const struct journal *journal)
+{
+    return journal->error != 0;
+}
+
 const char *journal_problem(const struct journal *journal)
 {
     static char text[256];

@@ -33,6 +33,8 @@ void journal_append(struct journal *journal, struct log_record *record);
 /* May a request pass?  Tries again when the file did not take the last lines; a false is counted as
  * a refused request. */
 bool journal_works(struct journal *journal);
+/* Is it known not to work?  Nothing is tried or counted. */
+bool journal_fails(const struct journal *journal);
 /* Why not, for people. */
 const char *journal_problem(const struct journal *journal);
 /* The last line, and everything written. */

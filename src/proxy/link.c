@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "proxy/ahead.h"
 #include "proxy/back2.h"
 #include "proxy/bounds.h"
 
@@ -78,6 +79,9 @@ void link_close(struct link *link)
     }
     if (link->upstream) {
         upstream_cancel(link->upstream);
+    }
+    if (link->origin->ahead) {
+        ahead_end(link->origin);
     }
     link->state = LINK_CLOSED;
     /* It may be running: the loop frees it when it is not. */
@@ -195,7 +199,10 @@ void link_forget(struct exchange *x)
 static bool is_alive(struct link *link)
 {
     char byte;
-    return link->state == LINK_HTTP2 || stream_read(&link->wire.stream, &byte, 1) == -EAGAIN;
+    if (link->state == LINK_HTTP2) { /* what has come may be its end */
+        return link->nserved || stream_is_silent(&link->wire.stream);
+    }
+    return stream_read(&link->wire.stream, &byte, 1) == -EAGAIN;
 }
 
 /* May this link take one more? */
@@ -256,7 +263,9 @@ void link_free_again(struct link *link)
         return;
     }
     wire_rest(&link->wire);
-    wire_deadline(&link->wire, LIMIT_LINK_IDLE_MS);
+    if (!link->origin->ahead) { /* whose time does not begin anew with what its origin sends */
+        wire_deadline(&link->wire, LIMIT_LINK_IDLE_MS);
+    }
     if (!link->origin->session) {
         keep_session(link);
     }
@@ -269,6 +278,9 @@ void link_free_again(struct link *link)
 static void fail_waiting(struct link *link, const char *reason, const char *text)
 {
     struct origin *origin = link->origin;
+    if (origin->ahead) {
+        ahead_failed(origin, reason);
+    }
     link_close(link);
     for (struct exchange *x; (x = origin->waiting);) {
         exchange_detach(x);
@@ -341,7 +353,7 @@ static void link_ready(struct link *link, bool http2)
     origin->speaks = http2 ? ORIGIN_HTTP2 : ORIGIN_HTTP1;
     link->state = http2 ? LINK_HTTP2 : LINK_HTTP1;
     enter_idle(link);
-    wire_deadline(&link->wire, LIMIT_LINK_IDLE_MS);
+    wire_deadline(&link->wire, origin->ahead ? LIMIT_AHEAD_MS : LIMIT_LINK_IDLE_MS);
     if (http2 && back2_begin(link) < 0) {
         link_fail(link, "HTTP/2 cannot be set up");
         return;
@@ -397,6 +409,9 @@ static void on_upstream(void *arg, const struct upstream_end *end)
         fail_connecting(link, end->reason, end->error);
         return;
     }
+    if (origin->ahead) {
+        ahead_refused(origin);
+    }
     link_close(link);
     for (struct exchange *x; (x = origin->waiting);) {
         exchange_detach(x);
@@ -404,13 +419,12 @@ static void on_upstream(void *arg, const struct upstream_end *end)
     }
 }
 
-static void connect_link(struct origin *origin)
+static void connect_link(struct origin *origin, const struct policy_decision *decision)
 {
-    const struct exchange *first = origin->waiting;
     struct link *link = sb_xcalloc(1, sizeof(*link));
     link->proxy = origin->proxy;
     link->origin = origin;
-    link->decision = first->judgement.decision;
+    link->decision = *decision;
     link->next = origin->links;
     if (link->next) {
         link->next->prev = link;
@@ -436,7 +450,7 @@ static void need_links(struct origin *origin)
     }
     size_t wanted = origin->speaks == ORIGIN_HTTP1 ? waiting : waiting > 0;
     for (; connecting < wanted && origin->waiting; connecting++) {
-        connect_link(origin);
+        connect_link(origin, &origin->waiting->judgement.decision);
     }
 }
 
@@ -448,11 +462,17 @@ void link_request(struct exchange *x)
     struct link *link = x->retried ? NULL : find_link(origin, x);
     x->origin = origin;
     if (link) {
+        link->used |= !link->nserved;
         serve(link, x);
         return;
     }
     enqueue(origin, x);
     need_links(origin);
+}
+
+void link_ahead(struct origin *origin)
+{
+    connect_link(origin, &origin->ahead->judgement.decision);
 }
 
 /* ---- Running ---- */

@@ -32,13 +32,15 @@ struct link {
     struct exchange *served;
     size_t nserved;
     uint64_t bound; /* it may be signed in (NTLM, Negotiate) for this client alone; 0: for nobody */
-    bool used;      /* it has served before: its far end may have closed it by now */
+    bool used;      /* it has waited for a request: its far end may have closed it by now */
     struct back1 h1;
     struct h2 *h2;
 };
 
 /* Finds or makes a link for the exchange, now or later. */
 void link_request(struct exchange *x);
+/* Makes one for an origin whose request has not come yet (ahead.h). */
+void link_ahead(struct origin *origin);
 /* The exchange leaves its link, or the queue for one. */
 void link_forget(struct exchange *x);
 /* For the backs: the link has room for another exchange, is of no use any more, or has failed for

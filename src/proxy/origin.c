@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "proxy/ahead.h"
 #include "proxy/bounds.h"
 
 static struct origin **bucket_of(struct proxy *proxy, const struct host *host)
@@ -14,7 +15,9 @@ static struct origin **bucket_of(struct proxy *proxy, const struct host *host)
 
 static bool is_origin_of(const struct origin *origin, const struct exchange *x)
 {
-    return origin->rule == x->judgement.decision.rule && origin->credential == x->credential &&
+    bool fits =
+        origin->ahead ? origin->ahead->client == x->client : origin->credential == x->credential;
+    return fits && origin->rule == x->judgement.decision.rule &&
            origin->port == x->judgement.port && !origin->retired && origin->secure == x->secure &&
            origin->http1_only == x->http1_only && origin->http2_known == x->http2_known &&
            strcmp(origin->host.text, x->judgement.host.text) == 0;
@@ -77,44 +80,75 @@ void origins_forget_retired(struct proxy *proxy)
     }
 }
 
-static struct origin *origin_new(struct exchange *x, struct origin **bucket)
+static struct origin *origin_new(struct proxy *proxy, const struct judgement *judgement)
 {
+    struct origin **bucket = bucket_of(proxy, &judgement->host);
     struct origin *origin = sb_xcalloc(1, sizeof(*origin));
-    origin->proxy = x->proxy;
-    origin->host = x->judgement.host;
-    origin->port = x->judgement.port;
-    origin->secure = x->secure;
-    origin->http1_only = x->http1_only;
-    origin->http2_known = x->http2_known;
-    origin->rule = x->judgement.decision.rule;
-    origin->credential = x->credential;
-    bool plain_http1 = !x->secure && !x->http2_known;
-    origin->speaks = x->http1_only || plain_http1 ? ORIGIN_HTTP1
-                     : x->http2_known             ? ORIGIN_HTTP2
-                                                  : ORIGIN_UNKNOWN;
-    x->proxy->norigins++;
-    forget_one(x->proxy);
+    origin->proxy = proxy;
+    origin->host = judgement->host;
+    origin->port = judgement->port;
+    origin->rule = judgement->decision.rule;
+    proxy->norigins++;
+    forget_one(proxy);
     origin->same = *bucket;
     *bucket = origin;
     list(origin);
     return origin;
 }
 
-struct origin *origin_of(struct exchange *x)
+static struct origin *origin_new_of(struct exchange *x)
 {
-    struct origin **bucket = bucket_of(x->proxy, &x->judgement.host);
-    struct origin *origin = *bucket;
-    while (origin && !is_origin_of(origin, x)) {
+    struct origin *origin = origin_new(x->proxy, &x->judgement);
+    origin->secure = x->secure;
+    origin->http1_only = x->http1_only;
+    origin->http2_known = x->http2_known;
+    origin->credential = x->credential;
+    bool plain_http1 = !x->secure && !x->http2_known;
+    origin->speaks = x->http1_only || plain_http1 ? ORIGIN_HTTP1
+                     : x->http2_known             ? ORIGIN_HTTP2
+                                                  : ORIGIN_UNKNOWN;
+    return origin;
+}
+
+struct origin *origin_ahead(struct proxy *proxy, struct ahead *ahead)
+{
+    struct origin *origin = origin_new(proxy, &ahead->judgement);
+    origin->secure = true;
+    origin->ahead = ahead;
+    return origin;
+}
+
+struct origin *origin_ahead_of(struct proxy *proxy, const struct host *host, uint64_t client)
+{
+    struct origin *origin = *bucket_of(proxy, host);
+    while (origin && !(origin->ahead && origin->ahead->client == client)) {
         origin = origin->same;
     }
-    if (!origin) {
-        return origin_new(x, bucket);
-    }
-    if (origin->prev) {
-        unlist(origin);
-        list(origin);
-    }
     return origin;
+}
+
+struct origin *origin_of(struct exchange *x)
+{
+    struct origin *found = NULL;
+    for (struct origin *origin = *bucket_of(x->proxy, &x->judgement.host); origin;
+         origin = origin->same) {
+        /* The one that was made for it goes before all others. */
+        if (is_origin_of(origin, x) && (!found || origin->ahead)) {
+            found = origin;
+        }
+    }
+    if (!found) {
+        return origin_new_of(x);
+    }
+    if (found->ahead) {
+        ahead_taken(found);
+        found->credential = x->credential;
+    }
+    if (found->prev) {
+        unlist(found);
+        list(found);
+    }
+    return found;
 }
 
 bool origin_is_known(struct proxy *proxy, const struct host *host)

@@ -8,6 +8,7 @@
 
 #include "proxy/exchange.h"
 
+struct ahead;
 struct link;
 struct ssl_session_st;
 
@@ -21,6 +22,8 @@ struct origin {
     uint16_t port;
     bool secure, http1_only, http2_known;
     bool retired;
+    struct ahead *ahead; /* its link is for a request that has not come yet, whose credential will
+                            be its own; NULL: it has had requests */
     /* What it was found to speak; without knowing, one connection is made and the others wait. */
     enum { ORIGIN_UNKNOWN, ORIGIN_HTTP1, ORIGIN_HTTP2 } speaks;
     struct link *links;
@@ -31,6 +34,10 @@ struct origin {
 
 /* The exchange's origin, made when there is none yet. */
 struct origin *origin_of(struct exchange *x);
+/* A new one for what is connected ahead, which it owns.  A request of that client takes it over. */
+struct origin *origin_ahead(struct proxy *proxy, struct ahead *ahead);
+/* The one that was made for this client ahead, or NULL. */
+struct origin *origin_ahead_of(struct proxy *proxy, const struct host *host, uint64_t client);
 /* Is there one of this host, whatever else its key says? */
 bool origin_is_known(struct proxy *proxy, const struct host *host);
 /* Nobody uses it any more. */

@@ -53,6 +53,7 @@ struct proxy {
     size_t norigins;
     struct link *idle_first, *idle_last; /* to origins, serve nobody; the oldest of these first */
     size_t nidle;
+    size_t nahead; /* of links whose request has not come yet (ahead.h) */
     struct sb_timer accept_retry;
     struct journal *journal;
     int token_keeper; /* the supervisor's socket for tokens, -1: none */

@@ -413,6 +413,13 @@ bool stream_pending(const struct stream *stream)
     return stream->ssl && SSL_has_pending(stream->ssl);
 }
 
+bool stream_is_silent(const struct stream *stream)
+{
+    char byte;
+    return !stream_pending(stream) &&
+           recv(stream->fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
 bool stream_speaks_http2(const struct stream *stream)
 {
     const unsigned char *name = NULL;

@@ -57,6 +57,8 @@ const char *stream_handshake_error(const struct stream *stream);
 bool stream_distrusts(const struct stream *stream);
 /* Has TLS taken bytes from the socket that were not read yet?  The loop knows nothing of them. */
 bool stream_pending(const struct stream *stream);
+/* Has nothing come that was not read yet, not even the end? */
+bool stream_is_silent(const struct stream *stream);
 /* Was "h2" agreed on?  After the handshake. */
 bool stream_speaks_http2(const struct stream *stream);
 /* EPOLLIN/EPOLLOUT bits to wait for when a read (or write) returned -EAGAIN. */

@@ -481,6 +481,22 @@ def test_new_changed_and_revoked_on_one_connection(world):
         client.end()
 
 
+@pytest.mark.parametrize("door,path", [("", "transparent"),
+                                       ('-proxy "${HTTPS_PROXY#http://}"', "forward")])
+def test_a_client_that_shakes_hands_and_asks_for_nothing_is_logged(world, door, path):
+    """Its origin has been connected ahead: that must not pass without a line."""
+    world.custom("--header", "X-Token")
+    world.sh(f"openssl s_client {door} -connect host.docker.internal:{world.forge.port} "
+             "-servername host.docker.internal -verify_return_error </dev/null")
+    line = world.logged(reason="no-request", path=path)
+    assert line.items() >= {"decision": "allow", "scheme": "https", "host": "localhost",
+                            "port": world.forge.port, "method": None, "status": 0,
+                            "service": None}.items()
+    assert not world.forge.requests
+    world.curl("/after")
+    assert world.asked()["x-token"]
+
+
 def test_a_tunnel_ends_when_its_host_gets_a_credential(world):
     """It was opened before: nothing could be put into it."""
     with_own_certificate = CLIENT.replace("ssl.create_default_context()",

@@ -2,6 +2,7 @@
 """HTTP/2 through the real sbx-proxy, with real clients (curl, Node.js, python-h2 for what no honest
 client sends) and real origins (Node.js, nghttpd), translated either way."""
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
@@ -10,6 +11,7 @@ import ssl
 import struct
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -805,6 +807,23 @@ def heads(sock, count=1):
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
+@pytest.mark.parametrize("origin", ["h1", "h2"])
+@pytest.mark.parametrize("pause", [0, 0.3])
+def test_requests_of_http2_take_what_was_connected_ahead(world, origin, pause):
+    """While that is still being made, or later; not one connection is left without a request."""
+    world.configure()
+    before = len(world.proxy.records(0))
+    client = Client(world.tls(world.ports[origin]), world.ports[origin])
+    time.sleep(pause)
+    streams = [client.request(client.head(f"/{i}")) for i in range(3)]
+    assert [client.wait(stream)[0] for stream in streams] == ["200"] * 3
+    client.sock.close()
+    world.configure()  # which ends what is idle
+    lines = world.proxy.records(before + 3)[before:]
+    assert sorted((line["target"], line["reason"]) for line in lines) == [
+        (f"/{i}", "rule") for i in range(3)]
+
+
 @pytest.mark.parametrize("method,status", [("GET", b"200"), ("POST", b"502")])
 def test_a_kept_connection_that_died_is_replaced_when_that_is_safe(world, method, status):
     raw = Raw(world)
@@ -867,19 +886,22 @@ def test_connections_are_kept_for_other_clients_with_the_same_credential(world):
     b"HTTP/1.1 100 Continue\r\n\r\n" * 100, b"SSH-2.0-x\r\n\r\n", b"",
     b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70000 + b"\r\n\r\n"])
 def test_bad_answers_become_502(world, answer):
+    """Also the second time: the connection may have waited for its request, and be thought dead."""
     raw = Raw(world)
     world.ports["raw"] = raw.listener.getsockname()[1]
+
+    def serve():
+        with contextlib.suppress(OSError):  # nobody reads on, or the test is over
+            while True:
+                with raw.accept() as origin:
+                    heads(origin)
+                    origin.sendall(answer)
+
+    threading.Thread(target=serve, daemon=True).start()
     try:
         world.configure()
         client = Client(world.tls(world.ports["raw"]), world.ports["raw"])
         stream = client.request(client.head())
-        origin = raw.accept()
-        heads(origin)
-        try:
-            origin.sendall(answer)
-            origin.close()
-        except OSError:
-            pass
         status, body = client.wait(stream)
         assert status == "502" and b"sbx: " in body
         client.sock.close()

@@ -381,7 +381,8 @@ def test_tls_is_terminated_only_to_inject(tmp_path):
 
 
 class Foreseen:
-    """Origins by TLS under several names; clients shake hands first, and ask later."""
+    """Origins by TLS under several names; clients shake hands first, and ask later.  The rules look
+    at requests, so nothing leaves before one (test_ahead.py has those that do not)."""
 
     NAMES = ("a.host.example", "b.host.example")
 
@@ -405,7 +406,8 @@ class Foreseen:
                    "header": "Authorization", "format": "Bearer %s", "mode": "overwrite",
                    "secret": SECRET} for name in self.NAMES]
         more = {"extra_ca": extra_ca} if extra_ca else {}
-        self.proxy.configure([*(f"allow {name}" for name in self.NAMES), "allow 127.0.0.1"],
+        self.proxy.configure([*(f"allow {name} method GET" for name in self.NAMES),
+                              "allow 127.0.0.1"],
                              inject=inject, hosts=dict.fromkeys(self.NAMES, "127.0.0.1"),
                              ca={k: self.ca[k] for k in ("cert_pem", "key_pem")}, **more)
 

@@ -230,6 +230,23 @@ def test_an_opened_connection_is_kept(world):
     assert len(world.socks.log()) == before + 3
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_connected_ahead_goes_there_too(world, kind, monkeypatch):
+    """... and only there: the name has no address here."""
+    arrived, setup = threading.Event(), Echo.setup
+    monkeypatch.setattr(Echo, "setup", lambda handler: (arrived.set(), setup(handler)))
+    world.configure(world.urls[kind])
+    place = f"{NAME}:{world.ports['h1']}"
+    context = ssl.create_default_context(cafile=world.inner_ca_file)
+    with logs(world.proxy, reason="no-request", host=NAME, port=world.ports["h1"]):
+        with context.wrap_socket(connect_through(world.proxy, place)[0], server_hostname=NAME):
+            assert arrived.wait(20)
+    if kind == "socks5h":
+        assert world.socks.logged(f"connected to {place}")
+    else:
+        assert world.squid.logged(f"200 CONNECT {place} {USER}")
+
+
 def test_large_bodies_through_tls_to_the_proxy(world):
     world.configure(world.urls["https"])
     size = 20_000_000
