@@ -2,6 +2,7 @@
 #include "proxy/ahead.h"
 
 #include "proxy/bounds.h"
+#include "proxy/config.h"
 #include "proxy/journal.h"
 #include "proxy/link.h"
 
@@ -13,10 +14,17 @@ static void release(struct origin *origin)
     origin->proxy->nahead--;
 }
 
+/* One that is asked for a connection and refuses the password counts that: once a request. */
+static bool is_through_another_proxy(const struct proxy *proxy, const struct door *door)
+{
+    const struct via *via = proxy->config->via;
+    return via && via_serves(via, &door->host, door->port);
+}
+
 void ahead_begin(struct proxy *proxy, const struct door *door)
 {
     if (proxy->nahead >= LIMIT_AHEAD || origin_is_known(proxy, &door->host) ||
-        journal_fails(proxy->journal)) {
+        journal_fails(proxy->journal) || is_through_another_proxy(proxy, door)) {
         return;
     }
     struct ahead *ahead = sb_xcalloc(1, sizeof(*ahead));
