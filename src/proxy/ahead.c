@@ -13,11 +13,10 @@ static void release(struct origin *origin)
     origin->proxy->nahead--;
 }
 
-void ahead_begin(struct proxy *proxy, const struct door *door)
+bool ahead_begin(struct proxy *proxy, const struct door *door)
 {
-    if (proxy->nahead >= LIMIT_AHEAD || origin_is_known(proxy, &door->host) ||
-        journal_fails(proxy->journal)) {
-        return;
+    if (proxy->nahead >= LIMIT_AHEAD || journal_fails(proxy->journal)) {
+        return false;
     }
     struct ahead *ahead = sb_xcalloc(1, sizeof(*ahead));
     struct judgement *judgement = &ahead->judgement;
@@ -28,12 +27,13 @@ void ahead_begin(struct proxy *proxy, const struct door *door)
     if (!judge(proxy, judgement, NULL, door_way(door))) {
         judge_done(proxy, judgement);
         free(ahead);
-        return;
+        return false;
     }
     judgement->record.scheme = "https";
     judgement->record.reason = "no-request";
     proxy->nahead++;
     link_ahead(origin_ahead(proxy, ahead));
+    return true;
 }
 
 void ahead_drop(struct proxy *proxy, const struct door *door)
