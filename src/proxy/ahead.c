@@ -21,11 +21,11 @@ static bool is_through_another_proxy(const struct proxy *proxy, const struct doo
     return via && via_serves(via, &door->host, door->port);
 }
 
-void ahead_begin(struct proxy *proxy, const struct door *door)
+bool ahead_begin(struct proxy *proxy, const struct door *door)
 {
-    if (proxy->nahead >= LIMIT_AHEAD || origin_is_known(proxy, &door->host) ||
-        journal_fails(proxy->journal) || is_through_another_proxy(proxy, door)) {
-        return;
+    if (proxy->nahead >= LIMIT_AHEAD || journal_fails(proxy->journal) ||
+        is_through_another_proxy(proxy, door)) {
+        return false;
     }
     struct ahead *ahead = sb_xcalloc(1, sizeof(*ahead));
     struct judgement *judgement = &ahead->judgement;
@@ -38,12 +38,13 @@ void ahead_begin(struct proxy *proxy, const struct door *door)
         judgement->open = false;
         judge_done(proxy, judgement);
         free(ahead);
-        return;
+        return false;
     }
     judgement->record.scheme = "https";
     judgement->record.reason = "no-request";
     proxy->nahead++;
     link_ahead(origin_ahead(proxy, ahead));
+    return true;
 }
 
 void ahead_drop(struct proxy *proxy, const struct door *door)

@@ -17,9 +17,9 @@ struct ahead {
     struct judgement judgement;
 };
 
-/* The client of this door has begun TLS: connects, where that is allowed and nothing is known of
- * the origin yet. */
-void ahead_begin(struct proxy *proxy, const struct door *door);
+/* The client of this door shakes hands, and nothing is known of its origin yet: connects.  False
+ * where that is not allowed. */
+bool ahead_begin(struct proxy *proxy, const struct door *door);
 /* The client is gone. */
 void ahead_drop(struct proxy *proxy, const struct door *door);
 

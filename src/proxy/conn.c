@@ -154,12 +154,13 @@ static int step_linger(struct conn *conn)
     return n > 0 ? STEP_AGAIN : n < 0 && errno == EAGAIN ? STEP_WAIT : STEP_CLOSE;
 }
 
-/* While the client works on what we have said: the origin's TLS is set up, as far as that goes
- * without a word to it. */
+/* While the client works on what we have said: the origin is connected, or, where its requests must
+ * be seen first, its TLS is set up as far as that goes without a word to it. */
 static void foresee(struct conn *conn)
 {
     const struct host *host = &conn->door.host;
-    if (!conn->foresaw && !origin_is_known(conn->proxy, host)) {
+    if (!conn->foresaw && !origin_is_known(conn->proxy, host) &&
+        !ahead_begin(conn->proxy, &conn->door)) {
         tls_foresee(conn->proxy->tls, host->text, host->is_address);
     }
     conn->foresaw = true;

@@ -4,7 +4,6 @@
 #include <string.h>
 #include <strings.h>
 
-#include "proxy/ahead.h"
 #include "proxy/bounds.h"
 #include "proxy/conn.h"
 #include "proxy/front1.h"
@@ -101,7 +100,6 @@ static int terminate_tls(struct conn *conn, const char *name)
     wire_deadline(wire, LIMIT_HEAD_MS);
     conn->door.secure = true;
     conn->state = CONN_TLS;
-    ahead_begin(conn->proxy, &conn->door);
     return STEP_AGAIN;
 }
 
