@@ -2,6 +2,7 @@
 """The ends of virtual machines: whoever waits for a command is told why there is none any more,
 nothing of the machine is left, and the next command starts it with what was written."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -10,7 +11,7 @@ import time
 
 import pytest
 from conftest import wait_for
-from machine import (ANSWER_S, await_ends, caller_of_machines, cgroups_left, cgroups_of, create,
+from machine import (ANSWER_S, BOOT_S, await_ends, caller_of_machines, cgroups_left, cgroups_of, create,
                      end_of, inside, processes_of, running, said_by_supervisor, state_of)
 
 MIB = 1 << 20
@@ -173,3 +174,38 @@ def test_the_disk_gives_space_back(one):
     # Blocks are discarded when the journal has the removal.
     wait_for("the disk keeps what was removed",
              lambda: inside(one, "sync") == "" and disk.stat().st_blocks * 512 < before + 40 * MIB)
+
+
+def processor_time(pid):
+    """Ticks that it has used, 0 when it has ended."""
+    with contextlib.suppress(OSError):
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+    return 0
+
+
+def test_boot_on_a_host_without_time_for_it(one):
+    """The guest's kernel measures its timer within a tenth of a second of its boot.  A host that
+    stood still just then left it without one, and the boot never ended: such a guest begins anew."""
+    one("stop", "box", code=0, timeout=ANSWER_S)
+    start = subprocess.Popen([*one.command, "start", "box"], env=one.env, cwd="/",
+                             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    machine = []
+
+    def find():
+        with contextlib.suppress(OSError, KeyError, AssertionError):
+            machine.append(processes_of(one)["machine"])
+        return machine or start.poll() is not None
+    wait_for("no machine was started", find)
+    pauses = 0
+    while start.poll() is None and processor_time(machine[0]) < 70:
+        if processor_time(machine[0]) >= 25:  # the measuring comes after that
+            os.kill(machine[0], signal.SIGSTOP)
+            time.sleep(0.12)
+            os.kill(machine[0], signal.SIGCONT)
+            pauses += 1
+        time.sleep(0.003)
+    said = start.communicate(timeout=BOOT_S)[1]
+    assert start.returncode == 0, said
+    assert pauses > 20
+    assert inside(one, "sleep 0.01; echo works", timeout=300) == "works\n"
