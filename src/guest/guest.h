@@ -8,6 +8,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "base/err.h"
@@ -35,6 +36,9 @@ int modules_help(char **argv);
 
 /* cpus.c: starts the processors that the kernel did not begin with, in a process of its own. */
 pid_t cpus_start_beside(struct sb_err **err);
+
+/* timer.c: false where this boot's timer cannot be used, and only another boot helps. */
+bool timer_is_right(void);
 
 /* port.c: the virtio port to the host, opened for both directions; a descriptor or a failure. */
 int port_open(struct sb_err **err);

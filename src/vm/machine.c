@@ -39,7 +39,6 @@ static void add_base(struct args *args, const struct machine *m)
     add(args, "-nodefaults", NULL);
     add(args, "-no-user-config", NULL);
     add(args, "-display", "none");
-    add(args, "-no-reboot", NULL);
     add(args, "-name", "sbx");
     add(args, "-sandbox",
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");

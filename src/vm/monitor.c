@@ -38,7 +38,7 @@
 #include "vm/qmp.h"
 #include "vm/share.h"
 
-enum { GUEST_TEXT_MAX = 200 };
+enum { GUEST_TEXT_MAX = 200, RESETS_MAX = 5 };
 
 struct monitor {
     json_t *config;
@@ -51,6 +51,7 @@ struct monitor {
     pid_t share, machine;
     bool booted;
     struct sb_timer boot; /* runs until it has booted */
+    unsigned resets;      /* before that */
     struct sb_timer beat;
     unsigned missed; /* beats since a question that has no answer yet; 0: none is open */
     bool full;       /* there was no space for its disk, and it has not gone on for a while since */
@@ -273,6 +274,7 @@ static int on_link_control(void *arg, const json_t *message, struct sb_err **err
     if (event && strcmp(event, "booted") == 0) {
         m->booted = true;
         sb_loop_timer_stop(m->loop, &m->boot);
+        qmp_end_with_reset(m->qmp);
         send_time(m); /* what it was sent at first is as old as its boot took */
     } else if (event && strcmp(event, "pong") == 0) {
         on_answer(m);
@@ -494,6 +496,16 @@ static int watch_signals(struct monitor *m, struct sb_err **err)
     return m->signals < 0 ? sb_fail_errno(err, errno, "signalfd") : 0;
 }
 
+/* A guest whose timer is of no use begins anew, before it has said anything (guest/timer.c); what
+ * waits for it on the link was not read yet.  Every other reset is an end. */
+static void on_reset(struct monitor *m)
+{
+    drain_console(m);
+    if (m->booted || m->console.len > 0 || ++m->resets > RESETS_MAX) {
+        end(m, sb_xstrdup("the guest ended itself"));
+    }
+}
+
 static void on_qmp_event(void *arg, const char *event, const json_t *data)
 {
     struct monitor *m = arg;
@@ -504,6 +516,8 @@ static void on_qmp_event(void *arg, const char *event, const json_t *data)
         if (action && strcmp(action, "stop") == 0) {
             on_disk_error(m);
         }
+    } else if (strcmp(event, "RESET") == 0) {
+        on_reset(m);
     } else if (strcmp(event, "SHUTDOWN") == 0) {
         const char *reason = sb_json_str(data, "reason");
         bool by_guest = reason && strncmp(reason, "guest-", strlen("guest-")) == 0;

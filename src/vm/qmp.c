@@ -70,9 +70,18 @@ int qmp_new(struct sb_loop *loop, int fd, qmp_event_fn *event, void *arg, struct
     return 0;
 }
 
+/* One that takes no commands is no better served by more of them. */
+static void command(const struct qmp *qmp, const char *line)
+{
+    sb_write_all(qmp->fd, line, strlen(line));
+}
+
+void qmp_end_with_reset(const struct qmp *qmp)
+{
+    command(qmp, "{\"execute\":\"set-action\",\"arguments\":{\"reboot\":\"shutdown\"}}\n");
+}
+
 void qmp_go_on(const struct qmp *qmp)
 {
-    static const char go_on[] = "{\"execute\":\"cont\"}\n";
-    /* One that takes no commands is no better served by more of them. */
-    sb_write_all(qmp->fd, go_on, sizeof(go_on) - 1);
+    command(qmp, "{\"execute\":\"cont\"}\n");
 }

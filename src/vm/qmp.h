@@ -13,5 +13,7 @@ typedef void qmp_event_fn(void *arg, const char *event, const json_t *data);
 /* Takes the descriptor. */
 int qmp_new(struct sb_loop *loop, int fd, qmp_event_fn *event, void *arg, struct qmp **ret,
             struct sb_err **err);
+/* From here on QEMU ends when the guest resets itself. */
+void qmp_end_with_reset(const struct qmp *qmp);
 /* Lets a machine that was stopped go on.  What QEMU answers is not waited for. */
 void qmp_go_on(const struct qmp *qmp);

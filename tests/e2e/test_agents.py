@@ -12,7 +12,7 @@ import fake_openai
 import pytest
 import upstreams
 from conftest import need_root, need_sandboxes, records
-from test_founding_kits import INSTALL_SECONDS, disk_holds, inside_processes, memory_holds
+from test_founding_kits import INSTALL_SECONDS, disk_holds, look_while_it_runs
 from test_founding_kits import registry  # noqa: F401 pylint: disable=unused-import
 
 AGENT = """schemaVersion: "1"
@@ -148,15 +148,11 @@ def say_hello(sbx, never_inside, words=("-p", "Say hello."), answer=fake_anthrop
     process = subprocess.Popen([sbx.binary, "run", "box", "--", *words], env=sbx.env,
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)
-    inside, seen = set(), set()
-    while process.poll() is None:
-        for pid in inside_processes("box"):
-            seen.add(pid)
-            if memory_holds(pid, never_inside.encode()):
-                inside.add(pid)
+    seen, inside = look_while_it_runs(process, "box", never_inside)
     out, error = process.communicate()
     assert process.returncode == 0 and "".join(answer) in out, out + error
     assert len(seen) >= 2 and not inside
+    sbx.ok("exec", "box", "sync")  # what it wrote is looked at next
 
 
 def messages(sbx):

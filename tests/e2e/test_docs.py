@@ -142,3 +142,18 @@ def test_keys_of_the_example_kits_are_in_the_manual():
     for spec in (ROOT / "examples").glob("*/spec.y*ml"):
         for key in re.findall(r"(?m)^(?:  ){0,1}([a-z]\w+):", spec.read_text("utf-8")):
             assert key in text, f"{spec.parent.name}: {key}"
+
+
+def test_what_machines_leave_out_is_told():
+    """The table of docs/architecture.md has the tests that are marked, and no others."""
+    section = (ROOT / "docs/architecture.md").read_text("utf-8").partition(
+        "\n| not on machines |")[2].partition("\n\n")[0]
+    rows = "".join(line.split("|")[1] for line in section.splitlines()[2:])
+    marked, marks = set(), 0
+    for file in (ROOT / "tests/e2e").glob("test_*.py"):
+        text = file.read_text("utf-8")
+        marked |= set(re.findall(r'(?m)^@pytest\.mark\.ns_only\("[^"]+"\)\n(?:@.*\n)*def (\w+)', text))
+        marked |= {file.name} if re.search(r"(?m)^pytestmark = .*\bns_only\b", text) else set()
+        marks += len(re.findall(r"\bmark\.ns_only\(", text))
+    assert len(marked) == marks > 10
+    assert marked == set(re.findall(r"`(\w+(?:\.py)?)`", rows))

@@ -4,12 +4,13 @@ nothing of the machine is left, and the next command starts it with what was wri
 
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import time
 
 import pytest
-from conftest import wait_for
+from conftest import skip_loudly, wait_for
 from machine import (ANSWER_S, await_ends, caller_of_machines, cgroups_left, cgroups_of, create,
                      end_of, inside, processes_of, running, said_by_supervisor, state_of)
 
@@ -173,3 +174,48 @@ def test_the_disk_gives_space_back(one):
     # Blocks are discarded when the journal has the removal.
     wait_for("the disk keeps what was removed",
              lambda: inside(one, "sync") == "" and disk.stat().st_blocks * 512 < before + 40 * MIB)
+
+
+def boot_with_a_pause(image, initramfs):
+    """What the kernel and sbx-guest say when all stands still as the kernel begins to measure its
+    processor's timer.  A console of the emulator's own says when that is; a reset ends it."""
+    khz = re.search(r"cpu MHz\s*: (\d+)", pathlib.Path("/proc/cpuinfo").read_text())[1] + "000"
+    qemu = subprocess.Popen(
+        ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+         "-machine", "microvm,isa-serial=on,rtc=on,pit=off,pic=off,acpi=on,auto-kernel-cmdline=off",
+         "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "256", "-serial", "stdio",
+         "-kernel", image, "-initrd", initramfs, "-append",
+         "earlyprintk=ttyS0 console=ttyS0 apic=verbose reboot=t panic=-1 cryptomgr.notests "
+         f"maxcpus=1 tsc=reliable tsc_early_khz={khz}"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    said, paused = b"", False
+    try:
+        while b"sbx-guest: " not in said and (more := os.read(qemu.stdout.fileno(), 65536)):
+            said += more
+            if b"calibrating APIC timer" in said and not paused:
+                os.kill(qemu.pid, signal.SIGSTOP)
+                time.sleep(0.3)
+                os.kill(qemu.pid, signal.SIGCONT)
+                paused = True
+    finally:
+        qemu.kill()
+        qemu.communicate()
+    return said.decode("utf-8", errors="replace")
+
+
+def test_boot_without_a_timer_begins_anew(one):
+    """A host that stands still just then leaves the guest's kernel without a timer, and it would wait
+    forever for its second processor."""
+    images = list((one.home / "state/vm").glob("image-*"))
+    if not images:
+        skip_loudly("the kernel here is not one that sbx unpacks")
+    initramfs, = (one.home / "state/vm").glob("initramfs-guest-*")
+    for _ in range(20):
+        said = boot_with_a_pause(images[0], initramfs)
+        if "disabling apic timer" in said:
+            break
+        assert "sbx-guest: " in said, said  # with a timer it goes on
+    else:
+        skip_loudly("the moment was not hit")
+    assert "Run /init" in said and "reboot: machine restart" in said
+    assert "sbx-guest: " not in said, "without a timer it says nothing and resets the machine"
