@@ -59,7 +59,7 @@ int policy_load_rules(const char *sandbox, json_t *rules, struct sb_err **err)
     SB_CLEANUP(json) json_t *config = NULL;
     int r = sandbox ? sandbox_load(sandbox, &config, err) : 0;
     if (r == 0) {
-        r = policy_store_rules(sandbox, rules, NULL, err);
+        r = policy_store_rules(sandbox, rules, err);
     }
     return r < 0 ? r : policy_plan_rules(json_object_get(config, "plan"), rules, err);
 }

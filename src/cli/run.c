@@ -132,9 +132,8 @@ static int make_config(const struct request *request, json_t **ret, struct sb_er
 
 static void tell_defaulted_policy(void)
 {
-    SB_CLEANUP(json) json_t *rules = json_array();
-    bool defaulted = false;
-    if (policy_store_rules(NULL, rules, &defaulted, NULL) == 0 && defaulted) {
+    bool chosen = true;
+    if (policy_store_chosen(&chosen, NULL) == 0 && !chosen) {
         fputs("note: no network policy was chosen, so 'balanced' holds "
               "('sbx policy ls' shows it, 'sbx policy init' chooses)\n",
               stderr);

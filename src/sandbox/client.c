@@ -16,6 +16,7 @@
 #include "base/fs.h"
 #include "base/msg.h"
 #include "base/paths.h"
+#include "base/spawn.h"
 #include "base/text.h"
 #include "policy/store.h"
 #include "sandbox/cgroup.h"
@@ -27,7 +28,6 @@
 #include "settings/upstream_choice.h"
 
 enum {
-    SUPERVISOR_STARTER = 3,
     SUPERVISOR_WAIT_S = 30,
     GRACE_MS = 5000,
     PATIENCE_MS = 1000 /* a person who waits longer is told for what */
@@ -112,26 +112,6 @@ int sandbox_ask(const char *name, const json_t *request, const int *fds, size_t 
 
 /* ---- start ---- */
 
-static _Noreturn void exec_supervisor(const char *path, const char *name, int starter)
-{
-    setsid();
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    int null = open("/dev/null", O_RDWR);
-    dup2(null, 0);
-    dup2(null, 1);
-    dup2(null, 2);
-    dup2(starter, SUPERVISOR_STARTER);
-    upstream_forget_environment();
-    syscall(SYS_close_range, SUPERVISOR_STARTER + 1, ~0U, 0);
-    /* Nothing of the caller's directory stays busy. */
-    if (chdir("/") == 0) {
-        execl(path, "sbx-supervisor", name, (char *)NULL);
-    }
-    _exit(127);
-}
-
 /* One start at a time per sandbox, by a lock on its directory: the second waits until the first has
  * settled. */
 static int lock_start(const char *name, struct sb_err **err)
@@ -163,14 +143,19 @@ static int spawn_supervisor(const char *name, int *ret_starter, struct sb_err **
         return sb_fail_errno(err, errno, "socketpair");
     }
     /* It outlives us; should it end first, it is a zombie for as long as this command takes. */
-    pid_t pid = fork();
-    if (pid == 0) {
-        exec_supervisor(path, name, pair[1]);
-    }
+    SB_CLEANUP(free) char *copy = sb_xstrdup(name);
+    SB_CLEANUP(free) char **environment = upstream_scrubbed_environment();
+    const struct sb_spawn spec = {.path = path,
+                                  .argv = (char *[]){(char[]){"sbx-supervisor"}, copy, NULL},
+                                  .env = environment,
+                                  .channel = pair[1],
+                                  .apart = true};
+    pid_t pid;
+    r = sb_spawn(&spec, &pid, err);
     close(pair[1]);
-    if (pid < 0) {
+    if (r < 0) {
         close(pair[0]);
-        return sb_fail_errno(err, errno, "fork");
+        return r;
     }
     *ret_starter = pair[0];
     return 0;

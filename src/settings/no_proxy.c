@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/text.h"
+
 #define SEPARATORS ", \t\r\n"
 
 struct item {
@@ -48,6 +50,9 @@ static bool read_host(const char *word, size_t len, struct item *ret)
 {
     struct host host;
     uint16_t port = 0;
+    if (!sb_is_ascii(word, len)) {
+        return false;
+    }
     size_t skip = len > 2 && strncmp(word, "*.", 2) == 0 ? 2 : len > 1 && word[0] == '.' ? 1 : 0;
     if (host_parse(word + skip, len - skip, &host, NULL) < 0 &&
         host_parse_authority(word + skip, len - skip, 0, &host, &port, NULL) < 0) {

@@ -158,6 +158,20 @@ def test_a_pin_comes_and_goes_at_once(clean):
     assert world.sbx("policy", "host", "rm", "-g", "git.corp").returncode == 1
 
 
+def test_names_beyond_ascii_are_those_on_the_wire(clean):
+    """In a rule, a pin and a credential; the proxy itself knows A-labels alone."""
+    world, name = clean, "b\u00fccher.example"
+    origin = start_origin()
+    world.sbx.ok("policy", "allow", "box", name)
+    world.sbx.ok("policy", "host", "add", "box", name, f"127.0.0.1:{origin.server_address[1]}")
+    world.sbx.ok("secret", "set-custom", "box", "--host", name, "--env", "KEY", "--header", "X-Key",
+                 "--value-stdin", input="of-the-books")
+    assert world.curl("http://xn--bcher-kva.example/") == "200"
+    world.logged(host="xn--bcher-kva.example", rule="allow xn--bcher-kva.example",
+                 service="custom:KEY")
+    world.sbx.ok("secret", "rm", "box", "--host", name, "-f")
+
+
 def test_rules_of_a_kit_have_the_whole_grammar(clean):
     world = clean
     rules = {r["resources"][0]: r for r in world.sbx.json("policy", "ls", "box")}
