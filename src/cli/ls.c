@@ -35,8 +35,8 @@ static const char *field(const json_t *sandbox, const char *key)
 
 static void print_table(const json_t *list)
 {
-    static const char *const headers[] = {"SANDBOX", "AGENT",     "STATUS", "ISOLATION",
-                                          "PORTS",   "WORKSPACE", NULL};
+    static const char *const headers[] = {"SANDBOX",   "AGENT",     "STATUS", "PORTS",
+                                          "WORKSPACE", "ISOLATION", NULL};
     struct cli_table *table = cli_table_new(headers);
     size_t i;
     const json_t *sandbox;
@@ -45,9 +45,9 @@ static void print_table(const json_t *list)
         SB_CLEANUP(buf) struct sb_buf ports = {0};
         sb_buf_init(&ports, PORTS_TEXT_MAX);
         join_ports(json_object_get(sandbox, "ports"), &ports);
-        const char *const cells[] = {field(sandbox, "name"),       field(sandbox, "agent"),
-                                     field(sandbox, "status"),     field(sandbox, "isolation"),
-                                     ports.len ? ports.data : "-", field(sandbox, "workspace")};
+        const char *const cells[] = {field(sandbox, "name"),      field(sandbox, "agent"),
+                                     field(sandbox, "status"),    ports.len ? ports.data : "-",
+                                     field(sandbox, "workspace"), field(sandbox, "isolation")};
         cli_table_row(table, cells);
     }
     cli_table_print(table);

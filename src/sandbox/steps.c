@@ -63,6 +63,27 @@ static void announce(struct runner *runner, const json_t *step, const char *what
     }
 }
 
+static bool is_startup(const json_t *step)
+{
+    const char *phase = sb_json_str(step, "phase");
+    return phase && strcmp(phase, "startup") == 0;
+}
+
+static bool is_install(const json_t *step)
+{
+    return sb_json_str(step, "command") != NULL;
+}
+
+/* Behind the last of them: what stands here before people and scripts know. */
+static void tell_installed(struct runner *runner)
+{
+    static const char line[] = "Install commands completed\n";
+    sb_write_all(runner->log, line, strlen(line));
+    if (!runner->quiet) {
+        sb_write_all(STDERR_FILENO, line, strlen(line));
+    }
+}
+
 static int step_failed(struct runner *runner, const json_t *step, const char *what, int status,
                        struct sb_err **err)
 {
@@ -192,12 +213,20 @@ static int run_steps(const char *name, const json_t *config, bool startup, bool 
     }
     sb_buf_init(&runner.tail, TAIL_MAX);
     const json_t *steps = json_object_get(json_object_get(config, "plan"), "steps");
+    bool installing = false;
     for (size_t i = 0; r == 0 && i < json_array_size(steps); i++) {
         const json_t *step = json_array_get(steps, i);
-        const char *phase = sb_json_str(step, "phase");
-        if ((phase && strcmp(phase, "startup") == 0) == startup) {
-            r = run_step(&runner, step, err);
+        if (is_startup(step) != startup) {
+            continue;
         }
+        if (installing && !is_install(step)) {
+            tell_installed(&runner);
+        }
+        installing = is_install(step);
+        r = run_step(&runner, step, err);
+    }
+    if (r == 0 && installing) {
+        tell_installed(&runner);
     }
     sb_buf_done(&runner.tail);
     close(runner.log);

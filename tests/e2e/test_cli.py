@@ -97,7 +97,7 @@ def test_full_output_device_is_a_failure(sbx):
 
 
 def test_ls_without_sandboxes(sbx):
-    assert sbx.ok("ls").split() == "SANDBOX AGENT STATUS ISOLATION PORTS WORKSPACE".split()
+    assert sbx.ok("ls").split() == "SANDBOX AGENT STATUS PORTS WORKSPACE ISOLATION".split()
     assert sbx.json("ls") == []
     assert sbx.ok("ls", "-q") == ""
 
@@ -229,3 +229,16 @@ def test_programs_are_hardened(bindir, name):
         assert "NOW" in dynamic, "all symbols bound at start"
         assert "__stack_chk_fail" in readelf(path, "--dyn-syms")
     assert "RPATH" not in dynamic and "RUNPATH" not in dynamic
+
+
+FOREIGN = ["template ls", "login", "daemon status", "cp a b", "ports x", "kit pack x", "kit add a b", "policy reset -f",
+           "run --template x shell", "run -t x shell", "create --branch auto shell", "exec --privileged a b",
+           "exec --detach-keys ctrl-q a b", "secret set --oauth openai"]
+
+
+@pytest.mark.parametrize("words", FOREIGN)
+def test_words_of_other_programs_are_answered(sbx, words):
+    """With what does the same here, or why there is no such thing yet."""
+    done = sbx(*words.split(), code=2)
+    assert "unknown" in done.stderr and "\n  hint: " in done.stderr
+    assert "did you mean" not in done.stderr and "lists the" not in done.stderr.split("Usage:")[0]

@@ -84,6 +84,8 @@ def test_stacked_kits(sbx, workspace, kit):
     made = create(sbx, workspace, first, second)
     assert made.stdout == "box\n"
     assert "home file" in made.stderr and "[first] install" in made.stderr
+    assert made.stderr.count("\nInstall commands completed\n") == 1
+    assert made.stderr.rindex("] install: ") < made.stderr.index("Install commands completed")
     assert inside(sbx, "cat /var/tmp/order") == "first 0\nsecond\n"
     assert inside(sbx, "cat /var/tmp/order.user") == "user 1000\n"
     assert inside(sbx, "echo $SHARED $FIRST") == "second 1\n"
