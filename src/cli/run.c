@@ -130,10 +130,13 @@ static int make_config(const struct request *request, json_t **ret, struct sb_er
     return r;
 }
 
+/* Of a file with an error nothing is said here, and it stays as it is: the start tells of it. */
 static void tell_defaulted_policy(void)
 {
     bool chosen = true;
-    if (policy_store_chosen(&chosen, NULL) == 0 && !chosen) {
+    SB_CLEANUP(json) json_t *rules = json_array();
+    if (policy_store_chosen(&chosen, NULL) == 0 && !chosen &&
+        policy_store_rules(NULL, rules, NULL) == 0) {
         fputs("note: no network policy was chosen, so 'balanced' holds "
               "('sbx policy ls' shows it, 'sbx policy init' chooses)\n",
               stderr);

@@ -158,6 +158,18 @@ def test_a_pin_comes_and_goes_at_once(clean):
     assert world.sbx("policy", "host", "rm", "-g", "git.corp").returncode == 1
 
 
+def test_a_damaged_file_of_rules_is_left_as_it_is(bindir, tmp_path):
+    sbx = Sbx(bindir / "sbx", tmp_path / "h")
+    path = sbx.home / "config/policy/global.rules"
+    path.parent.mkdir(parents=True)
+    path.write_text("allow a.com\nallow b..com\n", "utf-8")
+    (tmp_path / "w").mkdir()
+    done = sbx("create", "shell", tmp_path / "w")
+    assert done.returncode == 1 and f"{path}:2:" in done.stderr and "no network policy" not in done.stderr
+    assert path.read_text("utf-8") == "allow a.com\nallow b..com\n"
+    assert sbx.ok("ls", "-q") == ""
+
+
 def test_names_beyond_ascii_are_those_on_the_wire(clean):
     """In a rule, a pin and a credential; the proxy itself knows A-labels alone."""
     world, name = clean, "b\u00fccher.example"

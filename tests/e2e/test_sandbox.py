@@ -66,6 +66,12 @@ def piped(sbx, *words, data=None, timeout=30):
                           capture_output=True, check=True).stdout
 
 
+def test_commands_begin_with_clean_signals(sbx, sandbox):
+    """Also those that libc keeps for itself, which what spawned our helpers may have ignored."""
+    state = sbx.ok("exec", sandbox, "grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status")
+    assert [int(line.split()[1], 16) for line in state.splitlines()] == [0, 0], state
+
+
 def test_ten_megabytes_through_pipes(sbx, sandbox):
     data = os.urandom(10_000_000)
     assert piped(sbx, "-i", sandbox, "--", "cat", data=data) == data
