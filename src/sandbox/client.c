@@ -75,6 +75,13 @@ static int read_reply(int sock, struct sb_msg *ret, struct sb_err **err)
         if (hint) {
             sb_hint(err, "%s", hint);
         }
+        const json_t *place = json_object_get(reply.json, "place");
+        if (place) {
+            sb_err_set_place(err, sb_json_str(place, "file"), (size_t)sb_json_int(place, "line", 0),
+                             (size_t)sb_json_int(place, "column", 0),
+                             (size_t)sb_json_int(place, "length", 0),
+                             sb_json_str(place, "excerpt"));
+        }
         return code < 0 ? code : SB_EFAIL;
     }
     if (ret) {

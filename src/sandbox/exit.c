@@ -279,15 +279,24 @@ int exit_compose(const struct exit_sources *sources, json_t **ret_config, json_t
 json_t *exit_missing(const json_t *config)
 {
     json_t *missing = json_object();
+    const json_t *rules = json_object_get(config, "inject");
     size_t i;
     const json_t *rule;
-    json_array_foreach(json_object_get(config, "inject"), i, rule)
+    json_array_foreach(rules, i, rule)
     {
         const char *service = sb_json_str(rule, "service");
         if (service && json_is_null(json_object_get(rule, "secret"))) {
             bool signs_in = json_object_get(rule, "capture") != NULL ||
                             json_is_true(json_object_get(missing, service));
             json_object_set_new(missing, service, json_boolean(signs_in));
+        }
+    }
+    /* Of a service that has both, a key and a login, one is enough. */
+    json_array_foreach(rules, i, rule)
+    {
+        const char *service = sb_json_str(rule, "service");
+        if (service && json_is_string(json_object_get(rule, "secret"))) {
+            json_object_del(missing, service);
         }
     }
     return missing;

@@ -275,6 +275,12 @@ int sandbox_up(const char *name, bool quiet, bool *ret_started, struct sb_err **
         return r;
     }
     r = steps_startup(name, config, quiet, err);
+    if (r < 0) {
+        sb_hint(err,
+                "it runs: 'sbx exec -it %s bash' looks inside; all output: 'sbx kit log %s'; what "
+                "was reached: 'sbx policy log %s'",
+                name, name, name);
+    }
     /* With a step that failed, too: it runs, and can be looked into. */
     int settled = sandbox_settle(name, r < 0 ? NULL : err);
     return r < 0 ? r : settled;

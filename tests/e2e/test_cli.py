@@ -70,7 +70,6 @@ def test_mistyped_word_gets_the_nearest(sbx, words, hint):
     (["run", "shell", "--memory"], "Usage: sbx run"),
     (["rm"], "Usage: sbx rm"),
     (["rm", "--all", "name"], "Usage: sbx rm"),
-    (["rm", "name"], "--force"),
     (["reset"], "--force"),
     (["reset", "name"], "Usage: sbx reset"),
     (["start"], "Usage: sbx start"),
@@ -233,7 +232,7 @@ def test_programs_are_hardened(bindir, name):
 
 FOREIGN = ["template ls", "login", "daemon status", "cp a b", "ports x", "kit pack x", "kit add a b", "policy reset -f",
            "run --template x shell", "run -t x shell", "create --branch auto shell", "exec --privileged a b",
-           "exec --detach-keys ctrl-q a b", "secret set --oauth openai"]
+           "exec --detach-keys ctrl-q a b", "secret set --oauth openai", "list", "shell .", "logs", "remove x", "ps"]
 
 
 @pytest.mark.parametrize("words", FOREIGN)
@@ -242,3 +241,8 @@ def test_words_of_other_programs_are_answered(sbx, words):
     done = sbx(*words.split(), code=2)
     assert "unknown" in done.stderr and "\n  hint: " in done.stderr
     assert "did you mean" not in done.stderr and "lists the" not in done.stderr.split("Usage:")[0]
+
+
+def test_removal_of_what_is_not_there_is_not_asked_about(sbx):
+    done = sbx("rm", "nosuch", code=1)
+    assert "there is no sandbox named 'nosuch'" in done.stderr and "nothing was removed" in done.stderr

@@ -165,7 +165,8 @@ def test_a_damaged_file_of_rules_is_left_as_it_is(bindir, tmp_path):
     path.write_text("allow a.com\nallow b..com\n", "utf-8")
     (tmp_path / "w").mkdir()
     done = sbx("create", "shell", tmp_path / "w")
-    assert done.returncode == 1 and f"{path}:2:" in done.stderr and "no network policy" not in done.stderr
+    assert done.returncode == 125 and "no network policy" not in done.stderr
+    assert f"sbx: {path}:2:9: cannot start sandbox 'shell-w': " in done.stderr, done.stderr
     assert path.read_text("utf-8") == "allow a.com\nallow b..com\n"
     assert sbx.ok("ls", "-q") == ""
 

@@ -105,6 +105,13 @@ def test_files_persist_until_rm(sbx, sandbox, workspace):
     assert sbx.ok("exec", sandbox, "--", "sh", "-c", "cat ~/note; hostname") == f"kept\n{sandbox}\n"
 
 
+def test_removal_asks(sbx, sandbox):
+    done = sbx("rm", sandbox, code=2, input="y\n")
+    assert "there is no terminal" in done.stderr and "add --force" in done.stderr
+    assert "nosuch" in sbx("rm", sandbox, "nosuch", code=1).stderr
+    assert sbx.ok("ls", "-q") == sandbox + "\n"
+
+
 def test_taken_name_is_refused_and_nothing_lost(sbx, sandbox, workspace):
     sbx.ok("exec", sandbox, "--", "sh", "-c", "echo kept > ~/note")
     assert "already" in sbx("create", "--name", sandbox, "shell", workspace, code=1).stderr
