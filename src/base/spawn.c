@@ -6,7 +6,7 @@
 #include <spawn.h>
 #include <unistd.h>
 
-/* Each of these calls fails for want of memory alone, and the last one tells. */
+/* Each of these fails for want of memory alone. */
 static int arrange(const struct sb_spawn *spec, posix_spawn_file_actions_t *actions)
 {
     int r = 0;
