@@ -213,43 +213,6 @@ static int create(struct request *request, struct sb_err **err)
     return r;
 }
 
-static void print_plan(const struct request *request)
-{
-    if (cli_bool(request->args, "json")) {
-        json_dumpf(request->plan, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-        putchar('\n');
-        return;
-    }
-    printf("sandbox %s: agent %s, workspace ", request->name, request->agent);
-    kit_print_text(request->workspace);
-    putchar('\n');
-    for (size_t i = 0; i < json_array_size(request->mounts); i++) {
-        const json_t *mount = json_array_get(request->mounts, i);
-        if (strcmp(sb_json_str(mount, "path"), request->workspace) == 0) {
-            continue;
-        }
-        printf("  %-8s ", "path");
-        kit_print_text(sb_json_str(mount, "path"));
-        puts(json_is_true(json_object_get(mount, "read_only")) ? " (read-only)" : "");
-    }
-    cli_print_plan(request->plan);
-    fflush(stdout);
-    kit_print_warnings(json_object_get(request->plan, "warnings"));
-}
-
-/* Does nothing, but finds all that is wrong with the words. */
-static int dry_run(struct request *request, struct sb_err **err)
-{
-    SB_CLEANUP(json) json_t *limits = json_object();
-    int r = compose(request, err);
-    r = r < 0 ? r : cli_limit_words(request->args, limits, err);
-    r = r < 0 ? r : cli_isolation_check(request->args, err);
-    if (r == 0) {
-        print_plan(request);
-    }
-    return r;
-}
-
 static int prepare(const struct cli_args *args, struct request *request, struct sb_err **err)
 {
     request->args = args;
@@ -260,21 +223,6 @@ static int prepare(const struct cli_args *args, struct request *request, struct 
     int r = cli_agent_word(args, err);
     r = r < 0 ? r : cli_workspace_words(args, &request->mounts, &request->workspace, err);
     return r < 0 ? r : choose_name(request, err);
-}
-
-int cmd_create(const struct cli_args *args, int *ret_status, struct sb_err **err)
-{
-    (void)ret_status;
-    SB_CLEANUP(request) struct request request = {0};
-    int r = prepare(args, &request, err);
-    if (r == 0 && cli_bool(args, "dry-run")) {
-        return dry_run(&request, err);
-    }
-    r = r < 0 ? r : create(&request, err);
-    if (r == 0) {
-        puts(request.name);
-    }
-    return r;
 }
 
 /* ---- run ---- */
@@ -436,16 +384,87 @@ static int reach(const struct cli_args *args, struct request *request, bool *ret
     return r;
 }
 
+/* ---- --dry-run ---- */
+
+/* What a sandbox that is there was made with, and what this command would add to it. */
+static int plan_going_back(const struct request *request, json_t **ret_config, struct sb_err **err)
+{
+    SB_CLEANUP(json) json_t *config = NULL;
+    SB_CLEANUP(json) json_t *env = NULL;
+    int r = refuse_creation_flags(request, err);
+    r = r < 0 ? r : sandbox_load_made(request->name, &config, err);
+    r = r < 0 ? r : cli_env_words(request->args, &env, err);
+    if (r == 0) {
+        json_object_update_missing(env, json_object_get(config, "env"));
+        json_object_set(config, "env", env);
+        *ret_config = sb_steal(&config);
+    }
+    return r;
+}
+
+static int plan_creating(struct request *request, json_t **ret_config, struct sb_err **err)
+{
+    int r = compose(request, err);
+    r = r < 0 ? r : make_config(request, ret_config, err);
+    return r < 0 ? r : sandbox_check_free(request->name, err);
+}
+
+/* Does nothing, but finds all that is wrong with the words. */
+static int dry_run(const struct cli_args *args, bool runs, struct sb_err **err)
+{
+    SB_CLEANUP(request) struct request request = {0};
+    SB_CLEANUP(json) json_t *config = NULL;
+    int r = runs ? find_existing(args, &request, err) : prepare(args, &request, err);
+    if (r == 0) {
+        r = request.existing ? plan_going_back(&request, &config, err)
+                             : plan_creating(&request, &config, err);
+    }
+    if (r < 0) {
+        return r;
+    }
+    bool attaches = runs && !cli_bool(args, "detach");
+    SB_CLEANUP(free) const char **argv = attaches ? entry_argv(config, args) : NULL;
+    SB_CLEANUP(json) json_t *whole = cli_whole_plan(config, argv, request.existing != NULL);
+    if (cli_bool(args, "json")) {
+        json_dumpf(whole, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+        putchar('\n');
+        return 0;
+    }
+    cli_print_plan(whole);
+    fflush(stdout);
+    if (!request.existing) {
+        kit_print_warnings(json_object_get(whole, "warnings"));
+    }
+    return 0;
+}
+
+/* ---- the commands ---- */
+
+int cmd_create(const struct cli_args *args, int *ret_status, struct sb_err **err)
+{
+    (void)ret_status;
+    if (cli_bool(args, "dry-run")) {
+        return dry_run(args, false, err);
+    }
+    SB_CLEANUP(request) struct request request = {0};
+    int r = prepare(args, &request, err);
+    r = r < 0 ? r : create(&request, err);
+    if (r == 0) {
+        puts(request.name);
+    }
+    return r;
+}
+
 int cmd_run(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
     enum { TURNS = 8 };
     SB_CLEANUP(request) struct request request = {0};
-    if (cli_bool(args, "dry-run")) {
-        return cmd_create(args, ret_status, err);
-    }
     if (cli_bool(args, "detach") && (cli_bool(args, "rm") || args->nrest)) {
         return sb_fail(err, SB_EUSAGE, "--detach runs no agent: %s has nothing to do with it",
                        args->nrest ? "what stands after --" : "--rm");
+    }
+    if (cli_bool(args, "dry-run")) {
+        return dry_run(args, true, err);
     }
     bool again = true;
     int r = 0;

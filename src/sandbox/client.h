@@ -42,6 +42,8 @@ int sandbox_lock_creations(struct sb_err **err);
  * range that no other has).  *ret_claim, a descriptor, is kept open until it is made: while it is,
  * others see that somebody works on it.  SB_EEXIST when the name is taken. */
 int sandbox_claim(const char *name, json_t *config, int *ret_claim, struct sb_err **err);
+/* Takes nothing: SB_EEXIST, as that says it, when the name is taken now. */
+int sandbox_check_free(const char *name, struct sb_err **err);
 /* Whether the command that claimed it is still at work; and waiting until it is not. */
 bool sandbox_is_claimed(const char *name);
 void sandbox_await_claim(const char *name);

@@ -243,8 +243,7 @@ int steps_startup(const char *name, const json_t *config, bool quiet, struct sb_
     return run_steps(name, config, true, quiet, err);
 }
 
-/* Its sandbox.json once nobody is making it any more. */
-static int load_made(const char *name, json_t **ret, struct sb_err **err)
+int sandbox_load_made(const char *name, json_t **ret, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *config = NULL;
     int r = sandbox_load(name, &config, err);
@@ -269,7 +268,7 @@ static int load_made(const char *name, json_t **ret, struct sb_err **err)
 int sandbox_up(const char *name, bool quiet, bool *ret_started, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *config = NULL;
-    int r = load_made(name, &config, err);
+    int r = sandbox_load_made(name, &config, err);
     r = r < 0 ? r : sandbox_start(name, ret_started, err);
     if (r < 0 || !*ret_started) {
         return r;

@@ -144,7 +144,10 @@ PLAN = {
                "background?": bool, "description?": str, "path?": str, "host_path?": str,
                "content?": str, "mode?": int, "only_if_missing?": bool}],
     "entry": {"argv": [str]}, "ports": [KIT_PORT], "volumes": list,
-    "resources": {"cpu": float, "memory_mb": int}, "warnings": [dict]}
+    "resources": {"cpu": float, "memory_mb": int}, "warnings": [dict],
+    "name": str, "exists": bool, "workspace": str, "mounts": [{"path": str, "read_only": bool}],
+    "isolation": {"ns", "vm"}, "publish": [PORT], "env_names": [str], "command?": [str],
+    "limits": {"memory_bytes": int, "cpus": float, "pids": int}}
 
 
 @pytest.mark.parametrize("words, shape", (
