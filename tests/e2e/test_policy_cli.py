@@ -98,3 +98,16 @@ def test_following_a_name_that_nobody_has(sbx, sandbox, workspace):
                 assert json.loads(follower.stdout.readline())["sandbox"] == name
             finally:
                 follower.terminate()
+
+
+def test_either_every_sandbox_or_one(sbx, sandbox):
+    """With both, -g would win, and what was meant for one would hold for all."""
+    before = sbx.json("policy", "ls")
+    for words in (("allow", "-g", sandbox, "localhost:11434"), ("deny", "-g", sandbox, "a.example"),
+                  ("allow", sandbox, "-g"), ("allow", sandbox, "b.example", "--global")):
+        said = sbx("policy", *words, code=2).stderr
+        assert "'box' is a sandbox: give -g or its name, not both" in said
+    assert sbx.json("policy", "ls") == before
+    sbx.ok("policy", "allow", "-g", "intranet", "box.example")
+    sbx.ok("rm", "-f", sandbox)
+    sbx.ok("policy", "allow", "-g", sandbox)
