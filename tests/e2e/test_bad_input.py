@@ -32,6 +32,12 @@ def refused(sbx, *words, code, has=(), **options):
 @pytest.mark.parametrize("words, has", (
     (("create", "shel", "."), ["no agent or sandbox named 'shel'", "did you mean 'shell'?"]),
     (("run", "unheard-of-agent"), ["unheard-of-agent", "'sbx ls' lists sandboxes"]),
+    (("run", "."), ["'.' is no agent but a path", "the agent comes first: sbx run shell ."]),
+    (("run", "/tmp/x"), ["'/tmp/x' is no agent", "sbx run shell /tmp/x"]),
+    (("create", ".", "claude"), ["'.' is no agent", "the agent comes first: sbx create claude ."]),
+    (("create", "--kit", "shell", "."), ["'.' is no agent", "--kit takes a directory, and took 'shell'",
+                                         "sbx create --kit DIR shell ."]),
+    (("run", "--kit", "/no/dir", ".."), ["'..' is no agent", "the agent comes first: sbx run shell .."]),
     (("create", "shell", "/no/such/dir"), ["'/no/such/dir': No such file or directory"]),
     (("create", "shell", "/etc/passwd"), ["'/etc/passwd' is not a directory"]),
     (("create", "--name", "-x-", "shell", "."), ["'-x-' cannot be the name", "1 to 63 letters"]),
