@@ -178,7 +178,6 @@ static int compose(struct request *request, struct sb_err **err)
     if (r == 0) {
         cli_warn_replaced(request->plan, request->workspace);
     }
-    r = r < 0 ? r : cli_env_words(request->args, &request->env, err);
     return r < 0 ? r : cli_publish_words(request->args, request->plan, &request->publish, err);
 }
 
@@ -248,22 +247,19 @@ static const char **entry_argv(const json_t *config, const struct cli_args *args
     return words;
 }
 
-static int attach_agent(const char *name, const struct cli_args *args, int *ret_status,
-                        struct sb_err **err)
+static int attach_agent(const struct request *request, int *ret_status, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *config = NULL;
-    SB_CLEANUP(json) json_t *env = NULL;
-    int r = sandbox_load(name, &config, err);
-    r = r < 0 ? r : cli_env_words(args, &env, err);
+    int r = sandbox_load(request->name, &config, err);
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(free) const char **argv = entry_argv(config, args);
+    SB_CLEANUP(free) const char **argv = entry_argv(config, request->args);
     struct sandbox_exec exec = {.argv = argv,
-                                .env = env,
+                                .env = request->env,
                                 .tty = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO),
                                 .interactive = true};
-    return sandbox_run(name, &exec, ret_status, err);
+    return sandbox_run(request->name, &exec, ret_status, err);
 }
 
 /* The sandbox that the words mean, if there is one: its own name, or agent and workspace. */
@@ -390,13 +386,10 @@ static int reach(const struct cli_args *args, struct request *request, bool *ret
 static int plan_going_back(const struct request *request, json_t **ret_config, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *config = NULL;
-    SB_CLEANUP(json) json_t *env = NULL;
     int r = refuse_creation_flags(request, err);
     r = r < 0 ? r : sandbox_load_made(request->name, &config, err);
-    r = r < 0 ? r : cli_env_words(request->args, &env, err);
     if (r == 0) {
-        json_object_update_missing(env, json_object_get(config, "env"));
-        json_object_set(config, "env", env);
+        json_object_update(json_object_get(config, "env"), request->env);
         *ret_config = sb_steal(&config);
     }
     return r;
@@ -415,6 +408,7 @@ static int dry_run(const struct cli_args *args, bool runs, struct sb_err **err)
     SB_CLEANUP(request) struct request request = {0};
     SB_CLEANUP(json) json_t *config = NULL;
     int r = runs ? find_existing(args, &request, err) : prepare(args, &request, err);
+    r = r < 0 ? r : cli_env_words(args, &request.env, err);
     if (r == 0) {
         r = request.existing ? plan_going_back(&request, &config, err)
                              : plan_creating(&request, &config, err);
@@ -448,6 +442,7 @@ int cmd_create(const struct cli_args *args, int *ret_status, struct sb_err **err
     }
     SB_CLEANUP(request) struct request request = {0};
     int r = prepare(args, &request, err);
+    r = r < 0 ? r : cli_env_words(args, &request.env, err);
     r = r < 0 ? r : create(&request, err);
     if (r == 0) {
         puts(request.name);
@@ -459,6 +454,7 @@ int cmd_run(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
     enum { TURNS = 8 };
     SB_CLEANUP(request) struct request request = {0};
+    SB_CLEANUP(json) json_t *env = NULL;
     if (cli_bool(args, "detach") && (cli_bool(args, "rm") || args->nrest)) {
         return sb_fail(err, SB_EUSAGE, "--detach runs no agent: %s has nothing to do with it",
                        args->nrest ? "what stands after --" : "--rm");
@@ -466,12 +462,12 @@ int cmd_run(const struct cli_args *args, int *ret_status, struct sb_err **err)
     if (cli_bool(args, "dry-run")) {
         return dry_run(args, true, err);
     }
-    bool again = true;
-    int r = 0;
+    int r = cli_env_words(args, &env, err);
+    bool again = r == 0;
     for (int i = 0; again && i < TURNS; i++) {
         sb_err_free(sb_steal(err));
         request_done(&request);
-        request = (struct request){0};
+        request = (struct request){.env = json_incref(env)};
         again = false;
         r = reach(args, &request, &again, err);
     }
@@ -485,7 +481,7 @@ int cmd_run(const struct cli_args *args, int *ret_status, struct sb_err **err)
     if (cli_bool(args, "rm")) {
         interrupt_hold();
     }
-    r = attach_agent(request.name, args, ret_status, err);
+    r = attach_agent(&request, ret_status, err);
     if (cli_bool(args, "rm")) {
         int removed = sandbox_remove(request.name, r < 0 ? NULL : err);
         r = r < 0 || removed >= 0 ? r : removed;

@@ -148,7 +148,14 @@ def test_env_file_errors_show_their_place(sbx, workspace):
     refused(sbx, "create", "--env-file", file, "shell", workspace, code=2,
             has=[":1:", "'LATIN' is not UTF-8"])
     refused(sbx, "create", "--env-file", "/dev/zero", "shell", workspace, code=1,
-            has=["'/dev/zero' is not a regular file"])
+            has=["'/dev/zero' is larger than 1048576 bytes"])
+    refused(sbx, "create", "--env-file", workspace, "shell", workspace, code=1,
+            has=[f"'{workspace}' is a directory"])
+    file.write_bytes(b"GOOD=1\nSECRET=hu\0sh\nMORE=1\n")
+    message = refused(sbx, "create", "--env-file", file, "shell", workspace, code=2,
+                      has=[f"{file}:2:10: ", "NUL byte"])
+    assert "SECRET" not in message, "a line is shown whose value may be a secret"
+    refused(sbx, "create", "--env-file", "-", "shell", workspace, code=1, has=["'-': No such file"])
     file.write_bytes(b"A=" + b"x" * (1 << 21))
     refused(sbx, "create", "--env-file", file, "shell", workspace, code=1, has=["larger than"])
 
