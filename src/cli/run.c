@@ -197,7 +197,7 @@ static int create(struct request *request, struct sb_err **err)
     tell_defaulted_policy();
     r = build(request, config, err);
     if (r < 0 && cli_bool(request->args, "keep")) {
-        sandbox_mark_ready(request->name, NULL);
+        sandbox_mark_kept(request->name, *err);
         sandbox_settle(request->name, NULL);
         sb_hint(err,
                 "the sandbox was kept: 'sbx exec -it %s bash' looks inside, "

@@ -11,7 +11,7 @@
 
 /* Array of
  * {"name","agent","status":"running|stopped|broken|creating","isolation":"ns|vm","workspace",
- *  "ports":[],"created"} */
+ *  "ports":[],"created"}, and "limits", "ended", "unfinished" where there is something to say */
 int sandbox_list(json_t **ret, struct sb_err **err);
 /* sandbox.json; SB_ENOTFOUND with a hint of the nearest name. */
 int sandbox_load(const char *name, json_t **ret, struct sb_err **err);
@@ -36,6 +36,8 @@ int sandbox_remove(const char *name, struct sb_err **err);
 int sandbox_discard(const char *name, struct sb_err **err);
 /* Records that its plan has been carried out. */
 int sandbox_mark_ready(const char *name, struct sb_err **err);
+/* Unless that is recorded: that it is kept although its plan was not carried out, and why not. */
+void sandbox_mark_kept(const char *name, const struct sb_err *why);
 /* A descriptor: while it is open nobody else takes a name. */
 int sandbox_lock_creations(struct sb_err **err);
 /* Takes the name for a sandbox to be made, and writes its sandbox.json (state "creating", an id

@@ -265,6 +265,18 @@ int sandbox_load_made(const char *name, json_t **ret, struct sb_err **err)
     return r;
 }
 
+/* It starts as any other, but lacks what its kits should have brought. */
+static void tell_unfinished(const char *name)
+{
+    SB_CLEANUP(free) char *why = state_unfinished(name);
+    if (why) {
+        fprintf(
+            stderr,
+            "note: the kits of '%s' did not finish installing (%s): 'sbx kit log %s' shows it\n",
+            name, why, name);
+    }
+}
+
 int sandbox_up(const char *name, bool quiet, bool *ret_started, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *config = NULL;
@@ -273,6 +285,7 @@ int sandbox_up(const char *name, bool quiet, bool *ret_started, struct sb_err **
     if (r < 0 || !*ret_started) {
         return r;
     }
+    tell_unfinished(name);
     r = steps_startup(name, config, quiet, err);
     if (r < 0) {
         sb_hint(err,
