@@ -187,6 +187,20 @@ static void print_change(const struct policy_scope *scope, const json_t *rules)
     }
 }
 
+/* "-g demo api.example.com" would open that to every sandbox, where one was meant.  No host that
+ * anybody means has the name of a sandbox and no dot in it. */
+static int refuse_both_scopes(const struct cli_args *args, const struct policy_scope *scope,
+                              struct sb_err **err)
+{
+    SB_CLEANUP(json) json_t *config = NULL;
+    const char *word = scope->nwords ? scope->words[0] : "";
+    if (!cli_bool(args, "global") || strchr(word, '.') || !sandbox_name_valid(word) ||
+        sandbox_load(word, &config, NULL) < 0) {
+        return 0;
+    }
+    return sb_fail(err, SB_EUSAGE, "'%s' is a sandbox: give -g or its name, not both", word);
+}
+
 static int change(const struct cli_args *args, bool allow, int *ret_status, struct sb_err **err)
 {
     struct policy_scope scope;
@@ -194,6 +208,7 @@ static int change(const struct cli_args *args, bool allow, int *ret_status, stru
     SB_CLEANUP(json) json_t *rules = json_array();
     int r = policy_scope_parse(args, 0, &scope, err);
     r = r < 0 ? r : check_flags(args, err);
+    r = r < 0 ? r : refuse_both_scopes(args, &scope, err);
     if (r < 0) {
         return r;
     }

@@ -298,6 +298,15 @@ int sandbox_mark_ready(const char *name, struct sb_err **err)
     return state_finish(name, err);
 }
 
+void sandbox_mark_kept(const char *name, const struct sb_err *why)
+{
+    /* Further lines are the failed step's output, which its log has. */
+    SB_CLEANUP(free) char *line = sb_xstrndup(why->message, strcspn(why->message, "\n"));
+    if (state_finish(name, NULL) == 0) {
+        state_put_unfinished(name, line);
+    }
+}
+
 /* ---- stop, remove, reload ---- */
 
 /* Ends all of the sandbox.  *ret_sock closes when the supervisor has gone too; -1: it did not run.
@@ -530,18 +539,19 @@ static int list_one(const char *name, void *arg, struct sb_err **err)
     const char *lives = silent ? "not responding" : status ? "running" : "stopped";
     const char *word = state_is_ready(config) ? lives : claimed ? "creating" : "broken";
     SB_CLEANUP(free) char *ended = status ? NULL : state_end(name);
+    SB_CLEANUP(free) char *unfinished = state_unfinished(name);
     const char *agent = sb_json_str(config, "agent");
     const char *workspace = sb_json_str(config, "workspace");
     const char *created = sb_json_str(config, "created");
     const char *isolation = sb_json_str(config, "isolation");
     json_t *ports = json_object_get(status, "ports");
-    json_array_append_new(arg, json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:s,s:s*,s:s*}", "name", name,
-                                         "agent", agent ? agent : "?", "status", word, "isolation",
-                                         isolation ? isolation : "ns", "workspace",
-                                         workspace ? workspace : "", "ports",
-                                         ports ? json_incref(ports) : json_array(), "created",
-                                         created ? created : "", "limits",
-                                         sb_json_str(status, "limits"), "ended", ended));
+    json_array_append_new(
+        arg, json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:s,s:s*,s:s*,s:s*}", "name", name, "agent",
+                       agent ? agent : "?", "status", word, "isolation",
+                       isolation ? isolation : "ns", "workspace", workspace ? workspace : "",
+                       "ports", ports ? json_incref(ports) : json_array(), "created",
+                       created ? created : "", "limits", sb_json_str(status, "limits"), "ended",
+                       ended, "unfinished", unfinished));
     return 0;
 }
 

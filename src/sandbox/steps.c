@@ -243,8 +243,7 @@ int steps_startup(const char *name, const json_t *config, bool quiet, struct sb_
     return run_steps(name, config, true, quiet, err);
 }
 
-/* Its sandbox.json once nobody is making it any more. */
-static int load_made(const char *name, json_t **ret, struct sb_err **err)
+int sandbox_load_made(const char *name, json_t **ret, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *config = NULL;
     int r = sandbox_load(name, &config, err);
@@ -266,14 +265,27 @@ static int load_made(const char *name, json_t **ret, struct sb_err **err)
     return r;
 }
 
+/* It starts as any other, but lacks what its kits should have brought. */
+static void tell_unfinished(const char *name)
+{
+    SB_CLEANUP(free) char *why = state_unfinished(name);
+    if (why) {
+        fprintf(
+            stderr,
+            "note: the kits of '%s' did not finish installing (%s): 'sbx kit log %s' shows it\n",
+            name, why, name);
+    }
+}
+
 int sandbox_up(const char *name, bool quiet, bool *ret_started, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *config = NULL;
-    int r = load_made(name, &config, err);
+    int r = sandbox_load_made(name, &config, err);
     r = r < 0 ? r : sandbox_start(name, ret_started, err);
     if (r < 0 || !*ret_started) {
         return r;
     }
+    tell_unfinished(name);
     r = steps_startup(name, config, quiet, err);
     if (r < 0) {
         sb_hint(err,

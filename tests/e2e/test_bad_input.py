@@ -32,6 +32,12 @@ def refused(sbx, *words, code, has=(), **options):
 @pytest.mark.parametrize("words, has", (
     (("create", "shel", "."), ["no agent or sandbox named 'shel'", "did you mean 'shell'?"]),
     (("run", "unheard-of-agent"), ["unheard-of-agent", "'sbx ls' lists sandboxes"]),
+    (("run", "."), ["'.' is no agent but a path", "the agent comes first: sbx run shell ."]),
+    (("run", "/tmp/x"), ["'/tmp/x' is no agent", "sbx run shell /tmp/x"]),
+    (("create", ".", "claude"), ["'.' is no agent", "the agent comes first: sbx create claude ."]),
+    (("create", "--kit", "shell", "."), ["'.' is no agent", "--kit takes a directory, and took 'shell'",
+                                         "sbx create --kit DIR shell ."]),
+    (("run", "--kit", "/no/dir", ".."), ["'..' is no agent", "the agent comes first: sbx run shell .."]),
     (("create", "shell", "/no/such/dir"), ["'/no/such/dir': No such file or directory"]),
     (("create", "shell", "/etc/passwd"), ["'/etc/passwd' is not a directory"]),
     (("create", "--name", "-x-", "shell", "."), ["'-x-' cannot be the name", "1 to 63 letters"]),
@@ -142,7 +148,14 @@ def test_env_file_errors_show_their_place(sbx, workspace):
     refused(sbx, "create", "--env-file", file, "shell", workspace, code=2,
             has=[":1:", "'LATIN' is not UTF-8"])
     refused(sbx, "create", "--env-file", "/dev/zero", "shell", workspace, code=1,
-            has=["'/dev/zero' is not a regular file"])
+            has=["'/dev/zero' is larger than 1048576 bytes"])
+    refused(sbx, "create", "--env-file", workspace, "shell", workspace, code=1,
+            has=[f"'{workspace}' is a directory"])
+    file.write_bytes(b"GOOD=1\nSECRET=hu\0sh\nMORE=1\n")
+    message = refused(sbx, "create", "--env-file", file, "shell", workspace, code=2,
+                      has=[f"{file}:2:10: ", "NUL byte"])
+    assert "SECRET" not in message, "a line is shown whose value may be a secret"
+    refused(sbx, "create", "--env-file", "-", "shell", workspace, code=1, has=["'-': No such file"])
     file.write_bytes(b"A=" + b"x" * (1 << 21))
     refused(sbx, "create", "--env-file", file, "shell", workspace, code=1, has=["larger than"])
 

@@ -164,6 +164,43 @@ def test_dry_run_does_nothing(sbx, workspace, kit):
     assert sbx.json("ls") == [] and not (sbx.home / "state/sandboxes/box").exists()
 
 
+def test_dry_run_shows_what_the_words_say(sbx, workspace):
+    words = ("--dry-run", "--name", "box", "-m", "512m", "--cpus", "1.5", "-p", "8080:80", "-p", "81",
+             "-e", "A=hidden", "--isolation", "ns", "shell", f"{workspace}:ro")
+    lines = sbx.ok("run", *words, "--", "-c", "echo x").splitlines()
+    assert lines[0] == f"sandbox box: agent shell, workspace {workspace} (read-only)"
+    for line in ("  isolation ns", "  limits   memory 512m, cpus 1.5, pids 4096",
+                 "  publish  127.0.0.1:8080->80/tcp", "  publish  127.0.0.1:(a free port)->81/tcp",
+                 "  env      A (its value is not shown)"):
+        assert line in lines
+    assert [line for line in lines if line.startswith("  command ") and line.endswith(" -c echo x")]
+    assert "hidden" not in sbx.ok("create", *words) and "  command " not in sbx.ok("create", *words)
+    plan = json.loads(sbx.ok("run", "--json", *words, "--", "-c", "echo x"))
+    assert plan["name"] == "box" and plan["workspace"] == str(workspace) and not plan["exists"]
+    assert plan["mounts"] == [{"path": str(workspace), "read_only": True}]
+    assert plan["limits"] == {"memory_bytes": 512 << 20, "cpus": 1.5, "pids": 4096}
+    assert plan["publish"] == [{"host_ip": "127.0.0.1", "host_port": 8080, "port": 80},
+                               {"host_ip": "127.0.0.1", "host_port": 0, "port": 81}]
+    assert plan["isolation"] == "ns" and plan["env_names"] == ["A"]
+    assert plan["command"][-2:] == ["-c", "echo x"]
+    assert "hidden" not in json.dumps(plan)
+    assert "--rm" in sbx("run", "-d", "--rm", *words, code=2).stderr
+
+
+def test_dry_run_where_the_sandbox_is_there(sbx, sandbox, workspace):
+    words = ("--dry-run", "--name", sandbox, "shell", workspace)
+    assert "already a sandbox named 'box'" in sbx("create", *words, code=1).stderr
+    for run in (words, ("--dry-run", sandbox)):
+        lines = sbx.ok("run", "-e", "B=1", *run).splitlines()
+        assert lines[0].startswith("'box' is there already, and 'sbx run' would go back to it")
+        assert lines[1] == f"sandbox box: agent shell, workspace {workspace}"
+        assert "  env      B (its value is not shown)" in lines
+    assert "--pids can only be used when creating" in sbx("run", "--pids", "99", *words, code=2).stderr
+    sbx.ok("stop", sandbox)
+    assert json.loads(sbx.ok("run", "--json", *words))["exists"] is True
+    assert sbx.json("ls")[0]["status"] == "stopped"
+
+
 # What is refused: (spec body, exit code, words of the message)
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
