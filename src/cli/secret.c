@@ -10,10 +10,12 @@
 
 #include "base/buf.h"
 #include "base/msg.h"
+#include "base/nearest.h"
 #include "base/wipe.h"
 #include "cli/read_value.h"
 #include "sandbox/client.h"
 #include "secret/secret.h"
+#include "secret/services.h"
 
 const struct cli_flag cli_flags_secret_set[] = {
     {"global", 'g', CLI_BOOL, NULL, "For every sandbox"},
@@ -107,6 +109,47 @@ static void note_missing(const char *sandbox)
     }
 }
 
+static bool kit_names(const json_t *config, const char *service)
+{
+    size_t i;
+    const json_t *item;
+    json_array_foreach(json_object_get(json_object_get(config, "plan"), "credentials"), i, item)
+    {
+        const char *named = sb_json_str(item, "service");
+        if (named && strcmp(named, service) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A kit to come may name it; so would nobody a mistyped one. */
+static void note_unknown(const char *sandbox, const char *service)
+{
+    SB_CLEANUP(json) json_t *config = NULL;
+    if (sandbox) {
+        sandbox_load(sandbox, &config, NULL);
+    }
+    if (secret_service_find(service) || kit_names(config, service)) {
+        return;
+    }
+    size_t count = 0;
+    for (const struct secret_service *known = secret_services; known->id; known++) {
+        count++;
+    }
+    SB_CLEANUP(free) const char **ids = sb_xcalloc(count, sizeof(*ids));
+    for (size_t i = 0; i < count; i++) {
+        ids[i] = secret_services[i].id;
+    }
+    const char *near = sb_nearest(service, ids, count);
+    fprintf(stderr, "sbx: note: '%s' is no service that sbx knows: it is used by kits that name it",
+            service);
+    if (near) {
+        fprintf(stderr, "; did you mean '%s'?", near);
+    }
+    fputc('\n', stderr);
+}
+
 static bool matches(const json_t *entry, const char *scope, const char *type, const char *name)
 {
     const char *its_scope = sb_json_str(entry, "scope"), *its_type = sb_json_str(entry, "type");
@@ -176,6 +219,7 @@ int cmd_secret_set(const struct cli_args *args, int *ret_status, struct sb_err *
         return r;
     }
     note_missing(sandbox);
+    note_unknown(sandbox, service);
     tell_sandboxes(sandbox);
     *ret_status = 0;
     return 0;
