@@ -174,6 +174,8 @@ def test_broken_kits_fail_cleanly(sbx, workspace, text):
 @pytest.mark.parametrize("ref, what", [
     ("kit.zip", "ZIP archives"),
     ("git+https://git.example/org/repo.git#ref=v1", "git references"),
+    ("https://git.example/org/repo", "git and web addresses"),
+    ("http://git.example:3000/org/repo", "git and web addresses"),
     ("registry.example/org/kit:1.0", "OCI references"),
 ])
 def test_other_kit_references_are_refused_by_name(sbx, ref, what):
