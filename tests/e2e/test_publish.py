@@ -7,6 +7,8 @@ import urllib.request
 
 import pytest
 
+from conftest import skip_loudly
+
 
 def free_port():
     with socket.socket() as probe:
@@ -52,6 +54,21 @@ def test_port_in_use_is_named_and_nothing_is_left(sbx, web, workspace):
     assert again.returncode == 125
     assert f"127.0.0.1:{web}" in again.stderr and "in use" in again.stderr
     assert [box["name"] for box in json.loads(sbx("ls", "--json").stdout)] == ["web"]
+
+
+def test_an_ipv6_address_is_shown_in_brackets(sbx, workspace):
+    with socket.socket(socket.AF_INET6) as taken:
+        try:
+            taken.bind(("::1", 0))
+        except OSError:
+            skip_loudly("no IPv6 on this machine")
+        taken.listen()
+        place = f"[::1]:{taken.getsockname()[1]}"
+        made = sbx("create", "-q", "--name", "six", "-p", f"{place}:80", "shell", workspace, code=125)
+        assert f"publish on {place}: " in made.stderr
+    sbx.ok("create", "-q", "--name", "six", "-p", f"{place}:80", "shell", workspace)
+    assert f" {place}->80/tcp " in sbx.ok("ls")
+    assert sbx.json("ls")[0]["ports"][0]["host_ip"] == "::1"
 
 
 @pytest.mark.parametrize("word", ["x", "0", "70000", "1:2:3:4", "80/udp", "8080:"])
