@@ -75,3 +75,14 @@ def test_an_ipv6_address_is_shown_in_brackets(sbx, workspace):
 def test_nonsense_is_refused(sbx, workspace, word):
     made = sbx("create", "--name", "bad", "-p", word, "shell", str(workspace))
     assert made.returncode == 2 and "--publish" in made.stderr
+
+
+@pytest.mark.parametrize("first, second", [
+    ("8080:80", "8080:81"), ("8080:80", "127.0.0.1:8080:80"), ("[::1]:8080:80", "[0::1]:8080:81")])
+def test_a_host_port_is_given_once(sbx, workspace, first, second):
+    words = ("create", "--name", "bad", "-p", first, "-p", second, "shell", workspace)
+    assert f"--publish '{second}': host port 8080 is given twice" in sbx(*words, code=2).stderr
+    assert sbx.json("ls") == []
+    # Another address, or any free port, is another one.
+    words = ("-p", first, "-p", "127.0.0.2:8080:80", "-p", "80", "-p", "80")
+    sbx.ok("create", "--dry-run", *words, "shell", workspace)
