@@ -359,7 +359,11 @@ int cmd_secret_ls(const struct cli_args *args, int *ret_status, struct sb_err **
         return sb_fail(err, SB_EUSAGE, "-g and the sandbox '%s' exclude each other", sandbox);
     }
     SB_CLEANUP(json) json_t *list = NULL;
+    SB_CLEANUP(json) json_t *config = NULL;
     int r = secret_list(sandbox, &list, err);
+    if (r == 0 && sandbox && json_array_size(list) == 0) {
+        r = sandbox_load(sandbox, &config, err); /* secrets may come before it, a typo has none */
+    }
     if (r < 0) {
         return r;
     }

@@ -284,6 +284,14 @@ def test_secrets_reach_a_running_sandbox(sbx, workspace, kit, model):
     assert modes <= {"0o600"}
 
 
+def test_secrets_of_no_sandbox_are_an_error(sbx):
+    for words in (("secret", "ls"), ("policy", "ls")):
+        assert "no sandbox named 'nosuch'" in sbx(*words, "nosuch", code=1).stderr
+    sbx.ok("secret", "set", "later", "anthropic", input=KEY)
+    assert "anthropic" in sbx.ok("secret", "ls", "later")
+    assert sbx.json("secret", "ls", "later", "--service", "other") == []
+
+
 def test_a_service_that_is_not_known_is_noted(sbx):
     for service, note in (("anthropik", "did you mean 'anthropic'?"), ("my-own-forge", None)):
         said = sbx("secret", "set", "-g", service, input=KEY, code=0).stderr
