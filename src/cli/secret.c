@@ -59,15 +59,26 @@ const struct cli_flag cli_flags_secret_rm[] = {
     {0},
 };
 
+/* Of a command that keeps a value: the word too many may be just that, and is not repeated. */
+static int refuse_value(struct sb_err **err)
+{
+    sb_fail(err, SB_EUSAGE, "one word too many: the value is none of the words");
+    sb_hint(err, "it is read from standard input, or asked for at a terminal");
+    return SB_EUSAGE;
+}
+
 /* The scope that -g or the first word names.  *ret_used is how many words that took. */
-static int take_scope(const struct cli_args *args, size_t most_words, const char **ret_sandbox,
-                      size_t *ret_used, struct sb_err **err)
+static int take_scope(const struct cli_args *args, size_t most_words, bool keeps_value,
+                      const char **ret_sandbox, size_t *ret_used, struct sb_err **err)
 {
     size_t used = cli_bool(args, "global") ? 0 : 1;
     if (args->nwords < used) {
         sb_fail(err, SB_EUSAGE, "'sbx %s' needs a scope", args->command->path);
         sb_hint(err, "name a sandbox, or give -g for every sandbox");
         return SB_EUSAGE;
+    }
+    if (args->nwords > used + most_words && keeps_value) {
+        return refuse_value(err);
     }
     if (args->nwords > used + most_words) {
         return sb_fail(err, SB_EUSAGE, "unexpected word '%s': %s", args->words[used + most_words],
@@ -190,7 +201,7 @@ int cmd_secret_set(const struct cli_args *args, int *ret_status, struct sb_err *
     }
     const char *sandbox = NULL;
     size_t used = 0;
-    int r = take_scope(args, 1, &sandbox, &used, err);
+    int r = take_scope(args, 1, true, &sandbox, &used, err);
     if (r < 0) {
         return r;
     }
@@ -305,7 +316,7 @@ int cmd_secret_set_custom(const struct cli_args *args, int *ret_status, struct s
     read_custom(args, &custom);
     const char *sandbox = NULL;
     size_t used = 0;
-    int r = take_scope(args, 0, &sandbox, &used, err);
+    int r = take_scope(args, 0, true, &sandbox, &used, err);
     r = r < 0 ? r : check_custom(args, &custom, err);
     r = r < 0 ? r : store_custom(args, sandbox, &custom, &value, err);
     if (r == 0) {
@@ -406,7 +417,7 @@ int cmd_secret_rm(const struct cli_args *args, int *ret_status, struct sb_err **
     cli_guard_memory();
     const char *sandbox = NULL;
     size_t used = 0;
-    int r = take_scope(args, 1, &sandbox, &used, err);
+    int r = take_scope(args, 1, false, &sandbox, &used, err);
     if (r < 0) {
         return r;
     }

@@ -86,6 +86,17 @@ def test_a_password_in_an_address_is_not_repeated(sbx, words):
     assert "hunter2" not in message
 
 
+@pytest.mark.parametrize("words", (
+    ("set", "-g", "anthropic", "hunter2"), ("set", "box", "anthropic", "hunter2"),
+    ("set", "box", "anthropic", "two", "hunter2"),
+    ("set-custom", "-g", "--env", "X", "--host", "h.example", "hunter2"),
+    ("set-custom", "box", "hunter2", "--env", "X", "--host", "h.example")))
+def test_a_secret_among_the_words_is_not_repeated(sbx, words):
+    message = refused(sbx, "secret", *words, code=2, has=["read from standard input"])
+    assert "hunter2" not in message
+    assert sbx.json("secret", "ls") == []
+
+
 def test_an_at_sign_of_a_path_is_no_user(sbx):
     sbx("policy", "check", "https://x.example/@scope/name?a=b@c", code=1)
     sbx.ok("policy", "allow", "-g", "x.example method GET path /@scope/**")
