@@ -260,7 +260,7 @@ const struct cli_command cli_commands[] = {
                     "printenv TOKEN | sbx secret set demo github",
         .flags = cli_flags_secret_set,
         .min_words = 1,
-        .max_words = 2,
+        .max_words = ANY,
         .run = cmd_secret_set,
     },
     {
@@ -280,7 +280,7 @@ const struct cli_command cli_commands[] = {
                     "sbx secret set-custom -g --host api.example.com --path '/v2/**' --header "
                     "X-Token --env TOKEN",
         .flags = cli_flags_secret_set_custom,
-        .max_words = 1,
+        .max_words = ANY,
         .run = cmd_secret_set_custom,
     },
     {

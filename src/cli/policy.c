@@ -61,9 +61,19 @@ int cmd_policy_init(const struct cli_args *args, int *ret_status, struct sb_err 
 static int split_commas(const char *word, json_t *parts, struct sb_err **err)
 {
     bool whole = strpbrk(word, " \t") != NULL;
+    const char *begin = word;
     for (bool more = true; more;) {
+        int r = policy_refuse_user(word, err);
+        if (r < 0) {
+            return r;
+        }
         size_t n = whole ? strlen(word) : strcspn(word, ",");
         more = word[n] == ',';
+        if (n == 0) {
+            r = sb_fail(err, SB_EUSAGE, "a host is missing%s", *begin ? " beside ','" : "");
+            sb_err_set_place(err, NULL, 1, (size_t)(word - begin) + 1, 1, *begin ? begin : NULL);
+            return r;
+        }
         /* It must not vanish: the other words would then be all that is asked for. */
         if (json_array_append_new(parts, json_stringn(word, n)) < 0) {
             return sb_fail(err, SB_EUSAGE, "'%s' is not UTF-8 text: expected a host", word);

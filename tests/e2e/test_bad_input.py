@@ -66,6 +66,11 @@ def refused(sbx, *words, code, has=(), **options):
     (("policy", "allow", "-g", "a.example", "\udcff.example"), ["'?.example' is not UTF-8"]),
     (("policy", "deny", "-g", "a.example", "--except", "\udcff"), ["'?' is not UTF-8"]),
     (("policy", "allow", "-g", "a.example", "--method", ""), ["--method is empty"]),
+    (("policy", "allow", "-g", "a,,b"), ["beside ','", "1 | a,,b\n        ^\n"]),
+    (("policy", "deny", "-g", "a,b,"), ["beside ','", "1 | a,b,\n          ^\n"]),
+    (("policy", "allow", "-g", ""), ["a host is missing\nUsage"]),
+    (("policy", "allow", "-g", "a.example:443:80"), ["there are two ports"]),
+    (("policy", "check", "a.example:443:80"), ["there are two ports"]),
     (("policy", "rm", "a.example"), ["'a.example' was taken for a sandbox", "-g"]),
     (("policy", "log", "--verify", "--denied"), ["--denied does not go with it"]),
 ), ids=lambda value: "_".join(value)[:40] if isinstance(value, tuple) else "")
@@ -75,6 +80,32 @@ def test_wrong_words(sbx, words, has):
     refused(sbx, *words, code=code, has=has)
     assert sbx.json("ls") == []
     assert not list((sbx.home / "config/policy").glob("*.rules"))
+
+
+@pytest.mark.parametrize("words", (
+    ("check", "https://user:hunter2@x.example/"), ("check", "hunter2@x.example"),
+    ("check", "https://hunter2:80@x.example:443/a"), ("allow", "-g", "a.example,u:hunter2@x.example"),
+    ("deny", "-g", "https://u:hunter2@x.example"),
+    ("deny", "-g", "*.x.example", "--except", "hunter2@b.x.example")))
+def test_a_password_in_an_address_is_not_repeated(sbx, words):
+    message = refused(sbx, "policy", *words, code=2, has=["stands before the host"])
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize("words", (
+    ("set", "-g", "anthropic", "hunter2"), ("set", "box", "anthropic", "hunter2"),
+    ("set", "box", "anthropic", "two", "hunter2"),
+    ("set-custom", "-g", "--env", "X", "--host", "h.example", "hunter2"),
+    ("set-custom", "box", "hunter2", "--env", "X", "--host", "h.example")))
+def test_a_secret_among_the_words_is_not_repeated(sbx, words):
+    message = refused(sbx, "secret", *words, code=2, has=["read from standard input"])
+    assert "hunter2" not in message
+    assert sbx.json("secret", "ls") == []
+
+
+def test_an_at_sign_of_a_path_is_no_user(sbx):
+    sbx("policy", "check", "https://x.example/@scope/name?a=b@c", code=1)
+    sbx.ok("policy", "allow", "-g", "x.example method GET path /@scope/**")
 
 
 @pytest.mark.parametrize("path", ("/", "/proc", "/dev", "/sys/kernel"))

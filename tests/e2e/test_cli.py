@@ -2,6 +2,7 @@
 """The command line itself: help, hints, exit codes, kits, hardening of the programs."""
 
 import json
+import os
 import re
 import subprocess
 
@@ -173,6 +174,8 @@ def test_broken_kits_fail_cleanly(sbx, workspace, text):
 @pytest.mark.parametrize("ref, what", [
     ("kit.zip", "ZIP archives"),
     ("git+https://git.example/org/repo.git#ref=v1", "git references"),
+    ("https://git.example/org/repo", "git and web addresses"),
+    ("http://git.example:3000/org/repo", "git and web addresses"),
     ("registry.example/org/kit:1.0", "OCI references"),
 ])
 def test_other_kit_references_are_refused_by_name(sbx, ref, what):
@@ -183,6 +186,24 @@ def test_other_kit_references_are_refused_by_name(sbx, ref, what):
 def test_missing_kit_directory(sbx, workspace):
     assert "nowhere" in sbx("kit", "validate", workspace / "nowhere", code=1).stderr
     assert "spec.yaml" in sbx("kit", "inspect", workspace, code=1).stderr
+
+
+def test_a_kit_that_cannot_be_read_says_why(sbx, workspace):
+    (workspace / "spec.yaml").symlink_to("nowhere")
+    said = sbx("kit", "validate", workspace, code=1).stderr
+    assert "spec.yaml': No such file or directory" in said and "a link that leads nowhere" in said
+    (workspace / "spec.yaml").unlink()
+    write_kit(workspace, 'schemaVersion: "1"\nkind: mixin\nname: x\n')
+    workspace.chmod(0o000)
+    # Root may read everything, but not without its capabilities.
+    plain = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    try:
+        done = subprocess.run([*plain, sbx.binary, "kit", "validate", workspace], env=sbx.env,
+                              capture_output=True, text=True, check=False, timeout=60)
+    finally:
+        workspace.chmod(0o755)
+    assert done.returncode == 1 and "spec.yaml': Permission denied" in done.stderr
+    assert "no spec.yaml" not in done.stderr
 
 
 def test_inspect_never_looks_up_a_secret(sbx, workspace):

@@ -247,6 +247,17 @@ def test_user_that_is_not_there(sbx, sandbox, user):
     assert "is not in /etc/" in message and "\x1b" not in message
 
 
+@pytest.mark.ns_only("a machine's kernel has every id")
+@pytest.mark.parametrize("user", ("65536", "99999", "0:99999"))
+def test_user_beyond_the_ids_of_a_sandbox(sbx, sandbox, user):
+    if os.geteuid() != 0:
+        pytest.skip("these ids need root or a range")
+    for flags in ((), ("-t",)):
+        done = sbx("exec", *flags, "-u", user, sandbox, "true", code=126)
+        assert "the ids of a sandbox are 0 to 65535" in done.stdout + done.stderr
+    assert sh(sbx, sandbox, "id -u", "-u", "65535").stdout == "65535\n"
+
+
 def test_home_and_shell_follow_the_user(sbx, sandbox):
     script = "echo $HOME $USER $LOGNAME"
     assert sh(sbx, sandbox, script).stdout == "/home/agent agent agent\n"

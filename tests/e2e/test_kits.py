@@ -307,7 +307,7 @@ def test_secrets_reach_a_running_sandbox(sbx, workspace, kit, model):
     sbx.ok("secret", "rm", "-g", "--host", f"localhost:{port}")
     assert status(sbx, port) == "401"
 
-    sbx.ok("secret", "set", "box", "model", input=KEY)
+    assert sbx("secret", "set", "box", "model", input=KEY, code=0).stderr == ""
     assert status(sbx, port) == "200"
     assert "--force" in sbx("secret", "set", "box", "model", input="other", code=1).stderr
     sbx.ok("secret", "set", "--force", "box", "model", input="other")
@@ -319,6 +319,23 @@ def test_secrets_reach_a_running_sandbox(sbx, workspace, kit, model):
         (401, "unbound"), (200, "injected"), (401, "unbound"), (200, "injected"), (401, "injected")]
     modes = {oct(p.stat().st_mode & 0o777) for p in sbx.home.rglob("secrets/*") if p.is_file()}
     assert modes <= {"0o600"}
+
+
+def test_secrets_of_no_sandbox_are_an_error(sbx):
+    for words in (("secret", "ls"), ("policy", "ls")):
+        assert "no sandbox named 'nosuch'" in sbx(*words, "nosuch", code=1).stderr
+    sbx.ok("secret", "set", "later", "anthropic", input=KEY)
+    assert "anthropic" in sbx.ok("secret", "ls", "later")
+    assert sbx.json("secret", "ls", "later", "--service", "other") == []
+
+
+def test_a_service_that_is_not_known_is_noted(sbx):
+    for service, note in (("anthropik", "did you mean 'anthropic'?"), ("my-own-forge", None)):
+        said = sbx("secret", "set", "-g", service, input=KEY, code=0).stderr
+        assert f"note: '{service}' is no service that sbx knows" in said
+        assert note in said if note else "did you mean" not in said
+    assert sbx("secret", "set", "-g", "anthropic", input=KEY, code=0).stderr == ""
+    assert len(sbx.json("secret", "ls")) == 3
 
 
 def test_placeholder_of_a_custom_secret(sbx, workspace, model):

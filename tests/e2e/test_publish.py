@@ -7,6 +7,8 @@ import urllib.request
 
 import pytest
 
+from conftest import skip_loudly
+
 
 def free_port():
     with socket.socket() as probe:
@@ -54,7 +56,33 @@ def test_port_in_use_is_named_and_nothing_is_left(sbx, web, workspace):
     assert [box["name"] for box in json.loads(sbx("ls", "--json").stdout)] == ["web"]
 
 
+def test_an_ipv6_address_is_shown_in_brackets(sbx, workspace):
+    with socket.socket(socket.AF_INET6) as taken:
+        try:
+            taken.bind(("::1", 0))
+        except OSError:
+            skip_loudly("no IPv6 on this machine")
+        taken.listen()
+        place = f"[::1]:{taken.getsockname()[1]}"
+        made = sbx("create", "-q", "--name", "six", "-p", f"{place}:80", "shell", workspace, code=125)
+        assert f"publish on {place}: " in made.stderr
+    sbx.ok("create", "-q", "--name", "six", "-p", f"{place}:80", "shell", workspace)
+    assert f" {place}->80/tcp " in sbx.ok("ls")
+    assert sbx.json("ls")[0]["ports"][0]["host_ip"] == "::1"
+
+
 @pytest.mark.parametrize("word", ["x", "0", "70000", "1:2:3:4", "80/udp", "8080:"])
 def test_nonsense_is_refused(sbx, workspace, word):
     made = sbx("create", "--name", "bad", "-p", word, "shell", str(workspace))
     assert made.returncode == 2 and "--publish" in made.stderr
+
+
+@pytest.mark.parametrize("first, second", [
+    ("8080:80", "8080:81"), ("8080:80", "127.0.0.1:8080:80"), ("[::1]:8080:80", "[0::1]:8080:81")])
+def test_a_host_port_is_given_once(sbx, workspace, first, second):
+    words = ("create", "--name", "bad", "-p", first, "-p", second, "shell", workspace)
+    assert f"--publish '{second}': host port 8080 is given twice" in sbx(*words, code=2).stderr
+    assert sbx.json("ls") == []
+    # Another address, or any free port, is another one.
+    words = ("-p", first, "-p", "127.0.0.2:8080:80", "-p", "80", "-p", "80")
+    sbx.ok("create", "--dry-run", *words, "shell", workspace)
