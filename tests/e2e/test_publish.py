@@ -6,6 +6,7 @@ import time
 import urllib.request
 
 import pytest
+from conftest import need_sandboxes
 
 
 def free_port():
@@ -14,12 +15,12 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def fetch(port, path):
+def fetch(port, path, address="127.0.0.1"):
     """The body, once the server inside listens: until then the connection is closed without one."""
     deadline = time.monotonic() + 20
     while True:
         try:
-            return urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5).read()
+            return urllib.request.urlopen(f"http://{address}:{port}/{path}", timeout=5).read()
         except OSError:
             if time.monotonic() > deadline:
                 raise
@@ -52,6 +53,24 @@ def test_port_in_use_is_named_and_nothing_is_left(sbx, web, workspace):
     assert again.returncode == 125
     assert f"127.0.0.1:{web}" in again.stderr and "in use" in again.stderr
     assert [box["name"] for box in json.loads(sbx("ls", "--json").stdout)] == ["web"]
+
+
+def test_run_publishes_at_an_address_and_again_after_a_stop(sbx, workspace):
+    need_sandboxes(sbx)
+    port = free_port()
+    sbx.ok("run", "-d", "--name", "web", "-p", f"127.0.0.2:{port}:3000/tcp", "shell",
+           workspace)
+    for _ in range(2):
+        sbx.ok("exec", "-d", "web", "--", "python3", "-m", "http.server", "3000")
+        assert fetch(port, "README", "127.0.0.2") == b"a workspace\n"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=5)
+        assert sbx.json("ls")[0]["ports"] == [
+            {"host_ip": "127.0.0.2", "host_port": port, "port": 3000}]
+        sbx.ok("stop", "web")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", port), timeout=5)
+        sbx.ok("start", "web")
 
 
 @pytest.mark.parametrize("word", ["x", "0", "70000", "1:2:3:4", "80/udp", "8080:"])
