@@ -80,7 +80,7 @@ static: ## the format of the sources
 install: all ## install below PREFIX (default /usr/local; DESTDIR is honoured)
 	meson configure build --prefix=$(PREFIX)
 	meson install -C build
-	@if [ -d $(DESTDIR)/etc/apparmor.d ]; then \
+	@if [ -e $(DESTDIR)/etc/apparmor.d/abi/4.0 ]; then \
 		echo "installing the AppArmor profile that lets sbx make user namespaces"; \
 		sed 's#@PREFIX@#$(PREFIX)#' packaging/apparmor/sbx.in >$(DESTDIR)/etc/apparmor.d/sbx; \
 		if [ -z "$(DESTDIR)" ] && command -v apparmor_parser >/dev/null; then \
