@@ -4,9 +4,9 @@ supervisor later.
 
 killer.c stops a creation at its Nth call that changes something and kills the process there.  A few
 moments of each process are tried, other ones each day: a failure shows the SBX_KILL_FIRST that
-tries them again.  `make check-kill` tries many, and with SBX_KILL_POINTS=1000 all of them (an hour).
-After each: nothing of it runs on its own, nothing came out of the sandbox, and the next commands say
-what happened and work."""
+tries them again.  `make check-kill` tries many, with SBX_KILL_POINTS=1000 all of them (an hour).
+After each: nothing of it runs on its own, nothing came out of the sandbox, and the next commands
+say what happened and work."""
 
 import ctypes
 import http.server
