@@ -526,8 +526,15 @@ int sandbox_write_file(const char *name, const char *path, const void *data, siz
     if (r > 0 && json_is_true(json_object_get(reply.json, "ok"))) {
         return 0;
     }
-    const char *text = r > 0 ? sb_json_str(reply.json, "error") : NULL;
-    return r < 0 ? r
-                 : sb_fail(err, SB_EFAIL, "cannot write '%s' inside: %s", path,
-                           text ? text : "the sandbox stopped");
+    if (r < 0) {
+        return r;
+    }
+    const char *text = sb_json_str(reply.json, "error");
+    const char *hint = sb_json_str(reply.json, "hint");
+    sb_fail(err, SB_EFAIL, "cannot write '%s' inside: %s", path,
+            text ? text : "the sandbox stopped");
+    if (hint) {
+        sb_hint(err, "%s", hint);
+    }
+    return SB_EFAIL;
 }

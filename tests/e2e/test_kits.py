@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kits and secrets by the real program: what a kit may do, in which order, and what is refused."""
 
+import contextlib
 import http.server
 import json
 import os
@@ -245,8 +246,11 @@ def test_files_cannot_write_through_a_link_in_the_workspace(sbx, workspace, kit)
     victim = pathlib.Path(tempfile.mkdtemp(prefix="sbx-v-"))
     try:
         (workspace / "conf").symlink_to(victim)
-        create(sbx, workspace, kit("w", files={"workspace/conf/a": "x"}), code=None)
-        assert list(victim.iterdir()) == []
+        failed = create(sbx, workspace, kit("w", files={"workspace/conf/a": "x"}), code=1)
+        for words in ("kit 'w'", f"cannot write '{workspace}/conf/a'",
+                      f"'{workspace}/conf' is a symbolic link", "put a directory in its place"):
+            assert words in failed.stderr, words
+        assert sbx.json("ls") == [] and list(victim.iterdir()) == []
     finally:
         shutil.rmtree(victim)
 
@@ -353,6 +357,34 @@ def test_placeholder_of_a_custom_secret(sbx, workspace, model):
     assert asked == "200"
 
 
+FIRST_AND_SECOND = "env: [FIRST_KEY, SECOND_KEY]"
+TOKEN_FILE = 'file: {{path: "~/token.json", parser: "json:auth.token"}}'
+OF_FIRST, OF_SECOND, OF_FILE = "sk-of-first-51c7", "sk-of-second-0b3e", "sk-of-file-9d42"
+
+
+@pytest.mark.parametrize("sources, variables, used", [
+    (FIRST_AND_SECOND, {"SECOND_KEY": OF_SECOND}, OF_SECOND),
+    (FIRST_AND_SECOND, {"FIRST_KEY": OF_FIRST, "SECOND_KEY": OF_SECOND}, OF_FIRST),
+    (TOKEN_FILE, {}, OF_FILE),
+    (f"{FIRST_AND_SECOND}, {TOKEN_FILE}", {"SECOND_KEY": OF_SECOND}, OF_SECOND),
+    (f"{FIRST_AND_SECOND}, {TOKEN_FILE}, priority: file-first", {"FIRST_KEY": OF_FIRST}, OF_FILE),
+], ids=["second", "first", "file", "env-first", "file-first"])
+def test_value_comes_from_the_hosts_sources(sbx, workspace, kit, tmp_path, origin, sources,
+                                            variables, used):
+    need_program("curl")
+    (tmp_path / "token.json").write_text(json.dumps({"auth": {"token": OF_FILE}}), "utf-8")
+    port = origin.server_address[1]
+    body = SERVICE.replace("env: [MODEL_KEY]", sources).replace("[MODEL_KEY]", "[FIRST_KEY]")
+    sbx("create", "--name", "box", "--kit", kit("model", body.format(port=port)), "shell",
+        workspace, code=0, env={"HOME": str(tmp_path), **variables})
+    status(sbx, port)
+    assert origin.seen == [f"Bearer {used}"]
+    assert records(sbx, until=any)[0]["credential"] == "injected"
+    held = inside(sbx, "cat /proc/[0-9]*/environ | tr '\\0' '\\n'; env; "
+                       "grep -rasF -- sk-of- /home /tmp /var/tmp /run /etc; :", "-u", "0")
+    assert "FIRST_KEY=proxy-managed" in held and "sk-of-" not in held.replace("-- sk-of-", "")
+
+
 def type_secret(sbx, value):
     """Sets the secret of github at a terminal: (exit status, what was shown)."""
     pid, master = pty.fork()
@@ -387,13 +419,34 @@ def test_secret_is_asked_for_on_a_terminal(sbx):
 
 class KeyedOrigin(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        good = self.headers.get("Authorization") == f"Bearer {KEY}"
+        self.server.seen.append(self.headers.get("Authorization"))
+        good = self.server.seen[-1] == f"Bearer {KEY}"
         self.send_response(200 if good else 401)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
     def log_message(self, *_args):
         pass
+
+
+@contextlib.contextmanager
+def keyed_origin(context=None):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), KeyedOrigin)
+    server.seen = []
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def origin():
+    with keyed_origin() as server:
+        yield server
 
 
 @pytest.fixture
@@ -407,14 +460,8 @@ def tls_origin(tmp_path):
                    check=True, capture_output=True, timeout=30)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), KeyedOrigin)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server, cert
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with keyed_origin(context) as server:
+        yield server, cert
 
 
 def test_tls_secret_in_a_running_sandbox(sbx, workspace, kit, tls_origin):
