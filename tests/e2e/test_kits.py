@@ -100,6 +100,27 @@ def test_stacked_kits(sbx, workspace, kit):
     assert "home file" in sbx.ok("kit", "log", "box")
 
 
+LOOK = ("for file in $HOME/home $HOME/install $HOME/init $HOME/startup work; do "
+        "[ -e $file ] && printf '%s ' ${file##*/}; done")
+ORDERED = """
+commands:
+  install:
+    - {command: 'LOOK > /var/tmp/at-install; touch $HOME/install', user: "1000"}
+  initFiles:
+    - {path: /home/agent/init, content: x}
+  startup:
+    - command: [sh, -c, 'cd $WORKSPACE_DIR && LOOK > /var/tmp/at-startup; touch $HOME/startup']
+""".replace("LOOK", LOOK.replace("'", "''"))
+
+
+def test_order_of_effects(sbx, workspace, kit):
+    """Each step of a kit's writes down what is there in its time."""
+    create(sbx, workspace, kit("ordered", ORDERED, {"home/home": "x", "workspace/work": "x"}))
+    assert inside(sbx, "cat /var/tmp/at-install") == "home "
+    assert inside(sbx, "cat /var/tmp/at-startup") == "home install init "
+    assert inside(sbx, LOOK) == "home install init startup work "
+
+
 def test_startup_runs_at_every_start(sbx, workspace, kit):
     started = kit("started", """
 commands:
