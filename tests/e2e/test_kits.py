@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import pty
+import re
 import shutil
 import ssl
 import subprocess
@@ -15,6 +16,7 @@ import time
 
 import pytest
 from conftest import need_program, need_sandboxes, records
+from test_cli import OTHER_REFERENCES
 
 HEAD = 'schemaVersion: "1"\nkind: {kind}\nname: {name}\n'
 
@@ -185,14 +187,20 @@ def test_dry_run_does_nothing(sbx, workspace, kit):
     assert sbx.json("ls") == [] and not (sbx.home / "state/sandboxes/box").exists()
 
 
+def nothing_made(sbx):
+    """Neither a sandbox nor a part of one."""
+    return sbx.json("ls") == [] and sbx.stored() == set()
+
+
 # What is refused: (spec body, exit code, words of the message)
 
-BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
-    f"{b}: &{b} [{','.join(['*' + a] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi"))
+# In a place for any keys.
+BOMB = "environment:\n  variables:\n    a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"    {b}: &{b} [{','.join(['*' + a] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi"))
 
 
 @pytest.mark.parametrize("body, words", [
-    (BOMB, ["spec.yaml:"]),
+    (BOMB, ["spec.yaml:", "too many YAML nodes (limit 50000, aliases expanded)"]),
     ("environment: {variables: {A: [", ["spec.yaml:"]),
     ("commands: {initFiles: [{path: /home/agent/../../etc/x, content: a}]}\n",
      ["spec.yaml:4:", "..", "^"]),
@@ -213,8 +221,10 @@ def test_huge_scalar_is_refused_at_once(sbx, workspace, kit):
             spec.write("x" * (1 << 20))
     start = time.monotonic()
     failed = create(sbx, workspace, huge, code=1)
-    assert "spec.yaml" in failed.stderr and len(failed.stderr) < 4096
+    assert f"'{huge}/spec.yaml' is larger than 1048576 bytes" in failed.stderr
+    assert "below files/" in failed.stderr and len(failed.stderr) < 4096
     assert time.monotonic() - start < 10
+    assert nothing_made(sbx)
 
 
 def test_files_cannot_point_out_of_the_kit(sbx, workspace, kit):
@@ -222,6 +232,7 @@ def test_files_cannot_point_out_of_the_kit(sbx, workspace, kit):
     (sly / "files/home/shadow").symlink_to("/etc/passwd")
     failed = create(sbx, workspace, sly, code=1)
     assert "shadow" in failed.stderr and "escapes the kit" in failed.stderr
+    assert nothing_made(sbx)
 
 
 def test_files_cannot_write_through_a_link_in_the_workspace(sbx, workspace, kit):
@@ -237,11 +248,18 @@ def test_files_cannot_write_through_a_link_in_the_workspace(sbx, workspace, kit)
 
 def test_missing_and_double_kits(sbx, workspace, kit):
     one = kit("one")
-    missing = create(sbx, workspace, one.parent / "nowhere", code=None)
-    assert missing.returncode in (1, 2) and "nowhere" in missing.stderr
+    missing = create(sbx, workspace, one.parent / "nowhere", code=1)
+    assert f"kit '{one.parent}/nowhere': No such file or directory" in missing.stderr
     double = create(sbx, workspace, one, one, code=2)
     assert "duplicate kit name" in double.stderr and "one" in double.stderr
-    assert sbx.json("ls") == []
+    assert nothing_made(sbx)
+
+
+@pytest.mark.parametrize("ref, what", OTHER_REFERENCES)
+def test_other_kit_references_make_nothing(sbx, workspace, ref, what):
+    failed = create(sbx, workspace, ref, code=1)
+    assert f"kit '{ref}': {what} are not supported yet" in failed.stderr
+    assert nothing_made(sbx)
 
 
 def test_agent_with_an_image_is_refused(sbx, workspace, kit):
@@ -313,8 +331,11 @@ def test_placeholder_of_a_custom_secret(sbx, workspace, model):
     placeholder = sbx.ok("secret", "set-custom", "-g", "--host", f"localhost:{port}", "--env",
                          "TOKEN", "--placeholder", "ph-{rand}", "--value-stdin", input=KEY).strip()
     assert placeholder.startswith("ph-") and len(placeholder) > 10
+    usual = sbx.ok("secret", "set-custom", "-g", "--host", "other.example", "--env", "OTHER",
+                   "--value-stdin", input=KEY)
+    assert re.fullmatch("sbx-cs-[0-9a-f]{32}\n", usual)
     create(sbx, workspace)
-    assert inside(sbx, "echo $TOKEN") == placeholder + "\n"
+    assert inside(sbx, "echo $TOKEN; echo $OTHER") == f"{placeholder}\n{usual}"
     asked = inside(sbx, "curl -s -o /dev/null -w '%{http_code}' -H \"Authorization: Bearer $TOKEN\""
                         f" http://host.docker.internal:{port}/v1/models")
     assert asked == "200"
