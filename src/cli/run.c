@@ -163,7 +163,6 @@ static int build(const struct request *request, const json_t *config, struct sb_
     int r = sandbox_start(request->name, &started, err);
     r = r < 0 ? r : steps_create(request->name, config, quiet, err);
     r = r < 0 ? r : sandbox_mark_ready(request->name, err);
-    r = r < 0 ? r : steps_startup(request->name, config, quiet, err);
     if (r == 0 && interrupt_pending()) {
         r = sb_fail(err, SB_EFAIL, "interrupted");
     }

@@ -197,7 +197,7 @@ static int run_step(struct runner *runner, const json_t *step, struct sb_err **e
                    op ? op : "?");
 }
 
-static int run_steps(const char *name, const json_t *config, bool startup, bool quiet,
+static int run_steps(const char *name, const json_t *config, bool only_startup, bool quiet,
                      struct sb_err **err)
 {
     SB_CLEANUP(free) char *log_path = NULL;
@@ -205,7 +205,7 @@ static int run_steps(const char *name, const json_t *config, bool startup, bool 
     if (r < 0) {
         return r;
     }
-    int flags = O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (startup ? O_APPEND : O_TRUNC);
+    int flags = O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (only_startup ? O_APPEND : O_TRUNC);
     struct runner runner = {.name = name, .config = config, .quiet = quiet};
     runner.log = open(log_path, flags, 0600);
     if (runner.log < 0) {
@@ -216,7 +216,7 @@ static int run_steps(const char *name, const json_t *config, bool startup, bool 
     bool installing = false;
     for (size_t i = 0; r == 0 && i < json_array_size(steps); i++) {
         const json_t *step = json_array_get(steps, i);
-        if (is_startup(step) != startup) {
+        if (only_startup && !is_startup(step)) {
             continue;
         }
         if (installing && !is_install(step)) {
@@ -236,11 +236,6 @@ static int run_steps(const char *name, const json_t *config, bool startup, bool 
 int steps_create(const char *name, const json_t *config, bool quiet, struct sb_err **err)
 {
     return run_steps(name, config, false, quiet, err);
-}
-
-int steps_startup(const char *name, const json_t *config, bool quiet, struct sb_err **err)
-{
-    return run_steps(name, config, true, quiet, err);
 }
 
 int sandbox_load_made(const char *name, json_t **ret, struct sb_err **err)
@@ -286,7 +281,7 @@ int sandbox_up(const char *name, bool quiet, bool *ret_started, struct sb_err **
         return r;
     }
     tell_unfinished(name);
-    r = steps_startup(name, config, quiet, err);
+    r = run_steps(name, config, true, quiet, err);
     if (r < 0) {
         sb_hint(err,
                 "it runs: 'sbx exec -it %s bash' looks inside; all output: 'sbx kit log %s'; what "

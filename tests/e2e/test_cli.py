@@ -171,13 +171,16 @@ def test_broken_kits_fail_cleanly(sbx, workspace, text):
     assert done.stderr.startswith("sbx: ") and "spec.yaml" in done.stderr
 
 
-@pytest.mark.parametrize("ref, what", [
+OTHER_REFERENCES = [
     ("kit.zip", "ZIP archives"),
     ("git+https://git.example/org/repo.git#ref=v1", "git references"),
     ("https://git.example/org/repo", "git and web addresses"),
     ("http://git.example:3000/org/repo", "git and web addresses"),
     ("registry.example/org/kit:1.0", "OCI references"),
-])
+]
+
+
+@pytest.mark.parametrize("ref, what", OTHER_REFERENCES)
 def test_other_kit_references_are_refused_by_name(sbx, ref, what):
     done = sbx("kit", "validate", ref, code=1)
     assert f"{what} are not supported yet" in done.stderr and "directory" in done.stderr

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import pty
+import re
 import shutil
 import ssl
 import subprocess
@@ -16,6 +17,7 @@ import time
 
 import pytest
 from conftest import need_program, need_sandboxes, records
+from test_cli import OTHER_REFERENCES
 
 HEAD = 'schemaVersion: "1"\nkind: {kind}\nname: {name}\n'
 
@@ -99,6 +101,27 @@ def test_stacked_kits(sbx, workspace, kit):
     assert "Lint before you commit." in memory and "A second text." in memory
     assert not (workspace.parent / "AGENTS.md").exists(), "the host's directory is not written to"
     assert "home file" in sbx.ok("kit", "log", "box")
+
+
+LOOK = ("for file in $HOME/home $HOME/install $HOME/init $HOME/startup work; do "
+        "[ -e $file ] && printf '%s ' ${file##*/}; done")
+ORDERED = """
+commands:
+  install:
+    - {command: 'LOOK > /var/tmp/at-install; touch $HOME/install', user: "1000"}
+  initFiles:
+    - {path: /home/agent/init, content: x}
+  startup:
+    - command: [sh, -c, 'cd $WORKSPACE_DIR && LOOK > /var/tmp/at-startup; touch $HOME/startup']
+""".replace("LOOK", LOOK.replace("'", "''"))
+
+
+def test_order_of_effects(sbx, workspace, kit):
+    """Each step of a kit's writes down what is there in its time."""
+    create(sbx, workspace, kit("ordered", ORDERED, {"home/home": "x", "workspace/work": "x"}))
+    assert inside(sbx, "cat /var/tmp/at-install") == "home "
+    assert inside(sbx, "cat /var/tmp/at-startup") == "home install init "
+    assert inside(sbx, LOOK) == "home install init startup work "
 
 
 def test_startup_runs_at_every_start(sbx, workspace, kit):
@@ -202,14 +225,20 @@ def test_dry_run_where_the_sandbox_is_there(sbx, sandbox, workspace):
     assert sbx.json("ls")[0]["status"] == "stopped"
 
 
+def nothing_made(sbx):
+    """Neither a sandbox nor a part of one."""
+    return sbx.json("ls") == [] and sbx.stored() == set()
+
+
 # What is refused: (spec body, exit code, words of the message)
 
-BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
-    f"{b}: &{b} [{','.join(['*' + a] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi"))
+# In a place for any keys.
+BOMB = "environment:\n  variables:\n    a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"    {b}: &{b} [{','.join(['*' + a] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi"))
 
 
 @pytest.mark.parametrize("body, words", [
-    (BOMB, ["spec.yaml:"]),
+    (BOMB, ["spec.yaml:", "too many YAML nodes (limit 50000, aliases expanded)"]),
     ("environment: {variables: {A: [", ["spec.yaml:"]),
     ("commands: {initFiles: [{path: /home/agent/../../etc/x, content: a}]}\n",
      ["spec.yaml:4:", "..", "^"]),
@@ -230,8 +259,10 @@ def test_huge_scalar_is_refused_at_once(sbx, workspace, kit):
             spec.write("x" * (1 << 20))
     start = time.monotonic()
     failed = create(sbx, workspace, huge, code=1)
-    assert "spec.yaml" in failed.stderr and len(failed.stderr) < 4096
+    assert f"'{huge}/spec.yaml' is larger than 1048576 bytes" in failed.stderr
+    assert "below files/" in failed.stderr and len(failed.stderr) < 4096
     assert time.monotonic() - start < 10
+    assert nothing_made(sbx)
 
 
 def test_files_cannot_point_out_of_the_kit(sbx, workspace, kit):
@@ -239,6 +270,7 @@ def test_files_cannot_point_out_of_the_kit(sbx, workspace, kit):
     (sly / "files/home/shadow").symlink_to("/etc/passwd")
     failed = create(sbx, workspace, sly, code=1)
     assert "shadow" in failed.stderr and "escapes the kit" in failed.stderr
+    assert nothing_made(sbx)
 
 
 def test_files_cannot_write_through_a_link_in_the_workspace(sbx, workspace, kit):
@@ -257,11 +289,18 @@ def test_files_cannot_write_through_a_link_in_the_workspace(sbx, workspace, kit)
 
 def test_missing_and_double_kits(sbx, workspace, kit):
     one = kit("one")
-    missing = create(sbx, workspace, one.parent / "nowhere", code=None)
-    assert missing.returncode in (1, 2) and "nowhere" in missing.stderr
+    missing = create(sbx, workspace, one.parent / "nowhere", code=1)
+    assert f"kit '{one.parent}/nowhere': No such file or directory" in missing.stderr
     double = create(sbx, workspace, one, one, code=2)
     assert "duplicate kit name" in double.stderr and "one" in double.stderr
-    assert sbx.json("ls") == []
+    assert nothing_made(sbx)
+
+
+@pytest.mark.parametrize("ref, what", OTHER_REFERENCES)
+def test_other_kit_references_make_nothing(sbx, workspace, ref, what):
+    failed = create(sbx, workspace, ref, code=1)
+    assert f"kit '{ref}': {what} are not supported yet" in failed.stderr
+    assert nothing_made(sbx)
 
 
 def test_agent_with_an_image_is_refused(sbx, workspace, kit):
@@ -350,8 +389,11 @@ def test_placeholder_of_a_custom_secret(sbx, workspace, model):
     placeholder = sbx.ok("secret", "set-custom", "-g", "--host", f"localhost:{port}", "--env",
                          "TOKEN", "--placeholder", "ph-{rand}", "--value-stdin", input=KEY).strip()
     assert placeholder.startswith("ph-") and len(placeholder) > 10
+    usual = sbx.ok("secret", "set-custom", "-g", "--host", "other.example", "--env", "OTHER",
+                   "--value-stdin", input=KEY)
+    assert re.fullmatch("sbx-cs-[0-9a-f]{32}\n", usual)
     create(sbx, workspace)
-    assert inside(sbx, "echo $TOKEN") == placeholder + "\n"
+    assert inside(sbx, "echo $TOKEN; echo $OTHER") == f"{placeholder}\n{usual}"
     asked = inside(sbx, "curl -s -o /dev/null -w '%{http_code}' -H \"Authorization: Bearer $TOKEN\""
                         f" http://host.docker.internal:{port}/v1/models")
     assert asked == "200"

@@ -6,7 +6,7 @@ import pathlib
 import subprocess
 
 import pytest
-from conftest import wait_for
+from conftest import need_sandboxes, wait_for
 
 
 def requests(sbx, name, *hosts):
@@ -44,6 +44,21 @@ def test_the_log_by_type(sbx, sandbox):
         assert sbx.ok("policy", "log", sandbox, "-q", "--type", kind) == whole
     said = sbx("policy", "log", sandbox, "--type", "filesystem", code=2).stderr
     assert "--type is all or network, not 'filesystem': nothing else is logged" in said
+
+
+def test_a_policy_that_nobody_chose_is_told_once(sbx, workspace):
+    need_sandboxes(sbx)
+    said = []
+    for name in ("first", "second"):
+        place = workspace / name
+        place.mkdir()
+        said.append(sbx("create", "--name", name, "shell", place, code=0).stderr)
+    note = ("note: no network policy was chosen, so 'balanced' holds "
+            "('sbx policy ls' shows it, 'sbx policy init' chooses)\n")
+    # What else it says of the machine, it says both times.
+    assert note in said[0] and said[0].replace(note, "", 1) == said[1]
+    assert "policy" not in said[1]
+    assert {rule["origin"] for rule in sbx.json("policy", "ls")} == {"preset:balanced"}
 
 
 @pytest.mark.parametrize("scope", [["-g"], []])

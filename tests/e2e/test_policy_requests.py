@@ -95,16 +95,26 @@ def clean(world):
 
 
 def test_no_ca_before_a_rule_needs_one(world):
-    """(Runs first.)  A sandbox without credentials and HTTP rules has no CA; a kit's rule brings
-    one."""
+    """(Runs first.)  A sandbox without credentials and HTTP rules has no CA, outside or inside; a
+    kit's rule brings one."""
     assert (world.sbx.home / "state/sandboxes/box/ca.json").exists()
+    trusted = ("for file in /opt/sbx/ca.pem /usr/local/share/ca-certificates/sbx.crt; do "
+               "[ -e $file ] && echo $file; done; "
+               "cmp -s /etc/ssl/certs/ca-certificates.crt - || echo bundle; "
+               "printenv PROXY_CA_CERT_B64 | head -c 9 && echo")
+    bundle = pathlib.Path("/etc/ssl/certs/ca-certificates.crt").read_text("utf-8")
+
+    def inside(name):
+        return world.sbx("exec", "-i", name, "--", "sh", "-c", trusted, input=bundle).stdout.split()
+    brought = ["/opt/sbx/ca.pem", "/usr/local/share/ca-certificates/sbx.crt", "bundle", "LS0tLS1CR"]
+    assert inside("box") == brought
     other = world.sbx.home.parent / "w2"
     other.mkdir()
     world.sbx.ok("create", "--name", "plain", "shell", other)
     ca = world.sbx.home / "state/sandboxes/plain/ca.json"
-    assert not ca.exists()
+    assert not ca.exists() and inside("plain") == []
     world.sbx.ok("policy", "allow", "plain", "a.example", "--method", "GET")
-    assert ca.exists()
+    assert ca.exists() and inside("plain") == brought
     world.sbx.ok("rm", "--force", "plain")
 
 
