@@ -314,6 +314,7 @@ def test_environment_from_a_pipe(sbx, sandbox, workspace):
         done = subprocess.run(["bash", "-c", run, sbx.binary, *words], env=sbx.env, text=True,
                               stdout=subprocess.PIPE, check=True, timeout=60 * PATIENCE)
         assert done.stdout.endswith("one two\n")
+    sbx.ok("rm", "-f", "piped", "anew")
 
 
 def test_environment_of_run_is_kept_and_can_be_added_to(sbx, sandbox, workspace):
