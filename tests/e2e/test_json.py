@@ -275,15 +275,16 @@ def test_quiet_and_kept(sbx, world, workspace):
     assert "some output\n" in sbx.ok("kit", "log", "kept"), "the log outlives its sandbox"
 
 
-def test_kept_after_its_kits_were_installed(sbx, world, workspace):
-    """Each start says of a startup step itself that it fails."""
+def test_kept_with_a_startup_step_that_fails(sbx, world, workspace):
+    """What comes behind it, as the kit's files for the workspace, was not done either."""
     bad = workspace / "late"
     bad.mkdir()
     (bad / "spec.yaml").write_text("schemaVersion: '1'\nkind: mixin\nname: late\ncommands:\n"
                                    "  startup:\n    - command: [sh, -c, exit 9]\n", "utf-8")
     sbx("create", "--keep", "--name", "late", "--kit", bad, "shell", workspace, code=1)
-    assert all("unfinished" not in box for box in pure(sbx, "ls"))
+    why = "kit 'late': the startup command failed with exit status 9"
+    assert [box.get("unfinished") for box in pure(sbx, "ls")].count(why) == 1
     sbx.ok("stop", "late")
     failed = sbx("start", "late", code=1).stderr
-    assert "kit 'late'" in failed and "did not finish" not in failed
+    assert f"did not finish installing ({why})" in failed and "it runs: " in failed
     sbx.ok("rm", "-f", "late")
