@@ -33,7 +33,7 @@ MACHINE_LANE = $(addprefix tests/e2e/test_, sandbox.py terminal.py publish.py \
 	faults.py::test_failing_install_says_where_and_leaves_nothing \
 	rootless.py::test_writable_places_and_persistence rootless.py::test_read_only_paths)
 
-.PHONY: all setup demo check check-machines static install bench fuzz lint format clean help
+.PHONY: all setup demo check check-machines check-kill static install bench fuzz lint format clean help
 
 all: build/build.ninja ## build into build/
 	ninja -C build
@@ -71,13 +71,16 @@ check: ## every test: what CI runs
 check-machines: all ## the whole end-to-end suite on virtual machines (hours without hardware virtualization)
 	SBX_TEST_ISOLATION=vm $(PYTHON) -m pytest tests/e2e -q
 
+check-kill: all ## kill each process of a sandbox at 100 steps of each of its ways (SBX_KILL_POINTS; minutes)
+	SBX_KILL_POINTS=$${SBX_KILL_POINTS:-100} $(PYTHON) -m pytest tests/e2e/test_kill.py -q
+
 static: ## the format of the sources
 	clang-format --dry-run -Werror $(SOURCES)
 
 install: all ## install below PREFIX (default /usr/local; DESTDIR is honoured)
 	meson configure build --prefix=$(PREFIX)
 	meson install -C build
-	@if [ -d $(DESTDIR)/etc/apparmor.d ]; then \
+	@if [ -e $(DESTDIR)/etc/apparmor.d/abi/4.0 ]; then \
 		echo "installing the AppArmor profile that lets sbx make user namespaces"; \
 		sed 's#@PREFIX@#$(PREFIX)#' packaging/apparmor/sbx.in >$(DESTDIR)/etc/apparmor.d/sbx; \
 		if [ -z "$(DESTDIR)" ] && command -v apparmor_parser >/dev/null; then \

@@ -51,16 +51,17 @@ int sb_mkdir_p(int dirfd, const char *path, mode_t mode)
 int sb_read_fd(int fd, struct sb_buf *buf)
 {
     char chunk[16384];
-    ssize_t n;
+    ssize_t n, most = 0;
     int r = 0;
     do {
         n = read(fd, chunk, sizeof(chunk));
         if (n > 0) {
             sb_buf_append(buf, chunk, (size_t)n);
+            most = n > most ? n : most;
         }
         r = buf->overflow ? -EFBIG : n < 0 && errno != EINTR ? -errno : 0;
     } while (r == 0 && n != 0);
-    explicit_bzero(chunk, sizeof(chunk)); /* it may have held a secret */
+    explicit_bzero(chunk, (size_t)most); /* it may have held a secret */
     return r;
 }
 

@@ -42,39 +42,63 @@ static int make_dir(char *path, char **ret_path, struct sb_err **err)
     return 0;
 }
 
-/* One of the three places.  A relative XDG variable is passed over, as its specification wants; of
- * ours that would mean other sandboxes than were meant. */
-static int make_place(const char *variable, const char *below_home, const char *under_sbx_home,
-                      char **ret_path, struct sb_err **err)
+/* One of the three places. */
+struct place {
+    const char *variable, *below_home, *under_sbx_home;
+    char *made; /* its path, once it was there: it is asked for by every file */
+};
+
+/* A relative XDG variable is passed over, as its specification wants; of ours that would mean other
+ * sandboxes than were meant. */
+static int name_place(const struct place *place, char **ret_path, struct sb_err **err)
 {
-    const char *own = secure_getenv("SBX_HOME"), *base = secure_getenv(variable);
+    const char *own = secure_getenv("SBX_HOME"), *base = secure_getenv(place->variable);
     if (own && *own && own[0] != '/') {
         int r = sb_fail(err, SB_EFAIL, "SBX_HOME '%s' is not an absolute path", own);
         sb_hint(err, "let it begin with '/', or unset it");
         return r;
     }
     if (own && *own) {
-        return make_dir(sb_xasprintf("%s/%s", own, under_sbx_home), ret_path, err);
+        *ret_path = sb_xasprintf("%s/%s", own, place->under_sbx_home);
+    } else if (base && base[0] == '/') {
+        *ret_path = sb_xasprintf("%s/sbx", base);
+    } else {
+        *ret_path = sb_xasprintf("%s/%s", sb_home(), place->below_home);
     }
-    if (base && base[0] == '/') {
-        return make_dir(sb_xasprintf("%s/sbx", base), ret_path, err);
+    return 0;
+}
+
+static int make_place(struct place *place, char **ret_path, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *path = NULL;
+    int r = name_place(place, &path, err);
+    if (r == 0 && (!place->made || strcmp(place->made, path) != 0)) {
+        free(place->made);
+        place->made = NULL;
+        r = make_dir(sb_xstrdup(path), &place->made, err);
     }
-    return make_dir(sb_xasprintf("%s/%s", sb_home(), below_home), ret_path, err);
+    if (r == 0) {
+        *ret_path = sb_steal(&path);
+    }
+    return r;
 }
 
 int sb_path_config(char **ret_path, struct sb_err **err)
 {
-    return make_place("XDG_CONFIG_HOME", ".config/sbx", "config", ret_path, err);
+    static struct place config = {"XDG_CONFIG_HOME", ".config/sbx", "config", NULL};
+    return make_place(&config, ret_path, err);
 }
 
 int sb_path_state(char **ret_path, struct sb_err **err)
 {
-    return make_place("XDG_STATE_HOME", ".local/state/sbx", "state", ret_path, err);
+    static struct place state = {"XDG_STATE_HOME", ".local/state/sbx", "state", NULL};
+    return make_place(&state, ret_path, err);
 }
 
 int sb_path_runtime(char **ret_path, struct sb_err **err)
 {
-    return make_place("XDG_RUNTIME_DIR", ".local/state/sbx/run", "run", ret_path, err);
+    static struct place runtime = {"XDG_RUNTIME_DIR", ".local/state/sbx/run", "run", NULL};
+    return make_place(&runtime, ret_path, err);
 }
 
 int sb_path_state_sub(const char *sub, char **ret_path, struct sb_err **err)

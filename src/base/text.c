@@ -88,3 +88,12 @@ char *sb_printable(const char *text, const char *keep)
     }
     return copy;
 }
+
+bool sb_is_ascii(const char *text, size_t len)
+{
+    size_t i = 0;
+    while (i < len && (unsigned char)text[i] < 0x80) {
+        i++;
+    }
+    return i == len;
+}

@@ -260,7 +260,7 @@ const struct cli_command cli_commands[] = {
                     "printenv TOKEN | sbx secret set demo github",
         .flags = cli_flags_secret_set,
         .min_words = 1,
-        .max_words = 2,
+        .max_words = ANY,
         .run = cmd_secret_set,
     },
     {
@@ -280,7 +280,7 @@ const struct cli_command cli_commands[] = {
                     "sbx secret set-custom -g --host api.example.com --path '/v2/**' --header "
                     "X-Token --env TOKEN",
         .flags = cli_flags_secret_set_custom,
-        .max_words = 1,
+        .max_words = ANY,
         .run = cmd_secret_set_custom,
     },
     {
@@ -356,8 +356,8 @@ const struct cli_command cli_commands[] = {
         .usage = "[flags] KIT",
         .summary = "Check a kit's spec.yaml",
         .details =
-            "KIT is a directory that holds spec.yaml. Every error and warning names its line\n"
-            "and column. Exit status 1 when the kit is not valid.\n",
+            "KIT is a directory that holds spec.yaml. The first error and every warning are\n"
+            "told with line and column. Exit status 1 when the kit is not valid.\n",
         .examples = "sbx kit validate examples/biome-lint\nsbx kit validate --json ./my-kit",
         .flags = cli_flags_json,
         .min_words = 1,

@@ -8,5 +8,6 @@
 
 #include "cli/cli.h"
 
-/* Object NAME -> value: files in order, then -e; a bare NAME takes the caller's value. */
+/* Object NAME -> value: files in order, then -e; a bare NAME takes the caller's value.  Once a
+ * command: a file may be a pipe, which is empty afterwards. */
 int cli_env_words(const struct cli_args *args, json_t **ret, struct sb_err **err);

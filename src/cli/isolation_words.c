@@ -31,14 +31,6 @@ static int wanted_isolation(const struct cli_args *args, json_t **settings, stru
     return r;
 }
 
-int cli_isolation_check(const struct cli_args *args, struct sb_err **err)
-{
-    SB_CLEANUP(json) json_t *settings = NULL;
-    struct wish wish;
-    int r = wanted_isolation(args, &settings, &wish, err);
-    return r < 0 ? r : isolation_check(wish.text, wish.origin, err);
-}
-
 int cli_isolation_words(const struct cli_args *args, json_t *config, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *settings = NULL;

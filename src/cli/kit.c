@@ -39,6 +39,9 @@ static const char *unsupported_form(const char *ref)
     if (has_suffix(ref, ".zip")) {
         return "ZIP archives";
     }
+    if (strncmp(ref, "https://", 8) == 0 || strncmp(ref, "http://", 7) == 0) {
+        return "git and web addresses";
+    }
     if (strncmp(ref, "oci://", 6) == 0) {
         return "OCI references";
     }

@@ -66,9 +66,29 @@ static bool is_builtin(const char *agent)
     return false;
 }
 
+/* "sbx run ." and "sbx create --kit shell ." mean something, but no agent. */
+static int refuse_path(const struct cli_args *args, struct sb_err **err)
+{
+    size_t count;
+    const char *agent = args->words[0];
+    const char *const *kits = cli_list(args, "kit", &count);
+    sb_fail(err, SB_EUSAGE, "'%s' is no agent but a path", agent);
+    if (count && is_builtin(kits[count - 1])) {
+        sb_hint(err, "--kit takes a directory, and took '%s' for it: sbx %s --kit DIR %s %s",
+                kits[count - 1], args->command->path, kits[count - 1], agent);
+    } else {
+        sb_hint(err, "the agent comes first: sbx %s %s %s", args->command->path,
+                args->nwords > 1 && is_builtin(args->words[1]) ? args->words[1] : "shell", agent);
+    }
+    return SB_EUSAGE;
+}
+
 int cli_agent_word(const struct cli_args *args, struct sb_err **err)
 {
     const char *agent = args->words[0];
+    if (*agent == '.' || strchr(agent, '/')) {
+        return refuse_path(args, err);
+    }
     return is_builtin(agent) || cli_bool(args, "kit") ? 0 : unknown_agent(agent, err);
 }
 

@@ -130,6 +130,23 @@ static int list_names(json_t **ret_list, const char ***ret_names, size_t *ret_co
 }
 
 /* Asks whether to remove these and `more`; refuses unless a person at a terminal says yes. */
+/* Nobody shall say yes to what is not there. */
+static int check_all_there(const char *const *names, size_t count, struct sb_err **err)
+{
+    for (size_t i = 0; i < count; i++) {
+        SB_CLEANUP(free) char *dir = NULL;
+        int r = sandbox_dir(names[i], &dir, err);
+        if (r == 0 && access(dir, F_OK) < 0) {
+            r = sb_fail(err, SB_ENOTFOUND, "there is no sandbox named '%s'", names[i]);
+            sb_hint(err, "nothing was removed; 'sbx ls' lists the sandboxes");
+        }
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
 static int confirm_removal(const struct cli_args *args, const char *const *names, size_t count,
                            const char *more, struct sb_err **err)
 {
@@ -179,8 +196,10 @@ int cmd_rm(const struct cli_args *args, int *ret_status, struct sb_err **err)
     }
     *ret_status = 0;
     if (count > 0) {
-        int r = confirm_removal(args, names, count, "everything in it that is not in the workspace",
-                                err);
+        int r = all || cli_bool(args, "force") ? 0 : check_all_there(names, count, err);
+        r = r < 0 ? r
+                  : confirm_removal(args, names, count,
+                                    "everything in it that is not in the workspace", err);
         if (r < 0) {
             return r;
         }

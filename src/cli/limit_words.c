@@ -10,7 +10,8 @@
 
 enum { PIDS_DEFAULT = 4096, PIDS_MIN = 8, PIDS_MAX = 4000000, CPUS_MAX = 4096 };
 enum { MEMORY_MIN = 16 << 20 };
-#define MEMORY_MAX (UINT64_C(1) << 50)
+#define MEMORY_MAX         (UINT64_C(1) << 50)
+#define MEMORY_DEFAULT_MAX (UINT64_C(32) << 30)
 
 static int parse_memory(const char *text, uint64_t *ret_bytes, struct sb_err **err)
 {
@@ -29,6 +30,7 @@ int cli_limit_words(const struct cli_args *args, json_t *config, struct sb_err *
     struct sysinfo info;
     sysinfo(&info);
     uint64_t memory = (uint64_t)info.totalram * info.mem_unit / 2;
+    memory = memory < MEMORY_DEFAULT_MAX ? memory : MEMORY_DEFAULT_MAX;
     const char *text = cli_string(args, "memory");
     int r = text ? parse_memory(text, &memory, err) : 0;
     if (r < 0) {

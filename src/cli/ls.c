@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * sbx ls: the sandboxes of this user. */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/buf.h"
 #include "base/msg.h"
@@ -15,15 +16,18 @@ const struct cli_flag cli_flags_ls[] = {
 
 enum { PORTS_TEXT_MAX = 4096 };
 
-/* "127.0.0.1:8080->3000/tcp, ..." */
+/* "127.0.0.1:8080->3000/tcp, [::1]:8080->3000/tcp, ..." */
 static void join_ports(const json_t *ports, struct sb_buf *text)
 {
     size_t i;
     const json_t *port;
     json_array_foreach(ports, i, port)
     {
-        sb_buf_printf(text, "%s%s:%d->%d/tcp", text->len ? ", " : "", sb_json_str(port, "host_ip"),
-                      (int)sb_json_int(port, "host_port", 0), (int)sb_json_int(port, "port", 0));
+        const char *address = sb_json_str(port, "host_ip");
+        bool v6 = address && strchr(address, ':');
+        sb_buf_printf(text, "%s%s%s%s:%d->%d/tcp", text->len ? ", " : "", v6 ? "[" : "", address,
+                      v6 ? "]" : "", (int)sb_json_int(port, "host_port", 0),
+                      (int)sb_json_int(port, "port", 0));
     }
 }
 
@@ -35,8 +39,8 @@ static const char *field(const json_t *sandbox, const char *key)
 
 static void print_table(const json_t *list)
 {
-    static const char *const headers[] = {"SANDBOX", "AGENT",     "STATUS", "ISOLATION",
-                                          "PORTS",   "WORKSPACE", NULL};
+    static const char *const headers[] = {"SANDBOX",   "AGENT",     "STATUS", "PORTS",
+                                          "WORKSPACE", "ISOLATION", NULL};
     struct cli_table *table = cli_table_new(headers);
     size_t i;
     const json_t *sandbox;
@@ -45,9 +49,9 @@ static void print_table(const json_t *list)
         SB_CLEANUP(buf) struct sb_buf ports = {0};
         sb_buf_init(&ports, PORTS_TEXT_MAX);
         join_ports(json_object_get(sandbox, "ports"), &ports);
-        const char *const cells[] = {field(sandbox, "name"),       field(sandbox, "agent"),
-                                     field(sandbox, "status"),     field(sandbox, "isolation"),
-                                     ports.len ? ports.data : "-", field(sandbox, "workspace")};
+        const char *const cells[] = {field(sandbox, "name"),      field(sandbox, "agent"),
+                                     field(sandbox, "status"),    ports.len ? ports.data : "-",
+                                     field(sandbox, "workspace"), field(sandbox, "isolation")};
         cli_table_row(table, cells);
     }
     cli_table_print(table);

@@ -6,6 +6,7 @@
 
 #include "base/nearest.h"
 #include "cli/cli_internal.h"
+#include "cli/foreign_words.h"
 
 /* Valid with every command. */
 const struct cli_flag cli_global_flags[] = {
@@ -75,7 +76,10 @@ static int fail_unknown_flag(const struct parse *p, const char *word, struct sb_
     }
     char *bare = sb_xstrndup(word + 2, len - 2);
     const char *near = sb_nearest(bare, names, p->values->count);
-    if (near) {
+    const char *instead = cli_foreign_word(p->command->path, word);
+    if (instead) {
+        sb_hint(err, "%s", instead);
+    } else if (near) {
         sb_hint(err, "did you mean '--%s'?", near);
     } else {
         sb_hint(err, "'sbx help %s' lists the flags", p->command->path);
@@ -141,7 +145,12 @@ static int parse_letters(struct parse *p, const char *word, struct sb_err **err)
         if (!slot) {
             int r = sb_fail(err, SB_EUSAGE, "unknown flag '-%c' in '%s' for 'sbx %s'", *c, word,
                             p->command->path);
-            sb_hint(err, "'sbx help %s' lists the flags", p->command->path);
+            const char *instead = cli_foreign_word(p->command->path, (char[]){'-', *c, '\0'});
+            if (instead) {
+                sb_hint(err, "%s", instead);
+            } else {
+                sb_hint(err, "'sbx help %s' lists the flags", p->command->path);
+            }
             return r;
         }
         if (slot->flag->kind == CLI_BOOL) {
@@ -323,8 +332,11 @@ static int fail_unknown_command(const char *word, const char *group, struct sb_e
     const char *near = names ? sb_nearest(word, names, count) : NULL;
     const char *space = group ? " " : "";
     group = group ? group : "";
+    const char *instead = cli_foreign_word(group, word);
     int r = sb_fail(err, SB_EUSAGE, "unknown command 'sbx %s%s%s'", group, space, word);
-    if (near) {
+    if (instead) {
+        sb_hint(err, "%s", instead);
+    } else if (near) {
         sb_hint(err, "did you mean 'sbx %s%s%s'?", group, space, near);
     } else {
         sb_hint(err, "'sbx help%s%s' lists the commands", space, group);

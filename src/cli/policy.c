@@ -61,9 +61,19 @@ int cmd_policy_init(const struct cli_args *args, int *ret_status, struct sb_err 
 static int split_commas(const char *word, json_t *parts, struct sb_err **err)
 {
     bool whole = strpbrk(word, " \t") != NULL;
+    const char *begin = word;
     for (bool more = true; more;) {
+        int r = policy_refuse_user(word, err);
+        if (r < 0) {
+            return r;
+        }
         size_t n = whole ? strlen(word) : strcspn(word, ",");
         more = word[n] == ',';
+        if (n == 0) {
+            r = sb_fail(err, SB_EUSAGE, "a host is missing%s", *begin ? " beside ','" : "");
+            sb_err_set_place(err, NULL, 1, (size_t)(word - begin) + 1, 1, *begin ? begin : NULL);
+            return r;
+        }
         /* It must not vanish: the other words would then be all that is asked for. */
         if (json_array_append_new(parts, json_stringn(word, n)) < 0) {
             return sb_fail(err, SB_EUSAGE, "'%s' is not UTF-8 text: expected a host", word);
@@ -187,6 +197,20 @@ static void print_change(const struct policy_scope *scope, const json_t *rules)
     }
 }
 
+/* "-g demo api.example.com" would open that to every sandbox, where one was meant.  No host that
+ * anybody means has the name of a sandbox and no dot in it. */
+static int refuse_both_scopes(const struct cli_args *args, const struct policy_scope *scope,
+                              struct sb_err **err)
+{
+    SB_CLEANUP(json) json_t *config = NULL;
+    const char *word = scope->nwords ? scope->words[0] : "";
+    if (!cli_bool(args, "global") || strchr(word, '.') || !sandbox_name_valid(word) ||
+        sandbox_load(word, &config, NULL) < 0) {
+        return 0;
+    }
+    return sb_fail(err, SB_EUSAGE, "'%s' is a sandbox: give -g or its name, not both", word);
+}
+
 static int change(const struct cli_args *args, bool allow, int *ret_status, struct sb_err **err)
 {
     struct policy_scope scope;
@@ -194,6 +218,7 @@ static int change(const struct cli_args *args, bool allow, int *ret_status, stru
     SB_CLEANUP(json) json_t *rules = json_array();
     int r = policy_scope_parse(args, 0, &scope, err);
     r = r < 0 ? r : check_flags(args, err);
+    r = r < 0 ? r : refuse_both_scopes(args, &scope, err);
     if (r < 0) {
         return r;
     }

@@ -115,7 +115,8 @@ static int parse_target(const struct cli_args *args, struct target *ret, struct 
         ret->method[i] = (char)toupper((unsigned char)method[i]);
     }
     ret->text = scope.words[0];
-    return parse_place(ret->text, ret, err);
+    int r = policy_refuse_user(ret->text, err);
+    return r < 0 ? r : parse_place(ret->text, ret, err);
 }
 
 /* ---- the answer ---- */

@@ -207,15 +207,18 @@ static int read_log(void *arg, const char *sandbox, struct sb_err **err)
     return r;
 }
 
+int log_fail_missing(const char *sandbox, struct sb_err **err)
+{
+    sb_fail(err, SB_ENOTFOUND, "there is no request log for '%s'", sandbox);
+    sb_hint(err, "a sandbox has a log from its first start on; 'sbx ls' shows the names");
+    return SB_ENOTFOUND;
+}
+
 static int read_logs(struct reading *reading, struct sb_err **err)
 {
     const char *sandbox = reading->options->sandbox;
     int r = sandbox ? read_log(reading, sandbox, err) : log_files_each(read_log, reading, err);
-    if (r == 0 && sandbox && !reading->logs) {
-        r = sb_fail(err, SB_ENOTFOUND, "there is no request log for '%s'", sandbox);
-        sb_hint(err, "a sandbox has a log from its first start on; 'sbx ls' shows the names");
-    }
-    return r;
+    return r == 0 && sandbox && !reading->logs ? log_fail_missing(sandbox, err) : r;
 }
 
 /* ---- tables ---- */

@@ -28,6 +28,9 @@ char *log_show_place(const struct log_row *row);
 void log_show_record(const struct log_options *options, const struct log_fields *record,
                      const char *line, size_t len);
 
+/* SB_ENOTFOUND: the error where a sandbox that is named has no log. */
+int log_fail_missing(const char *sandbox, struct sb_err **err);
+
 /* `--follow`: prints what comes, until a signal ends the program or stdout is gone. */
 int log_follow(const struct log_options *options, struct sb_err **err);
 /* `--verify`. */

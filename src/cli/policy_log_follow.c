@@ -11,6 +11,7 @@
 #include "cli/policy_log.h"
 #include "policy/log.h"
 #include "policy/log_files.h"
+#include "sandbox/client.h"
 
 enum { FOLLOWED_MAX = 1024 };
 
@@ -129,12 +130,25 @@ static int look(struct follow *follow, struct sb_err **err)
     return r;
 }
 
+/* Whoever waits for a name that is mistyped waits for ever; one that was just made has no log yet.
+ */
+static int check_name(const char *sandbox, struct sb_err **err)
+{
+    SB_CLEANUP(log_files) struct log_files files = {0};
+    SB_CLEANUP(json) json_t *config = NULL;
+    int r = log_files_open(sandbox, &files, err);
+    bool known = files.count || (sandbox_name_valid(sandbox) &&
+                                 sandbox_load(sandbox, &config, NULL) != SB_ENOTFOUND);
+    return r < 0 || known ? r : log_fail_missing(sandbox, err);
+}
+
 int log_follow(const struct log_options *options, struct sb_err **err)
 {
     SB_CLEANUP(follow) struct follow follow = {.options = options, .from_end = true};
     SB_CLEANUP(free) char *dir = NULL;
     SB_CLEANUP(fd) int notify = inotify_init1(IN_CLOEXEC);
-    int r = sb_path_state_sub("log", &dir, err);
+    int r = options->sandbox ? check_name(options->sandbox, err) : 0;
+    r = r < 0 ? r : sb_path_state_sub("log", &dir, err);
     if (r < 0) {
         return r;
     }

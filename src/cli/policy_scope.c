@@ -54,12 +54,23 @@ char *policy_scope_text(const struct policy_scope *scope)
                           : sb_xstrdup("all sandboxes");
 }
 
+int policy_refuse_user(const char *place, struct sb_err **err)
+{
+    const char *scheme = strstr(place, "://"), *authority = scheme ? scheme + 3 : place;
+    if (!memchr(authority, '@', strcspn(authority, "/?# \t"))) {
+        return 0;
+    }
+    sb_fail(err, SB_EUSAGE, "a user name or a password stands before the host");
+    sb_hint(err, "leave out all up to the '@': rules are about hosts and requests");
+    return SB_EUSAGE;
+}
+
 int policy_load_rules(const char *sandbox, json_t *rules, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *config = NULL;
     int r = sandbox ? sandbox_load(sandbox, &config, err) : 0;
     if (r == 0) {
-        r = policy_store_rules(sandbox, rules, NULL, err);
+        r = policy_store_rules(sandbox, rules, err);
     }
     return r < 0 ? r : policy_plan_rules(json_object_get(config, "plan"), rules, err);
 }

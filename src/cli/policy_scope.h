@@ -36,6 +36,9 @@ const char *policy_scope_word(const struct policy_scope *scope);
 /* "all sandboxes" or "sandbox NAME"; the caller frees. */
 char *policy_scope_text(const struct policy_scope *scope);
 
+/* Refuses "user:password@" before a host, and does not repeat it: it may be a secret. */
+int policy_refuse_user(const char *place, struct sb_err **err);
+
 /* Every rule that holds, as policy/store.h has them: preset, global and, with a sandbox, its own
  * and its kits'. */
 int policy_load_rules(const char *sandbox, json_t *rules, struct sb_err **err);

@@ -29,6 +29,41 @@ static int parse_port(const char *text)
                : 0;
 }
 
+static struct in6_addr address_of(const char *text)
+{
+    struct in6_addr address = {0};
+    struct in_addr v4;
+    if (inet_pton(AF_INET, text, &v4) == 1) {
+        address.s6_addr[10] = address.s6_addr[11] = 0xff; /* apart from all of IPv6 */
+        memcpy(&address.s6_addr[12], &v4, sizeof(v4));
+    } else {
+        inet_pton(AF_INET6, text, &address);
+    }
+    return address;
+}
+
+/* Two ports inside behind one of the host: only the first could be made. */
+static int check_taken(const char *word, const json_t *list, const json_t *entry,
+                       struct sb_err **err)
+{
+    json_int_t host_port = sb_json_int(entry, "host_port", 0);
+    struct in6_addr address = address_of(sb_json_str(entry, "host_ip"));
+    size_t i;
+    const json_t *other;
+    json_array_foreach(list, i, other)
+    {
+        struct in6_addr its = address_of(sb_json_str(other, "host_ip"));
+        if (host_port && sb_json_int(other, "host_port", 0) == host_port &&
+            memcmp(&its, &address, sizeof(its)) == 0) {
+            sb_fail(err, SB_EUSAGE, "--publish '%s': host port %d is given twice", word,
+                    (int)host_port);
+            sb_hint(err, "choose another host port, or leave it out to get a free one");
+            return SB_EUSAGE;
+        }
+    }
+    return 0;
+}
+
 static int parse_word(const char *word, json_t *list, struct sb_err **err)
 {
     SB_CLEANUP(free) char *copy = sb_xstrdup(word);
@@ -60,9 +95,14 @@ static int parse_word(const char *word, json_t *list, struct sb_err **err)
     if (!port || (last && !host_port) || !is_address(host_ip)) {
         return bad_word(word, err);
     }
-    json_array_append_new(
-        list, json_pack("{s:s,s:i,s:i}", "host_ip", host_ip, "host_port", host_port, "port", port));
-    return 0;
+    SB_CLEANUP(json)
+    json_t *entry =
+        json_pack("{s:s,s:i,s:i}", "host_ip", host_ip, "host_port", host_port, "port", port);
+    int r = check_taken(word, list, entry, err);
+    if (r == 0) {
+        json_array_append(list, entry);
+    }
+    return r;
 }
 
 int cli_publish_words(const struct cli_args *args, const json_t *plan, json_t **ret,

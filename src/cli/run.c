@@ -130,11 +130,13 @@ static int make_config(const struct request *request, json_t **ret, struct sb_er
     return r;
 }
 
+/* Of a file with an error nothing is said here, and it stays as it is: the start tells of it. */
 static void tell_defaulted_policy(void)
 {
+    bool chosen = true;
     SB_CLEANUP(json) json_t *rules = json_array();
-    bool defaulted = false;
-    if (policy_store_rules(NULL, rules, &defaulted, NULL) == 0 && defaulted) {
+    if (policy_store_chosen(&chosen, NULL) == 0 && !chosen &&
+        policy_store_rules(NULL, rules, NULL) == 0) {
         fputs("note: no network policy was chosen, so 'balanced' holds "
               "('sbx policy ls' shows it, 'sbx policy init' chooses)\n",
               stderr);
@@ -161,7 +163,6 @@ static int build(const struct request *request, const json_t *config, struct sb_
     int r = sandbox_start(request->name, &started, err);
     r = r < 0 ? r : steps_create(request->name, config, quiet, err);
     r = r < 0 ? r : sandbox_mark_ready(request->name, err);
-    r = r < 0 ? r : steps_startup(request->name, config, quiet, err);
     if (r == 0 && interrupt_pending()) {
         r = sb_fail(err, SB_EFAIL, "interrupted");
     }
@@ -176,7 +177,6 @@ static int compose(struct request *request, struct sb_err **err)
     if (r == 0) {
         cli_warn_replaced(request->plan, request->workspace);
     }
-    r = r < 0 ? r : cli_env_words(request->args, &request->env, err);
     return r < 0 ? r : cli_publish_words(request->args, request->plan, &request->publish, err);
 }
 
@@ -196,7 +196,7 @@ static int create(struct request *request, struct sb_err **err)
     tell_defaulted_policy();
     r = build(request, config, err);
     if (r < 0 && cli_bool(request->args, "keep")) {
-        sandbox_mark_ready(request->name, NULL);
+        sandbox_mark_kept(request->name, *err);
         sandbox_settle(request->name, NULL);
         sb_hint(err,
                 "the sandbox was kept: 'sbx exec -it %s bash' looks inside, "
@@ -211,43 +211,6 @@ static int create(struct request *request, struct sb_err **err)
     return r;
 }
 
-static void print_plan(const struct request *request)
-{
-    if (cli_bool(request->args, "json")) {
-        json_dumpf(request->plan, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-        putchar('\n');
-        return;
-    }
-    printf("sandbox %s: agent %s, workspace ", request->name, request->agent);
-    kit_print_text(request->workspace);
-    putchar('\n');
-    for (size_t i = 0; i < json_array_size(request->mounts); i++) {
-        const json_t *mount = json_array_get(request->mounts, i);
-        if (strcmp(sb_json_str(mount, "path"), request->workspace) == 0) {
-            continue;
-        }
-        printf("  %-8s ", "path");
-        kit_print_text(sb_json_str(mount, "path"));
-        puts(json_is_true(json_object_get(mount, "read_only")) ? " (read-only)" : "");
-    }
-    cli_print_plan(request->plan);
-    fflush(stdout);
-    kit_print_warnings(json_object_get(request->plan, "warnings"));
-}
-
-/* Does nothing, but finds all that is wrong with the words. */
-static int dry_run(struct request *request, struct sb_err **err)
-{
-    SB_CLEANUP(json) json_t *limits = json_object();
-    int r = compose(request, err);
-    r = r < 0 ? r : cli_limit_words(request->args, limits, err);
-    r = r < 0 ? r : cli_isolation_check(request->args, err);
-    if (r == 0) {
-        print_plan(request);
-    }
-    return r;
-}
-
 static int prepare(const struct cli_args *args, struct request *request, struct sb_err **err)
 {
     request->args = args;
@@ -258,21 +221,6 @@ static int prepare(const struct cli_args *args, struct request *request, struct 
     int r = cli_agent_word(args, err);
     r = r < 0 ? r : cli_workspace_words(args, &request->mounts, &request->workspace, err);
     return r < 0 ? r : choose_name(request, err);
-}
-
-int cmd_create(const struct cli_args *args, int *ret_status, struct sb_err **err)
-{
-    (void)ret_status;
-    SB_CLEANUP(request) struct request request = {0};
-    int r = prepare(args, &request, err);
-    if (r == 0 && cli_bool(args, "dry-run")) {
-        return dry_run(&request, err);
-    }
-    r = r < 0 ? r : create(&request, err);
-    if (r == 0) {
-        puts(request.name);
-    }
-    return r;
 }
 
 /* ---- run ---- */
@@ -298,22 +246,19 @@ static const char **entry_argv(const json_t *config, const struct cli_args *args
     return words;
 }
 
-static int attach_agent(const char *name, const struct cli_args *args, int *ret_status,
-                        struct sb_err **err)
+static int attach_agent(const struct request *request, int *ret_status, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *config = NULL;
-    SB_CLEANUP(json) json_t *env = NULL;
-    int r = sandbox_load(name, &config, err);
-    r = r < 0 ? r : cli_env_words(args, &env, err);
+    int r = sandbox_load(request->name, &config, err);
     if (r < 0) {
         return r;
     }
-    SB_CLEANUP(free) const char **argv = entry_argv(config, args);
+    SB_CLEANUP(free) const char **argv = entry_argv(config, request->args);
     struct sandbox_exec exec = {.argv = argv,
-                                .env = env,
+                                .env = request->env,
                                 .tty = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO),
                                 .interactive = true};
-    return sandbox_run(name, &exec, ret_status, err);
+    return sandbox_run(request->name, &exec, ret_status, err);
 }
 
 /* The sandbox that the words mean, if there is one: its own name, or agent and workspace. */
@@ -434,23 +379,94 @@ static int reach(const struct cli_args *args, struct request *request, bool *ret
     return r;
 }
 
+/* ---- --dry-run ---- */
+
+/* What a sandbox that is there was made with, and what this command would add to it. */
+static int plan_going_back(const struct request *request, json_t **ret_config, struct sb_err **err)
+{
+    SB_CLEANUP(json) json_t *config = NULL;
+    int r = refuse_creation_flags(request, err);
+    r = r < 0 ? r : sandbox_load_made(request->name, &config, err);
+    if (r == 0) {
+        json_object_update(json_object_get(config, "env"), request->env);
+        *ret_config = sb_steal(&config);
+    }
+    return r;
+}
+
+static int plan_creating(struct request *request, json_t **ret_config, struct sb_err **err)
+{
+    int r = compose(request, err);
+    r = r < 0 ? r : make_config(request, ret_config, err);
+    return r < 0 ? r : sandbox_check_free(request->name, err);
+}
+
+/* Does nothing, but finds all that is wrong with the words. */
+static int dry_run(const struct cli_args *args, bool runs, struct sb_err **err)
+{
+    SB_CLEANUP(request) struct request request = {0};
+    SB_CLEANUP(json) json_t *config = NULL;
+    int r = runs ? find_existing(args, &request, err) : prepare(args, &request, err);
+    r = r < 0 ? r : cli_env_words(args, &request.env, err);
+    if (r == 0) {
+        r = request.existing ? plan_going_back(&request, &config, err)
+                             : plan_creating(&request, &config, err);
+    }
+    if (r < 0) {
+        return r;
+    }
+    bool attaches = runs && !cli_bool(args, "detach");
+    SB_CLEANUP(free) const char **argv = attaches ? entry_argv(config, args) : NULL;
+    SB_CLEANUP(json) json_t *whole = cli_whole_plan(config, argv, request.existing != NULL);
+    if (cli_bool(args, "json")) {
+        json_dumpf(whole, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+        putchar('\n');
+        return 0;
+    }
+    cli_print_plan(whole);
+    fflush(stdout);
+    if (!request.existing) {
+        kit_print_warnings(json_object_get(whole, "warnings"));
+    }
+    return 0;
+}
+
+/* ---- the commands ---- */
+
+int cmd_create(const struct cli_args *args, int *ret_status, struct sb_err **err)
+{
+    (void)ret_status;
+    if (cli_bool(args, "dry-run")) {
+        return dry_run(args, false, err);
+    }
+    SB_CLEANUP(request) struct request request = {0};
+    int r = prepare(args, &request, err);
+    r = r < 0 ? r : cli_env_words(args, &request.env, err);
+    r = r < 0 ? r : create(&request, err);
+    if (r == 0) {
+        puts(request.name);
+    }
+    return r;
+}
+
 int cmd_run(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
     enum { TURNS = 8 };
     SB_CLEANUP(request) struct request request = {0};
-    if (cli_bool(args, "dry-run")) {
-        return cmd_create(args, ret_status, err);
-    }
+    SB_CLEANUP(json) json_t *env = NULL;
     if (cli_bool(args, "detach") && (cli_bool(args, "rm") || args->nrest)) {
         return sb_fail(err, SB_EUSAGE, "--detach runs no agent: %s has nothing to do with it",
                        args->nrest ? "what stands after --" : "--rm");
     }
-    bool again = true;
-    int r = 0;
+    if (cli_bool(args, "dry-run")) {
+        return dry_run(args, true, err);
+    }
+    int r = cli_env_words(args, &env, err);
+    bool again = r == 0;
     for (int i = 0; again && i < TURNS; i++) {
         sb_err_free(sb_steal(err));
         request_done(&request);
-        request = (struct request){0};
+        request = (struct request){.env = json_incref(env)};
         again = false;
         r = reach(args, &request, &again, err);
     }
@@ -464,7 +480,7 @@ int cmd_run(const struct cli_args *args, int *ret_status, struct sb_err **err)
     if (cli_bool(args, "rm")) {
         interrupt_hold();
     }
-    r = attach_agent(request.name, args, ret_status, err);
+    r = attach_agent(&request, ret_status, err);
     if (cli_bool(args, "rm")) {
         int removed = sandbox_remove(request.name, r < 0 ? NULL : err);
         r = r < 0 || removed >= 0 ? r : removed;

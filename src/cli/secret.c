@@ -10,10 +10,12 @@
 
 #include "base/buf.h"
 #include "base/msg.h"
+#include "base/nearest.h"
 #include "base/wipe.h"
 #include "cli/read_value.h"
 #include "sandbox/client.h"
 #include "secret/secret.h"
+#include "secret/services.h"
 
 const struct cli_flag cli_flags_secret_set[] = {
     {"global", 'g', CLI_BOOL, NULL, "For every sandbox"},
@@ -57,15 +59,26 @@ const struct cli_flag cli_flags_secret_rm[] = {
     {0},
 };
 
+/* Of a command that keeps a value: the word too many may be just that, and is not repeated. */
+static int refuse_value(struct sb_err **err)
+{
+    sb_fail(err, SB_EUSAGE, "one word too many: the value is none of the words");
+    sb_hint(err, "it is read from standard input, or asked for at a terminal");
+    return SB_EUSAGE;
+}
+
 /* The scope that -g or the first word names.  *ret_used is how many words that took. */
-static int take_scope(const struct cli_args *args, size_t most_words, const char **ret_sandbox,
-                      size_t *ret_used, struct sb_err **err)
+static int take_scope(const struct cli_args *args, size_t most_words, bool keeps_value,
+                      const char **ret_sandbox, size_t *ret_used, struct sb_err **err)
 {
     size_t used = cli_bool(args, "global") ? 0 : 1;
     if (args->nwords < used) {
         sb_fail(err, SB_EUSAGE, "'sbx %s' needs a scope", args->command->path);
         sb_hint(err, "name a sandbox, or give -g for every sandbox");
         return SB_EUSAGE;
+    }
+    if (args->nwords > used + most_words && keeps_value) {
+        return refuse_value(err);
     }
     if (args->nwords > used + most_words) {
         return sb_fail(err, SB_EUSAGE, "unexpected word '%s': %s", args->words[used + most_words],
@@ -105,6 +118,47 @@ static void note_missing(const char *sandbox)
         fprintf(stderr, "sbx: note: there is no sandbox '%s' yet: one of that name will have it\n",
                 sandbox);
     }
+}
+
+static bool kit_names(const json_t *config, const char *service)
+{
+    size_t i;
+    const json_t *item;
+    json_array_foreach(json_object_get(json_object_get(config, "plan"), "credentials"), i, item)
+    {
+        const char *named = sb_json_str(item, "service");
+        if (named && strcmp(named, service) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A kit to come may name it; so would nobody a mistyped one. */
+static void note_unknown(const char *sandbox, const char *service)
+{
+    SB_CLEANUP(json) json_t *config = NULL;
+    if (sandbox) {
+        sandbox_load(sandbox, &config, NULL);
+    }
+    if (secret_service_find(service) || kit_names(config, service)) {
+        return;
+    }
+    size_t count = 0;
+    for (const struct secret_service *known = secret_services; known->id; known++) {
+        count++;
+    }
+    SB_CLEANUP(free) const char **ids = sb_xcalloc(count, sizeof(*ids));
+    for (size_t i = 0; i < count; i++) {
+        ids[i] = secret_services[i].id;
+    }
+    const char *near = sb_nearest(service, ids, count);
+    fprintf(stderr, "sbx: note: '%s' is no service that sbx knows: it is used by kits that name it",
+            service);
+    if (near) {
+        fprintf(stderr, "; did you mean '%s'?", near);
+    }
+    fputc('\n', stderr);
 }
 
 static bool matches(const json_t *entry, const char *scope, const char *type, const char *name)
@@ -147,7 +201,7 @@ int cmd_secret_set(const struct cli_args *args, int *ret_status, struct sb_err *
     }
     const char *sandbox = NULL;
     size_t used = 0;
-    int r = take_scope(args, 1, &sandbox, &used, err);
+    int r = take_scope(args, 1, true, &sandbox, &used, err);
     if (r < 0) {
         return r;
     }
@@ -176,6 +230,7 @@ int cmd_secret_set(const struct cli_args *args, int *ret_status, struct sb_err *
         return r;
     }
     note_missing(sandbox);
+    note_unknown(sandbox, service);
     tell_sandboxes(sandbox);
     *ret_status = 0;
     return 0;
@@ -261,7 +316,7 @@ int cmd_secret_set_custom(const struct cli_args *args, int *ret_status, struct s
     read_custom(args, &custom);
     const char *sandbox = NULL;
     size_t used = 0;
-    int r = take_scope(args, 0, &sandbox, &used, err);
+    int r = take_scope(args, 0, true, &sandbox, &used, err);
     r = r < 0 ? r : check_custom(args, &custom, err);
     r = r < 0 ? r : store_custom(args, sandbox, &custom, &value, err);
     if (r == 0) {
@@ -315,7 +370,11 @@ int cmd_secret_ls(const struct cli_args *args, int *ret_status, struct sb_err **
         return sb_fail(err, SB_EUSAGE, "-g and the sandbox '%s' exclude each other", sandbox);
     }
     SB_CLEANUP(json) json_t *list = NULL;
+    SB_CLEANUP(json) json_t *config = NULL;
     int r = secret_list(sandbox, &list, err);
+    if (r == 0 && sandbox && json_array_size(list) == 0) {
+        r = sandbox_load(sandbox, &config, err); /* secrets may come before it, a typo has none */
+    }
     if (r < 0) {
         return r;
     }
@@ -358,7 +417,7 @@ int cmd_secret_rm(const struct cli_args *args, int *ret_status, struct sb_err **
     cli_guard_memory();
     const char *sandbox = NULL;
     size_t used = 0;
-    int r = take_scope(args, 1, &sandbox, &used, err);
+    int r = take_scope(args, 1, false, &sandbox, &used, err);
     if (r < 0) {
         return r;
     }

@@ -199,6 +199,12 @@ int account_become(const struct account *account)
     return 0;
 }
 
+const char *account_problem(int code)
+{
+    /* All that the map of the sandbox's user namespace (sandbox/idmap.h) lacks. */
+    return code == -EINVAL ? "the ids of a sandbox are 0 to 65535" : strerror(-code);
+}
+
 void account_done(struct account *account)
 {
     free(account->name);

@@ -29,6 +29,8 @@ int account_parse(const char *passwd, const char *group, const char *text, struc
 int account_load(const char *text, struct account *ret, struct sb_err **err);
 /* Becomes the account, for good: groups, then gid, then uid.  0 or -errno. */
 int account_become(const struct account *account);
+/* What such an -errno, or that of giving the account a file, means. */
+const char *account_problem(int code);
 void account_done(struct account *account);
 static inline void sb_cleanup_account(struct account *account)
 {

@@ -65,12 +65,12 @@ static void become_user(const struct init *init, const struct child_setup *setup
     }
     if (setup->tty && fchown(STDIN_FILENO, ret->uid, (gid_t)-1) < 0) {
         child_fail(setup, errno, "cannot give the terminal to user %u: %s", ret->uid,
-                   strerror(errno));
+                   account_problem(-errno));
     }
     int r = account_become(ret);
     if (r < 0) {
         child_fail(setup, EPERM, "cannot become user '%s' (uid %u, gid %u): %s", ret->name,
-                   ret->uid, ret->gid, strerror(-r));
+                   ret->uid, ret->gid, account_problem(r));
     }
 }
 

@@ -4,12 +4,15 @@
  * Fails closed: when the supervisor's socket ends, everything in the sandbox is killed. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -116,8 +119,11 @@ static void on_order(void *arg, uint32_t events)
 
 void init_reset_child(const struct init *init)
 {
+    /* Not by signal(), which refuses those that libc keeps for itself; whoever spawned the
+     * supervisor may have left them ignored.  All zero is the kernel's own SIG_DFL. */
+    static const unsigned long by_default[4];
     for (int signo = 1; signo < NSIG; signo++) {
-        signal(signo, SIG_DFL);
+        syscall(SYS_rt_sigaction, signo, by_default, NULL, NSIG / CHAR_BIT);
     }
     sigset_t none;
     sigemptyset(&none);

@@ -386,7 +386,7 @@ int sudo_main(int argc, char **argv)
     setenv("SUDO_COMMAND", sudo.nwords ? line : target.shell, 1);
     r = account_become(&target);
     if (r < 0) {
-        fprintf(stderr, "sudo: cannot become '%s': %s\n", target.name, strerror(-r));
+        fprintf(stderr, "sudo: cannot become '%s': %s\n", target.name, account_problem(r));
         return 1;
     }
     if (sudo.background && fork() > 0) {

@@ -117,14 +117,37 @@ static int carry_out(const struct write_order *order)
     return r;
 }
 
-static void reply(int channel, const char *path, int r)
+/* The beginning of `path` that is a link to no directory, or NULL.  The caller frees it. */
+static char *find_dead_link(const char *path)
+{
+    for (const char *p = path; (p = strchr(p + 1, '/'));) {
+        SB_CLEANUP(free) char *part = sb_xstrndup(path, (size_t)(p - path));
+        struct stat st;
+        if (lstat(part, &st) == 0 && S_ISLNK(st.st_mode) &&
+            (stat(part, &st) < 0 || !S_ISDIR(st.st_mode))) {
+            return sb_steal(&part);
+        }
+    }
+    return NULL;
+}
+
+/* `link`: what find_dead_link found in the way, or NULL. */
+static void reply(int channel, const char *path, int r, const char *link)
 {
     SB_CLEANUP(json) json_t *answer = json_pack("{s:b}", "ok", r == 0);
     if (r < 0) {
         SB_CLEANUP(free)
-        char *text = sb_xasprintf("write '%s' in the sandbox: %s", path, strerror(-r));
+        char *text =
+            link ? sb_xasprintf("'%s' is a symbolic link that leads to no directory there", link)
+                 : sb_xasprintf("write '%s' in the sandbox: %s", path, strerror(-r));
         json_object_set_new(answer, "errno", json_integer(-r));
         json_object_set_new(answer, "error", json_string(text));
+        if (link) {
+            json_object_set_new(
+                answer, "hint",
+                json_string("put a directory in its place, or add the directory that it "
+                            "leads to as a further PATH of the sandbox"));
+        }
     }
     sb_msg_send(channel, answer, NULL, 0, NULL);
 }
@@ -138,7 +161,7 @@ void write_start(const struct init *init, struct sb_msg *msg)
         return;
     }
     if (content < 0 || !path || path[0] != '/') {
-        reply(channel, path ? path : "", -EINVAL);
+        reply(channel, path ? path : "", -EINVAL, NULL);
         return;
     }
     json_int_t uid = sb_json_int(msg->json, "uid", 0);
@@ -154,10 +177,12 @@ void write_start(const struct init *init, struct sb_msg *msg)
     pid_t pid = fork();
     if (pid == 0) {
         init_reset_child(init);
-        reply(channel, path, carry_out(&order));
+        int r = carry_out(&order);
+        SB_CLEANUP(free) char *link = r < 0 ? find_dead_link(path) : NULL;
+        reply(channel, path, r, link);
         _exit(0);
     }
     if (pid < 0) {
-        reply(channel, path, -errno);
+        reply(channel, path, -errno, NULL);
     }
 }

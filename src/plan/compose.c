@@ -98,8 +98,10 @@ static int check_kits(const struct kit *const *kits, size_t nkits, struct sb_err
     }
     int r = check_agent(kits[0], err);
     for (size_t i = 0; r == 0 && i < nkits; i++) {
-        if (json_object_get(names, kit_name(kits[i]))) {
-            sb_fail(err, SB_EUSAGE, "compose: duplicate kit name \"%s\"", kit_name(kits[i]));
+        const char *file = text_of(kits[i], "file"), *other = sb_json_str(names, kit_name(kits[i]));
+        if (other) {
+            sb_fail(err, SB_EUSAGE, "compose: duplicate kit name \"%s\": of '%s' and of '%s'",
+                    kit_name(kits[i]), other, file);
             bool builtin = strncmp(text_of(kits[0], "file"), "builtin:", 8) == 0 &&
                            strcmp(kit_name(kits[i]), kit_name(kits[0])) == 0;
             sb_hint(err, "%s",
@@ -107,7 +109,7 @@ static int check_kits(const struct kit *const *kits, size_t nkits, struct sb_err
                             : "leave out one of the two kits, or give it another name");
             return SB_EUSAGE;
         }
-        json_object_set_new(names, kit_name(kits[i]), json_true());
+        json_object_set_new(names, kit_name(kits[i]), json_string(file));
         r = i == 0 ? 0 : check_mixin(kits[i], kits[0], err);
     }
     return r;

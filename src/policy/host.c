@@ -172,6 +172,21 @@ static int check_bytes(const char *text, size_t n, bool *ret_unicode, struct sb_
     return 0;
 }
 
+/* "example.com:443:80", which is no IPv6 address either; *ret is where the second port begins. */
+static bool has_two_ports(const char *text, size_t n, size_t *ret)
+{
+    size_t host = 0, at;
+    bool name = false; /* has what no IPv6 address begins with */
+    for (; host < n && text[host] != ':'; host++) {
+        name |= !strchr("0123456789abcdefABCDEF", text[host]);
+    }
+    for (at = host + 1; at < n && is_digit(text[at]); at++) {
+    }
+    *ret = at + 1;
+    return name && at > host + 1 && at < n && text[at] == ':' &&
+           !memchr(text + at + 1, ':', n - at - 1);
+}
+
 int host_parse(const char *text, size_t n, struct host *ret, struct sb_err **err)
 {
     bool unicode;
@@ -183,6 +198,10 @@ int host_parse(const char *text, size_t n, struct host *ret, struct sb_err **err
         return r;
     }
     if (n && memchr(text, ':', n)) {
+        size_t second;
+        if (has_two_ports(text, n, &second)) {
+            return fail_at(err, second, "there are two ports: expected one behind the host");
+        }
         return parse_v6(text, n, ret, err);
     }
     return unicode ? parse_unicode(text, n, ret, err) : parse_ascii(text, n, ret, err);

@@ -34,11 +34,6 @@ static const char *load(void)
     return whole ? NULL : dlerror();
 }
 
-void idn_load(void)
-{
-    load();
-}
-
 int idn_to_ascii(const char *name, char **ret, struct sb_err **err)
 {
     const char *problem = load();

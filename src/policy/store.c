@@ -165,7 +165,7 @@ static int read_files(const char *sandbox, struct source *source, struct sb_err 
     return r == 0 && sandbox ? read_file(sandbox, source, err) : r;
 }
 
-int policy_store_rules(const char *sandbox, json_t *rules, bool *ret_defaulted, struct sb_err **err)
+int policy_store_rules(const char *sandbox, json_t *rules, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *written = json_array();
     SB_CLEANUP(json) json_t *pins = json_array();
@@ -180,8 +180,25 @@ int policy_store_rules(const char *sandbox, json_t *rules, bool *ret_defaulted, 
     }
     json_array_extend(all, written);
     json_array_extend(rules, all);
-    if (ret_defaulted) {
-        *ret_defaulted = !source.preset;
+    return 0;
+}
+
+int policy_store_chosen(bool *ret, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *path = NULL;
+    SB_CLEANUP(buf) struct sb_buf buf;
+    sb_buf_init(&buf, RULES_FILE_MAX);
+    int r = rules_file_path(NULL, &path, err);
+    r = r < 0 ? r : rules_file_read(path, &buf, err);
+    if (r < 0) {
+        return r;
+    }
+    SB_CLEANUP(free) char *text = sb_buf_steal(&buf);
+    char *rest = text;
+    size_t indent;
+    *ret = false;
+    for (char *line; !*ret && (line = rules_next_line(&rest, &indent));) {
+        *ret = rules_preset_line(line);
     }
     return 0;
 }
@@ -239,27 +256,4 @@ bool policy_rules_see_requests(const json_t *rules)
 int policy_store_check_preset(const char *name, struct sb_err **err)
 {
     return preset_find(name) ? 0 : unknown_preset(name, err);
-}
-
-int policy_from_json(const json_t *rules, struct policy **ret, struct sb_err **err)
-{
-    if (!json_is_array(rules)) {
-        return sb_fail(err, SB_EPROTO, "policy rules are not a list");
-    }
-    SB_CLEANUP(policy) struct policy *policy = policy_new();
-    for (size_t i = 0; i < json_array_size(rules); i++) {
-        const json_t *rule = json_array_get(rules, i);
-        const char *text = json_string_value(json_object_get(rule, "text"));
-        const char *origin = json_string_value(json_object_get(rule, "origin"));
-        const char *id = json_string_value(json_object_get(rule, "id"));
-        if (!text || !origin) {
-            return sb_fail(err, SB_EPROTO, "policy rule %zu has no text or no origin", i + 1);
-        }
-        int r = policy_add(policy, text, origin, id, err);
-        if (r < 0) {
-            return sb_wrap(err, r, "rule %zu of %s", i + 1, origin);
-        }
-    }
-    *ret = sb_steal(&policy);
-    return 0;
 }

@@ -17,9 +17,10 @@
 
 /* Appends the rules that hold for `sandbox` (NULL: global ones only) to `rules`, a JSON array of
  * {"text","id","origin"}: preset, then global, then the sandbox's own. Without a preset line the
- * preset is balanced; *ret_defaulted (may be NULL) tells so. */
-int policy_store_rules(const char *sandbox, json_t *rules, bool *ret_defaulted,
-                       struct sb_err **err);
+ * preset is balanced. */
+int policy_store_rules(const char *sandbox, json_t *rules, struct sb_err **err);
+/* Whether there is a preset line. */
+int policy_store_chosen(bool *ret, struct sb_err **err);
 /* Appends the rules of a plan's kits, in the same form. */
 int policy_plan_rules(const json_t *plan, json_t *rules, struct sb_err **err);
 /* Appends the pins that hold, {"name","address","origin"}: of two for one name the later holds. */

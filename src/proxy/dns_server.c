@@ -20,7 +20,7 @@ struct dns_client {
     int fd; /* -1: slot is free */
     sb_watch watch;
     struct sb_timer timer;
-    uint8_t in[QUERY_MAX];
+    uint8_t *in; /* QUERY_MAX, while it is connected */
     size_t len;
 };
 
@@ -130,6 +130,8 @@ static void drop_client(struct dns_client *client)
     sb_loop_timer_stop(loop, &client->timer);
     close(client->fd);
     client->fd = -1;
+    free(client->in);
+    client->in = NULL;
 }
 
 static void on_client_timeout(void *arg)
@@ -153,15 +155,14 @@ static bool serve_client(struct dns_client *client)
         client->len -= len + 2;
         memmove(client->in, client->in + len + 2, client->len);
     }
-    return r == 0 && client->len < sizeof(client->in);
+    return r == 0 && client->len < QUERY_MAX;
 }
 
 static void on_client(void *arg, uint32_t events)
 {
     (void)events;
     struct dns_client *client = arg;
-    ssize_t n =
-        recv(client->fd, client->in + client->len, sizeof(client->in) - client->len, MSG_DONTWAIT);
+    ssize_t n = recv(client->fd, client->in + client->len, QUERY_MAX - client->len, MSG_DONTWAIT);
     if (n < 0 && errno == EAGAIN) {
         return;
     }
@@ -202,6 +203,7 @@ static void on_tcp(void *arg, uint32_t events)
         return;
     }
     client->fd = fd;
+    client->in = sb_xcalloc(1, QUERY_MAX);
     client->len = 0;
     sb_loop_timer(proxy->loop, &client->timer, LIMIT_DNS_TCP_MS, on_client_timeout, client);
 }

@@ -223,7 +223,7 @@ static ssize_t read_tail(struct journal *journal, char *data, size_t size)
 }
 
 /* The place of the last line that has one; lines behind it that have none are not ours. */
-static void find_place(const char *data, size_t len, struct log_chain *ret)
+static bool find_place(const char *data, size_t len, struct log_chain *ret)
 {
     const char *end = memrchr(data, '\n', len);
     while (end) {
@@ -232,10 +232,11 @@ static void find_place(const char *data, size_t len, struct log_chain *ret)
         struct log_chain place;
         if (log_chain_of_line(line, (size_t)(end - line), &place)) {
             *ret = place;
-            return;
+            return true;
         }
         end = before;
     }
+    return false;
 }
 
 /* A last line without its end: its writer was killed.  It stays, and is named by its hash. */
@@ -251,22 +252,39 @@ static void find_torn(struct journal *journal, const char *data, size_t len,
     }
 }
 
+/* Where an earlier proxy left off: in most logs the last lines are short ones. */
+static int find_end(struct journal *journal, struct log_event *event)
+{
+    static const size_t tails[] = {LOG_LINE_MAX / 8, (size_t)4 * LOG_LINE_MAX};
+    SB_CLEANUP(free) char *tail = NULL;
+    size_t len = 0;
+    bool found = false;
+    for (size_t i = 0; !found && i < SB_ARRAY_LEN(tails); i++) {
+        free(tail);
+        tail = sb_xcalloc(1, tails[i]);
+        ssize_t n = read_tail(journal, tail, tails[i]);
+        if (n < 0) {
+            return (int)n;
+        }
+        len = (size_t)n;
+        found = find_place(tail, len, &journal->chain) || len < tails[i];
+    }
+    find_torn(journal, tail, len, event);
+    return 0;
+}
+
 int journal_start(struct journal *journal, const char *sandbox, struct sb_err **err)
 {
-    enum { TAIL = 4 * LOG_LINE_MAX };
     if (journal->sandbox) {
         return 0;
     }
-    SB_CLEANUP(free) char *tail = sb_xcalloc(1, TAIL);
     struct log_event event = {.kind = LOG_OPEN, .reason = "start"};
     log_chain_init(&event.head);
-    ssize_t n = read_tail(journal, tail, TAIL);
-    if (n < 0) {
-        return sb_fail_errno(err, (int)-n, "read the request log");
+    int r = find_end(journal, &event);
+    if (r < 0) {
+        return sb_fail_errno(err, -r, "read the request log");
     }
     journal->sandbox = sb_xstrdup(sandbox);
-    find_torn(journal, tail, (size_t)n, &event);
-    find_place(tail, (size_t)n, &journal->chain);
     if (journal->files.head >= 0) {
         log_head_read(journal->files.head, &event.head);
     }

@@ -13,7 +13,6 @@
 #include <sys/resource.h>
 
 #include "base/wipe.h"
-#include "policy/idn.h"
 #include "proxy/bounds.h"
 #include "proxy/conn.h"
 #include "proxy/control.h"
@@ -48,7 +47,6 @@ static int run(bool allow_probe, struct sb_err **err)
     }
     proxy->names = names_new();
     proxy->tls = tls_new();
-    idn_load();
     /* All of this while the supervisor makes the namespaces; then the listeners come. */
     r = lockdown(err);
     r = r < 0 ? r : control_take_listeners(SUPERVISOR_FD, proxy, err);

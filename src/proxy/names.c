@@ -24,7 +24,7 @@ struct names {
     uint32_t count, cap;
     uint32_t oldest, newest;
     uint64_t seed;
-    uint32_t buckets[BUCKETS];
+    uint32_t *buckets; /* BUCKETS, once there is a name */
 };
 
 static const uint8_t v6_prefix[6] = NAMES_V6_PREFIX;
@@ -47,6 +47,7 @@ void names_free(struct names *names)
         free(names->entries[i].name);
     }
     free(names->entries);
+    free(names->buckets);
     free(names);
 }
 
@@ -103,6 +104,9 @@ static uint32_t take_entry(struct names *names)
 
 static uint32_t find_or_add(struct names *names, const char *name)
 {
+    if (!names->buckets) {
+        names->buckets = sb_xcalloc(BUCKETS, sizeof(*names->buckets));
+    }
     uint32_t bucket = bucket_of(names, name);
     for (uint32_t i = names->buckets[bucket]; i; i = names->entries[i].next) {
         if (strcmp(names->entries[i].name, name) == 0) {

@@ -83,6 +83,13 @@ static int fail_taken(const char *name, struct sb_err **err)
     return SB_EEXIST;
 }
 
+int sandbox_check_free(const char *name, struct sb_err **err)
+{
+    SB_CLEANUP(free) char *dir = NULL;
+    int r = sandbox_dir(name, &dir, err);
+    return r == 0 && access(dir, F_OK) == 0 ? fail_taken(name, err) : r;
+}
+
 /* Fills the directory `made` and moves it to its name. */
 static int fill_and_move(const char *name, const char *made, const json_t *config, int *ret_claim,
                          struct sb_err **err)

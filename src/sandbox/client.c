@@ -10,12 +10,11 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 
 #include "base/fs.h"
 #include "base/msg.h"
 #include "base/paths.h"
+#include "base/spawn.h"
 #include "base/text.h"
 #include "policy/store.h"
 #include "sandbox/cgroup.h"
@@ -27,7 +26,6 @@
 #include "settings/upstream_choice.h"
 
 enum {
-    SUPERVISOR_STARTER = 3,
     SUPERVISOR_WAIT_S = 30,
     GRACE_MS = 5000,
     PATIENCE_MS = 1000 /* a person who waits longer is told for what */
@@ -77,6 +75,13 @@ static int read_reply(int sock, struct sb_msg *ret, struct sb_err **err)
         if (hint) {
             sb_hint(err, "%s", hint);
         }
+        const json_t *place = json_object_get(reply.json, "place");
+        if (place) {
+            sb_err_set_place(err, sb_json_str(place, "file"), (size_t)sb_json_int(place, "line", 0),
+                             (size_t)sb_json_int(place, "column", 0),
+                             (size_t)sb_json_int(place, "length", 0),
+                             sb_json_str(place, "excerpt"));
+        }
         return code < 0 ? code : SB_EFAIL;
     }
     if (ret) {
@@ -112,26 +117,6 @@ int sandbox_ask(const char *name, const json_t *request, const int *fds, size_t 
 
 /* ---- start ---- */
 
-static _Noreturn void exec_supervisor(const char *path, const char *name, int starter)
-{
-    setsid();
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    int null = open("/dev/null", O_RDWR);
-    dup2(null, 0);
-    dup2(null, 1);
-    dup2(null, 2);
-    dup2(starter, SUPERVISOR_STARTER);
-    upstream_forget_environment();
-    syscall(SYS_close_range, SUPERVISOR_STARTER + 1, ~0U, 0);
-    /* Nothing of the caller's directory stays busy. */
-    if (chdir("/") == 0) {
-        execl(path, "sbx-supervisor", name, (char *)NULL);
-    }
-    _exit(127);
-}
-
 /* One start at a time per sandbox, by a lock on its directory: the second waits until the first has
  * settled. */
 static int lock_start(const char *name, struct sb_err **err)
@@ -163,14 +148,19 @@ static int spawn_supervisor(const char *name, int *ret_starter, struct sb_err **
         return sb_fail_errno(err, errno, "socketpair");
     }
     /* It outlives us; should it end first, it is a zombie for as long as this command takes. */
-    pid_t pid = fork();
-    if (pid == 0) {
-        exec_supervisor(path, name, pair[1]);
-    }
+    SB_CLEANUP(free) char *copy = sb_xstrdup(name);
+    SB_CLEANUP(free) char **environment = upstream_scrubbed_environment();
+    const struct sb_spawn spec = {.path = path,
+                                  .argv = (char *[]){(char[]){"sbx-supervisor"}, copy, NULL},
+                                  .env = environment,
+                                  .channel = pair[1],
+                                  .apart = true};
+    pid_t pid;
+    r = sb_spawn(&spec, &pid, err);
     close(pair[1]);
-    if (pid < 0) {
+    if (r < 0) {
         close(pair[0]);
-        return sb_fail_errno(err, errno, "fork");
+        return r;
     }
     *ret_starter = pair[0];
     return 0;
@@ -306,6 +296,15 @@ int sandbox_settle(const char *name, struct sb_err **err)
 int sandbox_mark_ready(const char *name, struct sb_err **err)
 {
     return state_finish(name, err);
+}
+
+void sandbox_mark_kept(const char *name, const struct sb_err *why)
+{
+    /* Further lines are the failed step's output, which its log has. */
+    SB_CLEANUP(free) char *line = sb_xstrndup(why->message, strcspn(why->message, "\n"));
+    if (state_finish(name, NULL) == 0) {
+        state_put_unfinished(name, line);
+    }
 }
 
 /* ---- stop, remove, reload ---- */
@@ -540,18 +539,19 @@ static int list_one(const char *name, void *arg, struct sb_err **err)
     const char *lives = silent ? "not responding" : status ? "running" : "stopped";
     const char *word = state_is_ready(config) ? lives : claimed ? "creating" : "broken";
     SB_CLEANUP(free) char *ended = status ? NULL : state_end(name);
+    SB_CLEANUP(free) char *unfinished = state_unfinished(name);
     const char *agent = sb_json_str(config, "agent");
     const char *workspace = sb_json_str(config, "workspace");
     const char *created = sb_json_str(config, "created");
     const char *isolation = sb_json_str(config, "isolation");
     json_t *ports = json_object_get(status, "ports");
-    json_array_append_new(arg, json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:s,s:s*,s:s*}", "name", name,
-                                         "agent", agent ? agent : "?", "status", word, "isolation",
-                                         isolation ? isolation : "ns", "workspace",
-                                         workspace ? workspace : "", "ports",
-                                         ports ? json_incref(ports) : json_array(), "created",
-                                         created ? created : "", "limits",
-                                         sb_json_str(status, "limits"), "ended", ended));
+    json_array_append_new(
+        arg, json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:s,s:s*,s:s*,s:s*}", "name", name, "agent",
+                       agent ? agent : "?", "status", word, "isolation",
+                       isolation ? isolation : "ns", "workspace", workspace ? workspace : "",
+                       "ports", ports ? json_incref(ports) : json_array(), "created",
+                       created ? created : "", "limits", sb_json_str(status, "limits"), "ended",
+                       ended, "unfinished", unfinished));
     return 0;
 }
 

@@ -11,7 +11,7 @@
 
 /* Array of
  * {"name","agent","status":"running|stopped|broken|creating","isolation":"ns|vm","workspace",
- *  "ports":[],"created"} */
+ *  "ports":[],"created"}, and "limits", "ended", "unfinished" where there is something to say */
 int sandbox_list(json_t **ret, struct sb_err **err);
 /* sandbox.json; SB_ENOTFOUND with a hint of the nearest name. */
 int sandbox_load(const char *name, json_t **ret, struct sb_err **err);
@@ -36,12 +36,16 @@ int sandbox_remove(const char *name, struct sb_err **err);
 int sandbox_discard(const char *name, struct sb_err **err);
 /* Records that its plan has been carried out. */
 int sandbox_mark_ready(const char *name, struct sb_err **err);
+/* Unless that is recorded: that it is kept although its plan was not carried out, and why not. */
+void sandbox_mark_kept(const char *name, const struct sb_err *why);
 /* A descriptor: while it is open nobody else takes a name. */
 int sandbox_lock_creations(struct sb_err **err);
 /* Takes the name for a sandbox to be made, and writes its sandbox.json (state "creating", an id
  * range that no other has).  *ret_claim, a descriptor, is kept open until it is made: while it is,
  * others see that somebody works on it.  SB_EEXIST when the name is taken. */
 int sandbox_claim(const char *name, json_t *config, int *ret_claim, struct sb_err **err);
+/* Takes nothing: SB_EEXIST, as that says it, when the name is taken now. */
+int sandbox_check_free(const char *name, struct sb_err **err);
 /* Whether the command that claimed it is still at work; and waiting until it is not. */
 bool sandbox_is_claimed(const char *name);
 void sandbox_await_claim(const char *name);

@@ -39,6 +39,7 @@ static const struct variable common[] = {
     /* Whom nobody answers must not ask: git says at once that the server refused. */
     {"GIT_TERMINAL_PROMPT", "0"},
     {"GIT_ASKPASS", "true"},
+    {"BASH_ENV", "/etc/sandbox-persistent.sh"},
     {"IS_SANDBOX", "1"},
 };
 

@@ -13,21 +13,16 @@
 #include "base/fs.h"
 #include "base/msg.h"
 #include "base/paths.h"
+#include "base/spawn.h"
+#include "base/text.h"
+#include "policy/pattern.h"
 #include "policy/store.h"
 #include "sandbox/layout.h"
 #include "secret/secret.h"
 #include "settings/store.h"
 #include "settings/upstream_choice.h"
 
-enum { PROXY_CHANNEL = 3, PROXY_WAIT_S = 20, PROXY_END_MS = 2000 };
-
-static _Noreturn void exec_proxy(const char *path, int channel)
-{
-    dup2(channel, PROXY_CHANNEL);
-    syscall(SYS_close_range, PROXY_CHANNEL + 1, ~0U, 0);
-    execl(path, "sbx-proxy", (char *)NULL);
-    _exit(127);
-}
+enum { PROXY_WAIT_S = 20, PROXY_END_MS = 2000 };
 
 int exit_proxy_spawn(struct exit_proxy *ret, struct sb_err **err)
 {
@@ -41,14 +36,16 @@ int exit_proxy_spawn(struct exit_proxy *ret, struct sb_err **err)
         return sb_fail_errno(err, errno, "make the proxy's channel");
     }
     sb_msg_limit_wait(channel[0], PROXY_WAIT_S);
-    pid_t pid = fork();
-    if (pid == 0) {
-        exec_proxy(path, channel[1]);
-    }
+    const struct sb_spawn spec = {.path = path,
+                                  .argv = (char *[]){(char[]){"sbx-proxy"}, NULL},
+                                  .env = environ,
+                                  .channel = channel[1]};
+    pid_t pid;
+    r = sb_spawn(&spec, &pid, err);
     close(channel[1]);
-    if (pid < 0) {
+    if (r < 0) {
         close(channel[0]);
-        return sb_fail_errno(err, errno, "fork the proxy");
+        return r;
     }
     *ret = (struct exit_proxy){
         .pid = pid, .pidfd = (int)syscall(SYS_pidfd_open, pid, 0), .socket = channel[0]};
@@ -227,6 +224,25 @@ static int add_settings(const json_t *environment, json_t *config, struct sb_err
     return 0;
 }
 
+/* Places by the names that they have on the wire: the proxy knows no others (proxy/ascii_names.c).
+ * What is no place stays, and never matches. */
+static void put_wire_names(json_t *inject)
+{
+    size_t i;
+    json_t *rule;
+    json_array_foreach(inject, i, rule)
+    {
+        const char *domain = sb_json_str(rule, "domain");
+        struct pattern pattern;
+        char text[PATTERN_TEXT_MAX];
+        if (domain && !sb_is_ascii(domain, strlen(domain)) &&
+            pattern_parse(domain, strlen(domain), &pattern, NULL) == 0) {
+            pattern_format(&pattern, text);
+            json_object_set_new(rule, "domain", json_string(text));
+        }
+    }
+}
+
 int exit_compose(const struct exit_sources *sources, json_t **ret_config, json_t **ret_sentinels,
                  struct sb_err **err)
 {
@@ -236,13 +252,14 @@ int exit_compose(const struct exit_sources *sources, json_t **ret_config, json_t
     SB_CLEANUP(json) json_t *inject = NULL;
     SB_CLEANUP(json) json_t *sentinels = NULL;
     SB_CLEANUP(json) json_t *pins = NULL;
-    int r = policy_store_rules(name, rules, NULL, err);
+    int r = policy_store_rules(name, rules, err);
     r = r < 0 ? r : policy_plan_rules(plan, rules, err);
     r = r < 0 ? r : user_pins(name, &pins, err);
     r = r < 0 ? r : secret_resolve(name, plan, &inject, &sentinels, err);
     if (r < 0) {
         return r;
     }
+    put_wire_names(inject);
     SB_CLEANUP(json) json_t *hosts = known_hosts();
     SB_CLEANUP(json)
     json_t *made = json_pack("{s:i,s:s,s:O,s:O,s:O,s:O}", "version", 1, "sandbox", name, "rules",
@@ -262,15 +279,24 @@ int exit_compose(const struct exit_sources *sources, json_t **ret_config, json_t
 json_t *exit_missing(const json_t *config)
 {
     json_t *missing = json_object();
+    const json_t *rules = json_object_get(config, "inject");
     size_t i;
     const json_t *rule;
-    json_array_foreach(json_object_get(config, "inject"), i, rule)
+    json_array_foreach(rules, i, rule)
     {
         const char *service = sb_json_str(rule, "service");
         if (service && json_is_null(json_object_get(rule, "secret"))) {
             bool signs_in = json_object_get(rule, "capture") != NULL ||
                             json_is_true(json_object_get(missing, service));
             json_object_set_new(missing, service, json_boolean(signs_in));
+        }
+    }
+    /* Of a service that has both, a key and a login, one is enough. */
+    json_array_foreach(rules, i, rule)
+    {
+        const char *service = sb_json_str(rule, "service");
+        if (service && json_is_string(json_object_get(rule, "secret"))) {
+            json_object_del(missing, service);
         }
     }
     return missing;

@@ -265,23 +265,41 @@ int idmap_write(const struct idmap *map, pid_t pid, struct sb_err **err)
     return r < 0 ? r : run_newidmap("/usr/bin/newgidmap", pid, getgid(), &range, err);
 }
 
-/* A process that only lends its user namespace until a descriptor to it is open. */
-static pid_t spawn_holder(int ret_gate[2])
+/* A process that only lends its user namespace until a descriptor to it is open.  It shares our
+ * memory, since it is not worth a copy of it, and touches nothing there but this. */
+struct holder {
+    pid_t pid;
+    int gate[2]; /* it ends when ours, the second, is closed */
+    char byte;
+    _Alignas(16) char stack[8192];
+};
+
+static int hold(void *arg)
 {
-    if (pipe2(ret_gate, O_CLOEXEC) < 0) {
-        return -1;
+    struct holder *holder = arg;
+    close(holder->gate[1]);
+    return read(holder->gate[0], &holder->byte, 1) < 0;
+}
+
+static int spawn_holder(struct holder *holder)
+{
+    if (pipe2(holder->gate, O_CLOEXEC) < 0) {
+        return -errno;
     }
-    pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, NULL);
-    if (pid == 0) {
-        char byte;
-        close(ret_gate[1]);
-        _exit(read(ret_gate[0], &byte, 1) < 0);
+    holder->pid = clone(hold, holder->stack + sizeof(holder->stack),
+                        CLONE_NEWUSER | CLONE_VM | SIGCHLD, holder);
+    int r = holder->pid < 0 ? -errno : 0;
+    close(holder->gate[0]);
+    if (r < 0) {
+        close(holder->gate[1]);
     }
-    close(ret_gate[0]);
-    if (pid < 0) {
-        close(ret_gate[1]);
-    }
-    return pid;
+    return r;
+}
+
+static void end_holder(const struct holder *holder)
+{
+    close(holder->gate[1]);
+    waitpid(holder->pid, NULL, 0);
 }
 
 int idmap_userns_of(pid_t pid, struct sb_err **err)
@@ -293,15 +311,14 @@ int idmap_userns_of(pid_t pid, struct sb_err **err)
 
 static int userns_of_maps(const char *uid_map, const char *gid_map, struct sb_err **err)
 {
-    int gate[2];
-    pid_t pid = spawn_holder(gate);
-    if (pid < 0) {
-        return idmap_refused(errno, err);
+    struct holder holder;
+    int r = spawn_holder(&holder);
+    if (r < 0) {
+        return idmap_refused(-r, err);
     }
-    int r = write_maps(pid, uid_map, gid_map, false, err);
-    r = r < 0 ? r : idmap_userns_of(pid, err);
-    close(gate[1]);
-    waitpid(pid, NULL, 0);
+    r = write_maps(holder.pid, uid_map, gid_map, false, err);
+    r = r < 0 ? r : idmap_userns_of(holder.pid, err);
+    end_holder(&holder);
     return r;
 }
 

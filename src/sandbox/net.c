@@ -35,7 +35,7 @@ static int loopback_up(struct mnl_socket *nl)
     link->ifi_index = LOOPBACK_INDEX;
     link->ifi_change = IFF_UP;
     link->ifi_flags = IFF_UP;
-    return netlink_talk(nl, h, h->nlmsg_len, 1);
+    return netlink_talk(nl, h, h->nlmsg_len);
 }
 
 /* ip [-6] route add local default dev lo */
@@ -52,7 +52,7 @@ static int all_addresses_local(struct mnl_socket *nl, unsigned char family)
     route->rtm_scope = RT_SCOPE_HOST;
     route->rtm_type = RTN_LOCAL;
     mnl_attr_put_u32(h, RTA_OIF, LOOPBACK_INDEX);
-    return netlink_talk(nl, h, h->nlmsg_len, 1);
+    return netlink_talk(nl, h, h->nlmsg_len);
 }
 
 /* ip address add ADDRESS dev lo.  Every address is local already; but getaddrinfo() with
@@ -71,7 +71,7 @@ static int add_address(struct mnl_socket *nl, unsigned char family, const void *
     message->ifa_index = LOOPBACK_INDEX;
     mnl_attr_put(h, IFA_LOCAL, len, address);
     mnl_attr_put(h, IFA_ADDRESS, len, address);
-    return netlink_talk(nl, h, h->nlmsg_len, 1);
+    return netlink_talk(nl, h, h->nlmsg_len);
 }
 
 /* The first of the addresses that the proxy gives to names: it never gives this one. */

@@ -29,13 +29,13 @@ enum { REFUSED_GROUP = 1, REFUSED_SNAP_BYTES = 64, REFUSED_A_SECOND = 50, REFUSE
 
 /* ---- netlink ---- */
 
-int netlink_talk(struct mnl_socket *nl, const void *data, size_t len, unsigned acks)
+int netlink_talk(struct mnl_socket *nl, const void *data, size_t len)
 {
     if (mnl_socket_sendto(nl, data, len) < 0) {
         return -errno;
     }
     unsigned portid = mnl_socket_get_portid(nl);
-    while (acks) {
+    for (;;) {
         _Alignas(struct nlmsghdr) char reply[8192];
         ssize_t n = mnl_socket_recvfrom(nl, reply, sizeof(reply));
         if (n < 0) {
@@ -48,13 +48,9 @@ int netlink_talk(struct mnl_socket *nl, const void *data, size_t len, unsigned a
                 continue;
             }
             const struct nlmsgerr *e = mnl_nlmsg_get_payload(h);
-            if (e->error) {
-                return e->error;
-            }
-            acks--;
+            return e->error;
         }
     }
-    return 0;
 }
 
 struct mnl_socket *netlink_open(int protocol)
@@ -221,15 +217,15 @@ static void rule_reject(struct nftnl_rule *rule, unsigned char family)
 struct batch {
     struct mnl_nlmsg_batch *mnl;
     uint32_t seq;
-    unsigned acks;
+    struct nlmsghdr *last;
 };
 
 static struct nlmsghdr *batch_message(struct batch *batch, uint16_t type, unsigned char family,
                                       uint16_t flags)
 {
-    batch->acks++;
-    return nftnl_nlmsg_build_hdr(mnl_nlmsg_batch_current(batch->mnl), type, family,
-                                 (uint16_t)(flags | NLM_F_CREATE | NLM_F_ACK), batch->seq++);
+    batch->last = nftnl_nlmsg_build_hdr(mnl_nlmsg_batch_current(batch->mnl), type, family,
+                                        (uint16_t)(flags | NLM_F_CREATE), batch->seq++);
+    return batch->last;
 }
 
 static void batch_add_table(struct batch *batch, unsigned char family)
@@ -309,7 +305,7 @@ static int apply(bool v6, bool refuse)
     if (!nl) {
         return -errno;
     }
-    _Alignas(struct nlmsghdr) char data[32768];
+    static _Alignas(struct nlmsghdr) char data[32768];
     struct batch batch = {.mnl = mnl_nlmsg_batch_start(data, sizeof(data) / 2), .seq = 1};
     nftnl_batch_begin(mnl_nlmsg_batch_current(batch.mnl), batch.seq++);
     mnl_nlmsg_batch_next(batch.mnl);
@@ -317,10 +313,11 @@ static int apply(bool v6, bool refuse)
     if (v6) {
         batch_add_family(&batch, NFPROTO_IPV6, refuse);
     }
+    /* One answer: what is wrong is told without being asked for, and before it. */
+    batch.last->nlmsg_flags |= NLM_F_ACK;
     nftnl_batch_end(mnl_nlmsg_batch_current(batch.mnl), batch.seq++);
     mnl_nlmsg_batch_next(batch.mnl);
-    int r = netlink_talk(nl, mnl_nlmsg_batch_head(batch.mnl), mnl_nlmsg_batch_size(batch.mnl),
-                         batch.acks);
+    int r = netlink_talk(nl, mnl_nlmsg_batch_head(batch.mnl), mnl_nlmsg_batch_size(batch.mnl));
     mnl_nlmsg_batch_stop(batch.mnl);
     mnl_socket_close(nl);
     return r;
@@ -361,7 +358,7 @@ int net_rules_refused_socket(void)
     group->res_id = htons(REFUSED_GROUP);
     struct nfulnl_msg_config_cmd bind = {.command = NFULNL_CFG_CMD_BIND};
     mnl_attr_put(h, NFULA_CFG_CMD, sizeof(bind), &bind);
-    int r = netlink_talk(nl, h, h->nlmsg_len, 1);
+    int r = netlink_talk(nl, h, h->nlmsg_len);
     int fd = r < 0 ? r : fcntl(mnl_socket_get_fd(nl), F_DUPFD_CLOEXEC, 0);
     fd = r == 0 && fd < 0 ? -errno : fd;
     mnl_socket_close(nl);

@@ -15,5 +15,5 @@ int net_rules_apply(void);
 int net_rules_refused_socket(void);
 
 struct mnl_socket *netlink_open(int protocol);
-/* Sends requests and reads `acks` acknowledgements; -errno of the first refusal. */
-int netlink_talk(struct mnl_socket *nl, const void *data, size_t len, unsigned acks);
+/* Sends requests of which the last asks for an answer (NLM_F_ACK); -errno of the first refusal. */
+int netlink_talk(struct mnl_socket *nl, const void *data, size_t len);

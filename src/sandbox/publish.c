@@ -125,7 +125,8 @@ static int listen_at(const char *address, uint16_t *host_port, struct sb_err **e
     }
     if (fd < 0 || bind(fd, addr, len) < 0 || listen(fd, BACKLOG) < 0 ||
         getsockname(fd, addr, &len) < 0) {
-        sb_fail_errno(err, errno, "publish on %s:%u", address, *host_port);
+        sb_fail_errno(err, errno, "publish on %s%s%s:%u", v4 ? "" : "[", address, v4 ? "" : "]",
+                      *host_port);
         sb_hint(err, "choose another host port, or leave it out to get a free one");
         return SB_ESTART;
     }

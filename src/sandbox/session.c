@@ -44,8 +44,8 @@ struct session {
     int signals;      /* signalfd */
     const struct sandbox_exec *exec;
     /* Input that the command has not taken yet.  We never block on it: the command may itself be
-     * waiting for us to take its output. */
-    char pending[CHUNK];
+     * waiting for us to take its output.  CHUNK bytes, once there was any. */
+    char *pending;
     size_t pending_len, pending_at;
     bool ended;
     int status;
@@ -64,6 +64,7 @@ static void session_done(struct session *s)
     for (size_t i = 0; i < SB_ARRAY_LEN(fds); i++) {
         sb_cleanup_fd(fds[i]);
     }
+    free(s->pending);
 }
 
 /* ---- the request ---- */
@@ -317,7 +318,7 @@ static bool deliver(struct session *s, int fd, const char *data, size_t len)
 /* Copies what is there; closes the source at its end. */
 static void pump_out(struct session *s, int *from, int to)
 {
-    char data[CHUNK];
+    static char data[CHUNK]; /* of a stack, each page would be touched */
     ssize_t n = read(*from, data, sizeof(data));
     bool end = n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
     /* A pty master reports EIO when nobody has the other side open any more; when our own output
@@ -339,7 +340,8 @@ static void flush_in(struct session *s)
 
 static void pump_in(struct session *s)
 {
-    ssize_t n = read(STDIN_FILENO, s->pending, sizeof(s->pending));
+    s->pending = s->pending ? s->pending : sb_xcalloc(1, CHUNK);
+    ssize_t n = read(STDIN_FILENO, s->pending, CHUNK);
     s->pending_at = 0;
     s->pending_len = n > 0 ? (size_t)n : 0;
     if (n > 0) {
@@ -524,8 +526,15 @@ int sandbox_write_file(const char *name, const char *path, const void *data, siz
     if (r > 0 && json_is_true(json_object_get(reply.json, "ok"))) {
         return 0;
     }
-    const char *text = r > 0 ? sb_json_str(reply.json, "error") : NULL;
-    return r < 0 ? r
-                 : sb_fail(err, SB_EFAIL, "cannot write '%s' inside: %s", path,
-                           text ? text : "the sandbox stopped");
+    if (r < 0) {
+        return r;
+    }
+    const char *text = sb_json_str(reply.json, "error");
+    const char *hint = sb_json_str(reply.json, "hint");
+    sb_fail(err, SB_EFAIL, "cannot write '%s' inside: %s", path,
+            text ? text : "the sandbox stopped");
+    if (hint) {
+        sb_hint(err, "%s", hint);
+    }
+    return SB_EFAIL;
 }

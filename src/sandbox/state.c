@@ -14,11 +14,12 @@
 #include "base/text.h"
 #include "sandbox/layout.h"
 
-#define STATE_READY    "sandbox.json"
-#define STATE_CREATING "creating.json"
-#define STATE_ENDED    "ended"
+#define STATE_READY      "sandbox.json"
+#define STATE_CREATING   "creating.json"
+#define STATE_ENDED      "ended"
+#define STATE_UNFINISHED "unfinished"
 
-enum { STATE_MAX = 16 << 20, END_MAX = 4096, LOCK_TRIES = 500, LOCK_NAP_NS = 10000000 };
+enum { STATE_MAX = 16 << 20, REASON_MAX = 4096, LOCK_TRIES = 500, LOCK_NAP_NS = 10000000 };
 
 /* Its file, and whether it is finished: it has another name until then.  That may change between
  * two looks, but only once. */
@@ -152,30 +153,50 @@ bool state_is_vm(const json_t *config)
     return isolation && strcmp(isolation, "vm") == 0;
 }
 
-static char *end_path(const char *name)
+static char *reason_path(const char *name, const char *file)
 {
     SB_CLEANUP(free) char *dir = NULL;
-    return sandbox_dir(name, &dir, NULL) < 0 ? NULL : sb_xasprintf("%s/" STATE_ENDED, dir);
+    return sandbox_dir(name, &dir, NULL) < 0 ? NULL : sb_xasprintf("%s/%s", dir, file);
 }
 
 /* It helps those who ask; nothing depends on it. */
-void state_put_end(const char *name, const char *why)
+static void put_reason(const char *name, const char *file, const char *why)
 {
-    SB_CLEANUP(free) char *path = end_path(name);
+    SB_CLEANUP(free) char *path = reason_path(name, file);
     if (path && why) {
-        sb_write_file_atomic(AT_FDCWD, path, why, strlen(why), 0600, NULL);
+        sb_write_file_atomic(AT_FDCWD, path, why, strnlen(why, REASON_MAX), 0600, NULL);
     } else if (path) {
         unlink(path);
     }
 }
 
-char *state_end(const char *name)
+static char *reason(const char *name, const char *file)
 {
-    SB_CLEANUP(free) char *path = end_path(name);
+    SB_CLEANUP(free) char *path = reason_path(name, file);
     SB_CLEANUP(buf) struct sb_buf text;
-    sb_buf_init(&text, END_MAX);
+    sb_buf_init(&text, REASON_MAX);
     bool known = path && sb_read_file(AT_FDCWD, path, &text, NULL) == 0 && text.len > 0;
     return known ? sb_printable(text.data, "") : NULL;
+}
+
+void state_put_end(const char *name, const char *why)
+{
+    put_reason(name, STATE_ENDED, why);
+}
+
+char *state_end(const char *name)
+{
+    return reason(name, STATE_ENDED);
+}
+
+void state_put_unfinished(const char *name, const char *why)
+{
+    put_reason(name, STATE_UNFINISHED, why);
+}
+
+char *state_unfinished(const char *name)
+{
+    return reason(name, STATE_UNFINISHED);
 }
 
 int state_lock(const char *name, struct sb_err **err)

@@ -25,6 +25,9 @@ bool state_is_vm(const json_t *config);
  * it starts anew), read by others (NULL: unknown; the caller frees it). */
 void state_put_end(const char *name, const char *why);
 char *state_end(const char *name);
+/* What failed in the making of one that was kept all the same; NULL: nothing.  As above. */
+void state_put_unfinished(const char *name, const char *why);
+char *state_unfinished(const char *name);
 /* The lock that a supervisor holds while it lives, wherever its socket has gone; waits a little for
  * one that is just ending.  Returns a descriptor; SB_ENOTFOUND when there is no such sandbox. */
 int state_lock(const char *name, struct sb_err **err);

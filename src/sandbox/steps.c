@@ -63,6 +63,27 @@ static void announce(struct runner *runner, const json_t *step, const char *what
     }
 }
 
+static bool is_startup(const json_t *step)
+{
+    const char *phase = sb_json_str(step, "phase");
+    return phase && strcmp(phase, "startup") == 0;
+}
+
+static bool is_install(const json_t *step)
+{
+    return sb_json_str(step, "command") != NULL;
+}
+
+/* Behind the last of them: what stands here before people and scripts know. */
+static void tell_installed(struct runner *runner)
+{
+    static const char line[] = "Install commands completed\n";
+    sb_write_all(runner->log, line, strlen(line));
+    if (!runner->quiet) {
+        sb_write_all(STDERR_FILENO, line, strlen(line));
+    }
+}
+
 static int step_failed(struct runner *runner, const json_t *step, const char *what, int status,
                        struct sb_err **err)
 {
@@ -176,7 +197,7 @@ static int run_step(struct runner *runner, const json_t *step, struct sb_err **e
                    op ? op : "?");
 }
 
-static int run_steps(const char *name, const json_t *config, bool startup, bool quiet,
+static int run_steps(const char *name, const json_t *config, bool only_startup, bool quiet,
                      struct sb_err **err)
 {
     SB_CLEANUP(free) char *log_path = NULL;
@@ -184,7 +205,7 @@ static int run_steps(const char *name, const json_t *config, bool startup, bool 
     if (r < 0) {
         return r;
     }
-    int flags = O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (startup ? O_APPEND : O_TRUNC);
+    int flags = O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (only_startup ? O_APPEND : O_TRUNC);
     struct runner runner = {.name = name, .config = config, .quiet = quiet};
     runner.log = open(log_path, flags, 0600);
     if (runner.log < 0) {
@@ -192,12 +213,20 @@ static int run_steps(const char *name, const json_t *config, bool startup, bool 
     }
     sb_buf_init(&runner.tail, TAIL_MAX);
     const json_t *steps = json_object_get(json_object_get(config, "plan"), "steps");
+    bool installing = false;
     for (size_t i = 0; r == 0 && i < json_array_size(steps); i++) {
         const json_t *step = json_array_get(steps, i);
-        const char *phase = sb_json_str(step, "phase");
-        if ((phase && strcmp(phase, "startup") == 0) == startup) {
-            r = run_step(&runner, step, err);
+        if (only_startup && !is_startup(step)) {
+            continue;
         }
+        if (installing && !is_install(step)) {
+            tell_installed(&runner);
+        }
+        installing = is_install(step);
+        r = run_step(&runner, step, err);
+    }
+    if (r == 0 && installing) {
+        tell_installed(&runner);
     }
     sb_buf_done(&runner.tail);
     close(runner.log);
@@ -209,13 +238,7 @@ int steps_create(const char *name, const json_t *config, bool quiet, struct sb_e
     return run_steps(name, config, false, quiet, err);
 }
 
-int steps_startup(const char *name, const json_t *config, bool quiet, struct sb_err **err)
-{
-    return run_steps(name, config, true, quiet, err);
-}
-
-/* Its sandbox.json once nobody is making it any more. */
-static int load_made(const char *name, json_t **ret, struct sb_err **err)
+int sandbox_load_made(const char *name, json_t **ret, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *config = NULL;
     int r = sandbox_load(name, &config, err);
@@ -237,15 +260,34 @@ static int load_made(const char *name, json_t **ret, struct sb_err **err)
     return r;
 }
 
+/* It starts as any other, but lacks what its kits should have brought. */
+static void tell_unfinished(const char *name)
+{
+    SB_CLEANUP(free) char *why = state_unfinished(name);
+    if (why) {
+        fprintf(
+            stderr,
+            "note: the kits of '%s' did not finish installing (%s): 'sbx kit log %s' shows it\n",
+            name, why, name);
+    }
+}
+
 int sandbox_up(const char *name, bool quiet, bool *ret_started, struct sb_err **err)
 {
     SB_CLEANUP(json) json_t *config = NULL;
-    int r = load_made(name, &config, err);
+    int r = sandbox_load_made(name, &config, err);
     r = r < 0 ? r : sandbox_start(name, ret_started, err);
     if (r < 0 || !*ret_started) {
         return r;
     }
-    r = steps_startup(name, config, quiet, err);
+    tell_unfinished(name);
+    r = run_steps(name, config, true, quiet, err);
+    if (r < 0) {
+        sb_hint(err,
+                "it runs: 'sbx exec -it %s bash' looks inside; all output: 'sbx kit log %s'; what "
+                "was reached: 'sbx policy log %s'",
+                name, name, name);
+    }
     /* With a step that failed, too: it runs, and can be looked into. */
     int settled = sandbox_settle(name, r < 0 ? NULL : err);
     return r < 0 ? r : settled;

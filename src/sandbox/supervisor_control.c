@@ -44,12 +44,22 @@ static void client_close(struct client *client)
     free(client);
 }
 
+/* Where in a file of the person's it is; NULL when that is not known. */
+static json_t *describe_place(const struct sb_place *place)
+{
+    return place->file ? json_pack("{s:s,s:I,s:I,s:I,s:s?}", "file", place->file, "line",
+                                   (json_int_t)place->line, "column", (json_int_t)place->column,
+                                   "length", (json_int_t)place->length, "excerpt", place->excerpt)
+                       : NULL;
+}
+
 void supervisor_reply_error(int fd, const struct sb_err *err)
 {
     SB_CLEANUP(json)
     json_t *reply =
-        json_pack("{s:b,s:i,s:s,s:s?}", "ok", 0, "code", err ? err->code : SB_EFAIL, "error",
-                  err ? err->message : "failed", "hint", err ? err->hint : NULL);
+        json_pack("{s:b,s:i,s:s,s:s?,s:o*}", "ok", 0, "code", err ? err->code : SB_EFAIL, "error",
+                  err ? err->message : "failed", "hint", err ? err->hint : NULL, "place",
+                  err ? describe_place(&err->place) : NULL);
     sb_msg_send(fd, reply, NULL, 0, NULL);
 }
 

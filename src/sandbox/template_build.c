@@ -388,6 +388,27 @@ static int put_profile(int root)
     return r < 0 ? r : put_file(root, "etc/profile", text.data, 0644);
 }
 
+/* What bash reads at each start: an interactive shell by the tail of its own file, another by
+ * BASH_ENV (environment.c).  It is for what shall be in every shell of the sandbox from now on, and
+ * its user may write it. */
+static int put_persistent(int root)
+{
+    static const char name[] = "etc/sandbox-persistent.sh";
+    static const char tail[] = "\n# sbx: see that file.\n[ ! -r /etc/sandbox-persistent.sh ] || "
+                               ". /etc/sandbox-persistent.sh\n";
+    int r = put_file(root, name, "# bash reads this at each start.\n", 0644);
+    if (r == 0 && fchownat(root, name, IDMAP_AGENT, IDMAP_AGENT, 0) < 0) {
+        r = -errno;
+    }
+    /* A link would lead to a file of the host. */
+    enum { FLAGS = O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC };
+    SB_CLEANUP(fd) int fd = openat(root, "etc/bash.bashrc", FLAGS, 0644);
+    if (r < 0 || (fd < 0 && errno == ELOOP)) {
+        return r;
+    }
+    return fd < 0 ? -errno : sb_write_all(fd, tail, strlen(tail));
+}
+
 static int fill(int root, int init_fd, enum idmap_mode mode)
 {
     int r = make_directories(root);
@@ -395,6 +416,7 @@ static int fill(int root, int init_fd, enum idmap_mode mode)
     r = r < 0 ? r : copy_etc(root);
     r = r < 0 ? r : put_generated(root);
     r = r < 0 ? r : put_profile(root);
+    r = r < 0 ? r : put_persistent(root);
     r = r < 0 ? r : put_home(root);
     return r < 0 ? r : put_sudo(root, init_fd, mode);
 }

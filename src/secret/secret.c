@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/msg.h"
+#include "base/reserved_env.h"
 #include "secret/rule.h"
 #include "secret/store.h"
 
@@ -145,6 +146,14 @@ static int check_env(const char *env, struct sb_err **err)
                        "'%.128s' is not the name of an environment variable: expected letters, "
                        "digits and '_'",
                        env);
+    }
+    if (sb_env_is_reserved(env)) {
+        sb_fail(err, SB_EUSAGE,
+                "the variable '%s' belongs to the sandbox: a placeholder in it would break "
+                "programs inside",
+                env);
+        sb_hint(err, "choose the variable from which the program reads its secret");
+        return SB_EUSAGE;
     }
     return 0;
 }

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/text.h"
+
 #define SEPARATORS ", \t\r\n"
 
 struct item {
@@ -68,8 +70,11 @@ static void report(const char *text, const char *word, size_t len, struct sb_err
     if (err && !*err) {
         sb_fail(err, SB_EUSAGE, "this is no host, address or network");
         sb_err_set_place(err, NULL, 1, (size_t)(word - text) + 1, len, text);
-        sb_hint(err, "write corp.example (with all below it), host:port, 10.1.2.3, 10.0.0.0/8 or "
-                     "*, with commas between them");
+        sb_hint(err, "%s",
+                sb_is_ascii(word, len)
+                    ? "write corp.example (with all below it), host:port, 10.1.2.3, 10.0.0.0/8 or "
+                      "*, with commas between them"
+                    : "write a name with other letters in its ASCII form (xn--...)");
     }
 }
 
@@ -83,7 +88,8 @@ struct no_proxy *no_proxy_new(const char *text, struct sb_err **err)
         len = strcspn(word, SEPARATORS);
         if (len == 1 && *word == '*') {
             list->all = true;
-        } else if (read_network(word, len, &item) || read_host(word, len, &item)) {
+        } else if (sb_is_ascii(word, len) &&
+                   (read_network(word, len, &item) || read_host(word, len, &item))) {
             if (list->count == cap) {
                 cap = cap ? cap * 2 : 8;
                 list->items = sb_xrealloc(list->items, cap, sizeof(*list->items));

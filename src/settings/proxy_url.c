@@ -168,6 +168,10 @@ static int read_host(const char *text, const struct parts *parts, struct proxy_u
     if (rest > 1 || (rest == 1 && *parts->rest != '/')) {
         return fail_at(text, parts->rest, rest, "the address of a proxy has no path", err);
     }
+    if (!sb_is_ascii(parts->host, parts->host_len)) {
+        return fail_at(text, parts->host, parts->host_len,
+                       "the host has letters beyond ASCII: write its ASCII form (xn--...)", err);
+    }
     SB_CLEANUP(err) struct sb_err *why = NULL;
     if (host_parse_authority(parts->host, parts->host_len, ret->port, &ret->host, &ret->port,
                              &why) < 0) {

@@ -2,6 +2,7 @@
 #include "settings/upstream_choice.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "base/msg.h"
 #include "settings/no_proxy.h"
@@ -37,15 +38,33 @@ json_t *upstream_environment(void)
     return environment;
 }
 
-void upstream_forget_environment(void)
+static bool names_one_of(const char *entry, const char *const *names, size_t count)
 {
-    unsetenv(OWN_VARIABLE);
-    for (size_t i = 0; i < SB_ARRAY_LEN(common); i++) {
-        unsetenv(common[i]);
+    size_t len = strcspn(entry, "=");
+    bool found = false;
+    for (size_t i = 0; !found && i < count; i++) {
+        found = strlen(names[i]) == len && memcmp(entry, names[i], len) == 0;
     }
-    for (size_t i = 0; i < SB_ARRAY_LEN(exceptions); i++) {
-        unsetenv(exceptions[i]);
+    return found;
+}
+
+char **upstream_scrubbed_environment(void)
+{
+    static const char *const own[] = {OWN_VARIABLE};
+    size_t count = 0;
+    while (environ[count]) {
+        count++;
     }
+    char **out = sb_xcalloc(count + 1, sizeof(*out));
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!names_one_of(environ[i], own, SB_ARRAY_LEN(own)) &&
+            !names_one_of(environ[i], common, SB_ARRAY_LEN(common)) &&
+            !names_one_of(environ[i], exceptions, SB_ARRAY_LEN(exceptions))) {
+            out[kept++] = environ[i];
+        }
+    }
+    return out;
 }
 
 /* The first of these that is set. */

@@ -13,8 +13,9 @@
 
 /* The variables above and NO_PROXY that are set, as an object. */
 json_t *upstream_environment(void);
-/* Takes them out of our environment, before another program is executed. */
-void upstream_forget_environment(void);
+/* Our environment without them, for a program that we start: the array is the caller's to free, the
+ * strings are not. */
+char **upstream_scrubbed_environment(void);
 /* The one that holds, as it was written but for its password, or NULL; the caller frees.  *ret_from
  * is the variable's name, SETTING_UPSTREAM, or NULL. */
 char *upstream_shown(const json_t *settings, const json_t *environment, const char **ret_from);

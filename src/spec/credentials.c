@@ -220,10 +220,12 @@ static void sort_inject(json_t *entry)
     json_object_set_new(entry, "inject", sorted);
 }
 
+/* A domain without a header is not refused: it may add to the sign-in of an earlier kit. */
 static void fold_domain(struct fold *fold, const struct ynode *domain, const struct ynode *service,
                         bool sugar)
 {
     const struct ynode *network = ynode_get(fold->kit->top, "network");
+    const struct ynode *signs_in = ynode_filled(fold->kit->top, "oauth");
     const struct ynode *auth = ynode_get(ynode_get(network, "serviceAuth"), service->text);
     const char *header = ynode_str(auth, "headerName"), *format = ynode_str(auth, "valueFormat");
     for (size_t i = 0; sugar && !auth && i < SB_ARRAY_LEN(known_auth); i++) {
@@ -233,8 +235,15 @@ static void fold_domain(struct fold *fold, const struct ynode *domain, const str
         }
     }
     json_t *entry = fold_entry(fold, service->text, service);
-    if (entry) {
-        append_inject(entry, domain->text, header, format, "");
+    if (!entry) {
+        return;
+    }
+    append_inject(entry, domain->text, header, format, "");
+    if (!header[0] && strcmp(ynode_str(signs_in, "service"), service->text) != 0) {
+        kit_warn(fold->kit, domain,
+                 "%s[\"%.80s\"]: nothing is sent: this kit gives the service \"%.64s\" neither a "
+                 "serviceAuth with a headerName nor oauth",
+                 sugar ? "egress" : "network: serviceDomains", domain->text, service->text);
     }
 }
 

@@ -104,13 +104,20 @@ int kit_parse(const char *file, const char *text, size_t len, struct kit **ret, 
     return r;
 }
 
+/* Of the name itself: a link to nowhere is there, and so may be what cannot be looked at. */
+static bool is_absent(const char *file)
+{
+    struct stat st;
+    return lstat(file, &st) < 0 && errno == ENOENT;
+}
+
 /* DIR/spec.yaml, and only when there is none DIR/spec.yml. */
 static int read_spec(const char *dir, struct sb_buf *text, char **ret_file, struct sb_err **err)
 {
     SB_CLEANUP(free) char *file = sb_xasprintf("%s/spec.yaml", dir);
-    if (access(file, F_OK) < 0) {
+    if (is_absent(file)) {
         SB_CLEANUP(free) char *second = sb_xasprintf("%s/spec.yml", dir);
-        if (access(second, F_OK) < 0) {
+        if (is_absent(second)) {
             sb_fail(err, SB_ENOTFOUND, "%s: no spec.yaml (or spec.yml) in this directory", dir);
             sb_hint(err, "a kit is a directory that holds a spec.yaml");
             return SB_ENOTFOUND;
@@ -121,6 +128,8 @@ static int read_spec(const char *dir, struct sb_buf *text, char **ret_file, stru
     int r = sb_read_file(AT_FDCWD, file, text, err);
     if (r == SB_ELIMIT) {
         sb_hint(err, "put what is large into files below files/");
+    } else if (r < 0 && access(file, F_OK) < 0 && errno == ENOENT) {
+        sb_hint(err, "it is a link that leads nowhere");
     }
     if (r < 0) {
         return r;

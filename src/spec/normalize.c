@@ -2,6 +2,7 @@
  * From the checked tree to the model (see kit_model()): legacy spellings are folded, each with one
  * warning per kind of surface, and every map is taken in sorted order, so that equal specs give
  * equal models. */
+#include "base/reserved_env.h"
 #include "spec/kit_internal.h"
 
 static const struct ynode *top_get(const struct kit *kit, const char *key)
@@ -75,32 +76,13 @@ static void warn_surfaces(struct kit *kit)
     }
 }
 
-static bool is_reserved_env(const char *name)
-{
-    static const char *const names[] = {
-        "HOME",       "USER",        "SHELL",    "PATH",       "LD_PRELOAD",  "LD_LIBRARY_PATH",
-        "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"};
-    static const char *const prefixes[] = {"SBX_", "DASH_", "DOCKER_"};
-    for (size_t i = 0; i < SB_ARRAY_LEN(names); i++) {
-        if (strcmp(name, names[i]) == 0) {
-            return true;
-        }
-    }
-    for (size_t i = 0; i < SB_ARRAY_LEN(prefixes); i++) {
-        if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void add_environment(struct kit *kit)
 {
     const struct ynode *vars = ynode_get(top_get(kit, "environment"), "variables");
     json_t *env = json_object();
     for (size_t i = 0; vars && i < vars->count; i++) {
         const char *name = vars->keys[i]->text;
-        if (is_reserved_env(name)) {
+        if (sb_env_is_reserved(name)) {
             kit_warn(kit, vars->keys[i],
                      "environment variable \"%.80s\" belongs to the sandbox: setting it can break "
                      "programs inside",

@@ -42,8 +42,12 @@ void vm_probe_done(struct vm_probe *probe)
 static bool processor_virtualizes(void)
 {
     unsigned a, b, c, d;
-    bool vmx = __get_cpuid(1, &a, &b, &c, &d) && (c & VMX_BIT);
-    return vmx || (__get_cpuid(0x80000001, &a, &b, &c, &d) && (c & SVM_BIT));
+    __cpuid(1, a, b, c, d);
+    if (c & VMX_BIT) {
+        return true;
+    }
+    __cpuid(0x80000001, a, b, c, d);
+    return c & SVM_BIT;
 }
 
 static char *explain_device(int errnum, char **ret_hint)
@@ -131,6 +135,10 @@ static void put_file(struct sb_buf *state, const char *path)
 /* What the outcome depends on.  A boot changes none of it, an upgrade does. */
 static void describe_state(const char *obstacle, struct sb_buf *state)
 {
+    if (obstacle) {
+        sb_buf_puts(state, obstacle);
+        return;
+    }
     struct utsname host;
     char brand[BRAND_SIZE + 1];
     read_processor(brand);
@@ -141,10 +149,6 @@ static void describe_state(const char *obstacle, struct sb_buf *state)
     if (sb_read_file(AT_FDCWD, "/sys/devices/system/cpu/cpu0/microcode/version", &microcode,
                      NULL) == 0) {
         sb_buf_append(state, microcode.data, microcode.len);
-    }
-    if (obstacle) {
-        sb_buf_puts(state, obstacle);
-        return;
     }
     put_file(state, vm_qemu_program());
     SB_CLEANUP(vm_kernel) struct vm_kernel kernel = {.fd = -1};

@@ -24,7 +24,8 @@ static int add_rules(scmp_filter_ctx filter, const char *what, uint32_t action)
         r = r ? r
               : seccomp_rule_add(filter, action, SCMP_SYS(unshare), 1,
                                  SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_NEWUSER, CLONE_NEWUSER));
-        r = r ? r : seccomp_rule_add(filter, action, SCMP_SYS(clone3), 0);
+        /* No filter sees its flags: it is not there, and libc takes clone, as in containers. */
+        r = r ? r : seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
     } else if (strcmp(what, "nft") == 0) {
         r = seccomp_rule_add(filter, action, SCMP_SYS(socket), 2, SCMP_A0(SCMP_CMP_EQ, AF_NETLINK),
                              SCMP_A2(SCMP_CMP_EQ, NETLINK_NETFILTER));

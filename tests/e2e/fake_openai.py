@@ -12,6 +12,7 @@ Prints "listening on 127.0.0.1:PORT" when ready (port 0: any).  With a key, a re
 import argparse
 import hmac
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -144,10 +145,11 @@ def make_server(port=0, key=None, log_path=None):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--key")
+    parser.add_argument("--key-stdin", action="store_true")
     parser.add_argument("--log")
     options = parser.parse_args()
-    server = make_server(options.port, options.key, options.log)
+    key = sys.stdin.readline().strip() if options.key_stdin else None
+    server = make_server(options.port, key, options.log)
     print(f"listening on 127.0.0.1:{server.server_address[1]}", flush=True)
     try:
         server.serve_forever()

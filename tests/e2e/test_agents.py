@@ -90,6 +90,8 @@ def test_who_makes_it_is_told_which_secrets_are_missing(sbx, workspace, kits):
     sbx.ok("secret", "set", "-g", "one-key", input="value")
     told = sbx(*words, code=0).stderr
     assert "one-key" not in told and "no secret 'two-key'" in told
+    sbx.ok("secret", "set", "-g", "two-key", input="value")
+    assert "no secret" not in sbx(*words, code=0).stderr, "a key is enough where one may log in too"
 
 
 @pytest.mark.no_sandbox

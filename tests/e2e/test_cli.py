@@ -2,6 +2,7 @@
 """The command line itself: help, hints, exit codes, kits, hardening of the programs."""
 
 import json
+import os
 import re
 import subprocess
 
@@ -70,7 +71,6 @@ def test_mistyped_word_gets_the_nearest(sbx, words, hint):
     (["run", "shell", "--memory"], "Usage: sbx run"),
     (["rm"], "Usage: sbx rm"),
     (["rm", "--all", "name"], "Usage: sbx rm"),
-    (["rm", "name"], "--force"),
     (["reset"], "--force"),
     (["reset", "name"], "Usage: sbx reset"),
     (["start"], "Usage: sbx start"),
@@ -97,7 +97,7 @@ def test_full_output_device_is_a_failure(sbx):
 
 
 def test_ls_without_sandboxes(sbx):
-    assert sbx.ok("ls").split() == "SANDBOX AGENT STATUS ISOLATION PORTS WORKSPACE".split()
+    assert sbx.ok("ls").split() == "SANDBOX AGENT STATUS PORTS WORKSPACE ISOLATION".split()
     assert sbx.json("ls") == []
     assert sbx.ok("ls", "-q") == ""
 
@@ -171,11 +171,16 @@ def test_broken_kits_fail_cleanly(sbx, workspace, text):
     assert done.stderr.startswith("sbx: ") and "spec.yaml" in done.stderr
 
 
-@pytest.mark.parametrize("ref, what", [
+OTHER_REFERENCES = [
     ("kit.zip", "ZIP archives"),
     ("git+https://git.example/org/repo.git#ref=v1", "git references"),
+    ("https://git.example/org/repo", "git and web addresses"),
+    ("http://git.example:3000/org/repo", "git and web addresses"),
     ("registry.example/org/kit:1.0", "OCI references"),
-])
+]
+
+
+@pytest.mark.parametrize("ref, what", OTHER_REFERENCES)
 def test_other_kit_references_are_refused_by_name(sbx, ref, what):
     done = sbx("kit", "validate", ref, code=1)
     assert f"{what} are not supported yet" in done.stderr and "directory" in done.stderr
@@ -184,6 +189,24 @@ def test_other_kit_references_are_refused_by_name(sbx, ref, what):
 def test_missing_kit_directory(sbx, workspace):
     assert "nowhere" in sbx("kit", "validate", workspace / "nowhere", code=1).stderr
     assert "spec.yaml" in sbx("kit", "inspect", workspace, code=1).stderr
+
+
+def test_a_kit_that_cannot_be_read_says_why(sbx, workspace):
+    (workspace / "spec.yaml").symlink_to("nowhere")
+    said = sbx("kit", "validate", workspace, code=1).stderr
+    assert "spec.yaml': No such file or directory" in said and "a link that leads nowhere" in said
+    (workspace / "spec.yaml").unlink()
+    write_kit(workspace, 'schemaVersion: "1"\nkind: mixin\nname: x\n')
+    workspace.chmod(0o000)
+    # Root may read everything, but not without its capabilities.
+    plain = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    try:
+        done = subprocess.run([*plain, sbx.binary, "kit", "validate", workspace], env=sbx.env,
+                              capture_output=True, text=True, check=False, timeout=60)
+    finally:
+        workspace.chmod(0o755)
+    assert done.returncode == 1 and "spec.yaml': Permission denied" in done.stderr
+    assert "no spec.yaml" not in done.stderr
 
 
 def test_inspect_never_looks_up_a_secret(sbx, workspace):
@@ -229,3 +252,21 @@ def test_programs_are_hardened(bindir, name):
         assert "NOW" in dynamic, "all symbols bound at start"
         assert "__stack_chk_fail" in readelf(path, "--dyn-syms")
     assert "RPATH" not in dynamic and "RUNPATH" not in dynamic
+
+
+FOREIGN = ["template ls", "login", "daemon status", "cp a b", "ports x", "kit pack x", "kit add a b", "policy reset -f",
+           "run --template x shell", "run -t x shell", "create --branch auto shell", "exec --privileged a b",
+           "exec --detach-keys ctrl-q a b", "secret set --oauth openai", "list", "shell .", "logs", "remove x", "ps"]
+
+
+@pytest.mark.parametrize("words", FOREIGN)
+def test_words_of_other_programs_are_answered(sbx, words):
+    """With what does the same here, or why there is no such thing yet."""
+    done = sbx(*words.split(), code=2)
+    assert "unknown" in done.stderr and "\n  hint: " in done.stderr
+    assert "did you mean" not in done.stderr and "lists the" not in done.stderr.split("Usage:")[0]
+
+
+def test_removal_of_what_is_not_there_is_not_asked_about(sbx):
+    done = sbx("rm", "nosuch", code=1)
+    assert "there is no sandbox named 'nosuch'" in done.stderr and "nothing was removed" in done.stderr

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import resource
 import shlex
 import shutil
@@ -18,7 +19,7 @@ import urllib.parse
 import pytest
 
 import forge as forges
-from conftest import ROOT, Sbx, need_program, need_root, need_sandboxes, records, skip_loudly
+from conftest import EXIT, ROOT, Sbx, need_program, need_root, need_sandboxes, records, skip_loudly
 from test_founding_kits import disk_holds, inside_processes, memory_holds
 
 SECRET = "glpat-Fq/7+XkZ&very\"secret~0123"
@@ -362,6 +363,27 @@ def test_the_authority_in_a_variable(world):
     world.custom("--scheme", "bearer")
     world.curl("/x")
     assert world.sh("echo $PROXY_CA_CERT_B64 | base64 -d") == world.sh("cat /opt/sbx/ca.pem")
+
+
+def test_every_variable_that_leads_to_the_proxy_or_names_whom_to_trust(world):
+    """No more and no fewer bundles than docs/credentials.md says; sudo takes none away."""
+    world.custom("--scheme", "bearer")
+    world.curl("/x")
+    text = (ROOT / "docs/credentials.md").read_text(encoding="utf-8")
+    named = text.split("ca-certificates.crt`, which ")[1].split("\nname, and ")[0]
+    bundle, proxy = "/etc/ssl/certs/ca-certificates.crt", f"http://{EXIT}:3128"
+    wanted = {**dict.fromkeys(re.findall(r"`([A-Z_]+)`", named), bundle), "NODE_USE_ENV_PROXY": "1"}
+    for name, value in (("HTTP_PROXY", proxy), ("HTTPS_PROXY", proxy),
+                        ("NO_PROXY", "localhost,127.0.0.1,::1")):
+        wanted |= {name: value, name.lower(): value}
+    alone = world.sh("cat /opt/sbx/ca.pem")
+    assert alone in world.sh(f"cat {bundle}")
+    word = {"PROXY_CA_CERT_B64": base64.b64encode(alone.encode()).decode()}
+    about = re.compile("PROXY|CERT|CA_BUNDLE|CAINFO|^SSL_|^JAVA_", re.IGNORECASE)
+    for command, more in (("env", word), ("sudo env", word), ("sudo -i env", {})):
+        variables = [line.split("=", 1) for line in world.sh(command).splitlines()]
+        found = {name: value for name, value in variables if about.search(name)}
+        assert found == {**wanted, **more}, command
 
 
 FETCH = """class Fetch {

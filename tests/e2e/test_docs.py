@@ -123,7 +123,7 @@ def test_variables_of_the_code_are_in_the_manual():
     used = set()
     for source in (ROOT / "src").rglob("*.c"):
         if source.parent.name != "init":
-            used |= set(re.findall(r'getenv\("(\w+)"\)|make_place\("(\w+)"',
+            used |= set(re.findall(r'getenv\("(\w+)"\)|struct place \w+ = {"(\w+)"',
                                    source.read_text("utf-8")))
     names = {a or b for a, b in used}
     assert {"SBX_HOME", "XDG_STATE_HOME"} <= names

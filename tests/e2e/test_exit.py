@@ -209,11 +209,12 @@ def test_idle_helpers_are_small(world):
     wait_for("they keep too much", lambda: proportional_memory(world.helpers()) <= 4096)
 
 
+@pytest.mark.parametrize("name", ["host.docker.internal", "host.sbx.internal"])
 @pytest.mark.parametrize("prefix,tunnel", [("", ""), ("", "-p "), (UNSET, "")])
-def test_plain_http(world, prefix, tunnel):
-    url = f"http://host.docker.internal:{world.web.port}/a?b"
+def test_plain_http(world, prefix, tunnel, name):
+    url = f"http://{name}:{world.web.port}/a?b"
     done = world.sh(f"{prefix}curl -sS --max-time 10 {tunnel}{url}")
-    assert json.loads(done.stdout)["headers"]["Host"].startswith("host.docker.internal"), done
+    assert json.loads(done.stdout)["headers"]["Host"].startswith(name), done
     record = world.logged(path="transparent" if prefix else "forward", port=world.web.port)
     assert record["decision"] == "allow" and record["rule"] == f"allow localhost:{world.web.port}"
     assert record["target"] == "/a" and record["status"] == 200 and record["method"] == "GET"

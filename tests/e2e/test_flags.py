@@ -9,7 +9,7 @@ import tempfile
 import time
 
 import pytest
-from conftest import fresh_sbx, fresh_workspace, need_sandboxes, wait_for
+from conftest import PATIENCE, fresh_sbx, fresh_workspace, need_sandboxes, wait_for
 
 DEADLINE = 30
 
@@ -247,6 +247,17 @@ def test_user_that_is_not_there(sbx, sandbox, user):
     assert "is not in /etc/" in message and "\x1b" not in message
 
 
+@pytest.mark.ns_only("a machine's kernel has every id")
+@pytest.mark.parametrize("user", ("65536", "99999", "0:99999"))
+def test_user_beyond_the_ids_of_a_sandbox(sbx, sandbox, user):
+    if os.geteuid() != 0:
+        pytest.skip("these ids need root or a range")
+    for flags in ((), ("-t",)):
+        done = sbx("exec", *flags, "-u", user, sandbox, "true", code=126)
+        assert "the ids of a sandbox are 0 to 65535" in done.stdout + done.stderr
+    assert sh(sbx, sandbox, "id -u", "-u", "65535").stdout == "65535\n"
+
+
 def test_home_and_shell_follow_the_user(sbx, sandbox):
     script = "echo $HOME $USER $LOGNAME"
     assert sh(sbx, sandbox, script).stdout == "/home/agent agent agent\n"
@@ -278,6 +289,32 @@ def test_environment(sbx, sandbox, workspace):
         "QUOTED": '"as it is"', "FROM_HOST": "h1", "MISSING_ON_HOST": None, "TWICE": "flag",
         "FLAG_FROM_HOST": "h2", "NOT_THERE": None, "LONG": "form", "SHORT": "form"}
     assert "NOT_ASKED" not in sh(sbx, sandbox, "env", env={"NOT_ASKED": "secret"}).stdout
+
+
+def test_environment_from_files_of_other_systems(sbx, sandbox, workspace):
+    file = workspace / "vars"
+    file.write_bytes(b"\xef\xbb\xbfFIRST=1\r\n\r\n# comment\r\nFROM_HOST\r\nTWO=a\r\r\nLAST=a b\r")
+    script = 'printf "%s." "$FIRST" "$FROM_HOST" "$TWO" "$LAST"'
+    done = subprocess.run([sbx.binary, "exec", "--env-file", file, sandbox, "sh", "-c", script],
+                          env={**sbx.env, "FROM_HOST": "h"},
+                          stdout=subprocess.PIPE, check=True, timeout=60 * PATIENCE)
+    assert done.stdout == b"1.h.a\r.a b."
+    assert sh(sbx, sandbox, "echo fine", "--env-file", "/dev/null").stdout == "fine\n"
+
+
+def test_environment_from_a_pipe(sbx, sandbox, workspace):
+    """A secret that never lies on the disk. It is read once, whatever becomes of the command."""
+    create = ('"$0" create --name piped --env-file '
+              '<(echo P1=one; sleep 0.3; echo P2=two; yes "#" | head -c 100000) shell "$1"')
+    subprocess.run(["bash", "-c", create, sbx.binary, workspace], env=sbx.env, check=True,
+                   timeout=60 * PATIENCE)
+    assert sh(sbx, "piped", "echo $P1 $P2").stdout == "one two\n"
+    for words in (("--name", "anew", "shell", workspace), (sandbox,)):  # one to make, one that is there
+        run = '"$0" run --env-file <(echo P1=one; sleep 0.3; echo P2=two) "$@" -- -c \'echo $P1 $P2\''
+        done = subprocess.run(["bash", "-c", run, sbx.binary, *words], env=sbx.env, text=True,
+                              stdout=subprocess.PIPE, check=True, timeout=60 * PATIENCE)
+        assert done.stdout.endswith("one two\n")
+    sbx.ok("rm", "-f", "piped", "anew")
 
 
 def test_environment_of_run_is_kept_and_can_be_added_to(sbx, sandbox, workspace):

@@ -76,20 +76,24 @@ def test_biome_is_installed_through_the_proxy_and_lints(sbx, workspace, registry
     assert "Install Biome" in sbx.ok("kit", "log", "box")
 
 
+def assert_ruff_fails_well(sbx, workspace, failed, *words):
+    spec = (EXAMPLES / "ruff-lint/spec.yaml").read_text(encoding="utf-8").splitlines()
+    line = next(n for n, text in enumerate(spec, 1) if "command:" in text)
+    assert f"ruff-lint/spec.yaml:{line}:" in failed.stderr
+    for word in (*words, "kit 'ruff-lint'", "uv tool install ruff@latest", "--keep",
+                 "sbx exec -it box bash", "sbx kit log box"):
+        assert word in failed.stderr, word
+    assert sbx.json("ls") == [], "nothing half-made is left"
+    assert not (workspace / "ruff.toml").exists()
+
+
 def test_ruff_without_its_installer_fails_well(sbx, workspace):
     need_sandboxes(sbx)
     if shutil.which("uv"):
         skip_loudly("uv is installed here: what it prints without an internet is its own affair")
     failed = sbx("create", "--name", "box", "--kit", EXAMPLES / "ruff-lint", "shell", workspace,
                  code=1)
-    spec = (EXAMPLES / "ruff-lint/spec.yaml").read_text(encoding="utf-8").splitlines()
-    line = next(n for n, text in enumerate(spec, 1) if "command:" in text)
-    assert f"ruff-lint/spec.yaml:{line}:" in failed.stderr
-    for words in ("kit 'ruff-lint'", "uv tool install ruff@latest", "exit status 127",
-                  "uv: not found", "--keep", "sbx exec -it box bash", "sbx kit log box"):
-        assert words in failed.stderr, words
-    assert sbx.json("ls") == [], "nothing half-made is left"
-    assert not (workspace / "ruff.toml").exists()
+    assert_ruff_fails_well(sbx, workspace, failed, "exit status 127", "uv: not found")
     assert "uv: not found" in sbx.ok("kit", "log", "box")
 
     sbx("create", "--keep", "--name", "kept", "--kit", EXAMPLES / "ruff-lint", "shell", workspace,
@@ -97,33 +101,40 @@ def test_ruff_without_its_installer_fails_well(sbx, workspace):
     sbx.ok("exec", "kept", "true")
 
 
-def test_failed_install_keeps_its_request_log(sbx, workspace, kit):
-    """The installer's first request: pypi.org is allowed, and that it failed lies beyond the rule."""
+# Begins as uv does: it looks the package up.
+UV = """#!/bin/sh
+echo "uv: looking for $3"
+curl -sS --fail --max-time 20 -o /dev/null https://pypi.org/simple/ruff
+status=$?
+echo "uv: curl ended with $status"
+exit $status
+"""
+
+
+def test_ruff_without_an_internet_fails_well(sbx, workspace, tmp_path):
+    """pypi.org is allowed by the kit, and that it was not reached lies beyond the rule."""
     need_sandboxes(sbx)
-    spec = (EXAMPLES / "ruff-lint/spec.yaml").read_text(encoding="utf-8")
-    command = "curl -sS --fail --max-time 20 https://pypi.org/simple/ -o /dev/null && exit 42"
-    stands_in = kit(spec.replace("uv tool install ruff@latest", command))
+    uv = tmp_path / "uv/files/home/.local/bin/uv"
+    uv.parent.mkdir(parents=True)
+    uv.write_text(UV, encoding="utf-8")
+    uv.chmod(0o755)
+    (tmp_path / "uv/spec.yaml").write_text('schemaVersion: "1"\nkind: mixin\nname: uv\n', "utf-8")
     sbx.ok("policy", "init", "deny-all")
-    failed = sbx("create", "--name", "box", "--kit", stands_in, "shell", workspace, code=1)
-    assert "curl" in failed.stderr and "exit status" in failed.stderr
-    assert sbx.json("ls") == []
+    made = sbx("create", "--name", "box", "--kit", tmp_path / "uv", "--kit",
+               EXAMPLES / "ruff-lint", "shell", workspace)
     reached = records(sbx, host="pypi.org", until=any)
-    assert all(row["decision"] == "allow" and row["origin"] == "kit:ruff-lint" for row in reached)
+    assert all((row["decision"], row["rule"], row["origin"]) ==
+               ("allow", "allow pypi.org", "kit:ruff-lint") for row in reached)
     shown = sbx.ok("policy", "log", "box")
     allowed = shown[shown.index("Allowed requests"):]
     assert re.search(r"box +network +pypi\.org:443 .*allow pypi\.org", allowed), shown
-    if "exit status 42" not in failed.stderr:  # no internet
-        assert all(row["status"] in (0, 502, 504) for row in reached)
-
-
-@pytest.fixture
-def kit(tmp_path):
-    def make(spec):
-        directory = tmp_path / "kit"
-        directory.mkdir()
-        (directory / "spec.yaml").write_text(spec, encoding="utf-8")
-        return directory
-    return make
+    if made.returncode == 0:
+        skip_loudly("pypi.org can be reached from here: the install has nothing to fail of")
+    assert made.returncode == 1
+    status = re.search(r"uv: curl ended with ([1-9]\d*)", made.stderr).group(1)
+    assert_ruff_fails_well(sbx, workspace, made, f"exit status {status}\n",
+                           "uv: looking for ruff@latest", "curl: (")
+    assert all(row["status"] in (0, 502, 504) for row in reached)
 
 
 def inside_processes(name):
@@ -223,35 +234,38 @@ def test_local_llm_answers_and_the_key_is_never_inside(sbx, workspace, registry,
     sbx.ok("policy", "init", "deny-all")
     sbx.ok("policy", "allow", "-g", f"{registry}:443")
     stored = sbx("secret", "set-custom", "-g", "--host", "localhost:11434", "--env",
-                 "OLLAMA_API_KEY", "--placeholder", "proxy-managed", "--value-stdin", input=KEY,
-                 code=0)
+                 "OLLAMA_API_KEY", "--placeholder", "proxy-managed", "--value", KEY, code=0)
     assert stored.stdout == "proxy-managed\n" and KEY not in stored.stderr
-    sbx("create", "--name", "box", "--kit", EXAMPLES / "local-llm", "shell", workspace, code=0,
-        timeout=INSTALL_SECONDS)
-    shell = subprocess.Popen([sbx.binary, "exec", "-i", "box", "sh", "-c", "echo up; cat; :"],
+    assert "list of processes; --value-stdin does not" in stored.stderr
+    shutil.copytree(EXAMPLES / "local-llm", workspace / "local-llm")
+    ran = sbx("run", "shell", "--kit", "./local-llm/", cwd=workspace, code=0,
+              input="curl -sS $OPENCODE_BASE_URL/models\nexit\n", timeout=INSTALL_SECONDS)
+    assert '"id": "fake"' in ran.stdout and "[local-llm] install: Install OpenCode" in ran.stderr
+    box, = sbx.ok("ls", "-q").split()
+    shell = subprocess.Popen([sbx.binary, "exec", "-i", box, "sh", "-c", "echo up; cat; :"],
                              env=sbx.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert shell.stdout.readline() == "up\n"
         # A client that keeps its connection and its answer in memory while we look.
         agent = subprocess.Popen(
-            [sbx.binary, "exec", "box", "opencode", "run", "Say hello."], env=sbx.env,
+            [sbx.binary, "exec", box, "opencode", "run", "Say hello."], env=sbx.env,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        seen, inside = look_while_it_runs(agent, "box", KEY)
+        seen, inside = look_while_it_runs(agent, box, KEY)
         answer = agent.stdout.read()
         assert agent.returncode == 0 and "".join(fake_openai.WORDS) in answer, answer
         assert len(seen) >= 3, "process 1, the shell and the agent were looked at"
         assert not inside, "the key was in the memory of a process inside"
         # That the search finds anything at all: the environment's placeholder is there.
         assert any(memory_holds(pid, b"OLLAMA_API_KEY=proxy-managed")
-                   for pid in inside_processes("box"))
+                   for pid in inside_processes(box))
     finally:
         shell.stdin.close()
         shell.wait(20 * PATIENCE)
-    environments = sbx.ok("exec", "-u", "0", "box", "sh", "-c",
+    environments = sbx.ok("exec", "-u", "0", box, "sh", "-c",
                           "cat /proc/[0-9]*/environ | tr '\\0' '\\n'; env")
     assert "OLLAMA_API_KEY=proxy-managed" in environments and KEY not in environments
-    state = sbx.home / "state/sandboxes/box"
-    sbx.ok("exec", "box", "sync")
+    state = sbx.home / "state/sandboxes" / box
+    sbx.ok("exec", box, "sync")
     model = b"{env:OPENCODE_MODEL}"
     assert (data_holds(state / "disk.img", model) if ISOLATION == "vm" else
             disk_holds(state / "root", model)), "the search works"
@@ -259,14 +273,15 @@ def test_local_llm_answers_and_the_key_is_never_inside(sbx, workspace, registry,
     assert disk_holds(sbx.home / "state/log", KEY.encode()) == []
     assert disk_holds(workspace, KEY.encode()) == []
 
-    posts = records(sbx, host="localhost", method="POST", until=any)
+    posts = records(sbx, box, host="localhost", method="POST", until=any)
     assert all(
         (row["path"], row["rule"], row["credential"], row["service"], row["status"]) ==
         ("forward", "allow localhost:11434", "injected", "ollama-local", 200) for row in posts)
-    shown = sbx.ok("policy", "log", "box")
-    assert re.search(r"box +network +localhost:11434 +forward +allow localhost:11434 ", shown)
+    shown = sbx.ok("policy", "log", box)
+    assert re.search(rf"{re.escape(box)} +network +localhost:11434 +forward +"
+                     "allow localhost:11434 ", shown)
 
     sbx.ok("secret", "rm", "-g", "--host", "localhost:11434")
-    refused = sbx.ok("exec", "box", "sh", "-c",
+    refused = sbx.ok("exec", box, "sh", "-c",
                      "curl -s -o /dev/null -w '%{http_code}' $OPENCODE_BASE_URL/models")
     assert refused == "401"

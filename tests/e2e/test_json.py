@@ -93,7 +93,8 @@ def pure(sbx, *words, code=0, **options):
 
 PORT = {"host_ip": str, "host_port": int, "port": int}
 BOX = {"name": str, "agent": str, "status": {"running", "stopped", "creating", "broken"},
-       "isolation": {"ns", "vm"}, "workspace": str, "ports": [PORT], "created": TIME, "limits?": str}
+       "isolation": {"ns", "vm"}, "workspace": str, "ports": [PORT], "created": TIME, "limits?": str,
+       "unfinished?": str}
 REPORT = {"ok": bool, "isolation": {"ns", "vm"},
           "checks": [{"name": str, "state": {"ok", "weak", "missing"}, "text": str,
                       "better": TEXT_OR_NULL}]}
@@ -144,7 +145,10 @@ PLAN = {
                "background?": bool, "description?": str, "path?": str, "host_path?": str,
                "content?": str, "mode?": int, "only_if_missing?": bool}],
     "entry": {"argv": [str]}, "ports": [KIT_PORT], "volumes": list,
-    "resources": {"cpu": float, "memory_mb": int}, "warnings": [dict]}
+    "resources": {"cpu": float, "memory_mb": int}, "warnings": [dict],
+    "name": str, "exists": bool, "workspace": str, "mounts": [{"path": str, "read_only": bool}],
+    "isolation": {"ns", "vm"}, "publish": [PORT], "env_names": [str], "command?": [str],
+    "limits": {"memory_bytes": int, "cpus": float, "pids": int}}
 
 
 @pytest.mark.parametrize("words, shape", (
@@ -260,8 +264,27 @@ def test_quiet_and_kept(sbx, world, workspace):
     assert "[bad] install" not in failed.stderr, "only the error shows the last lines"
     assert "sbx exec -it kept bash" in failed.stderr and "exit status 9" in failed.stderr
     assert "some output\n" in sbx.ok("kit", "log", "kept")
-    sbx.ok("exec", "kept", "true")
-    sbx.ok("stop", "kept")
-    sbx.ok("exec", "kept", "true")
+    assert "did not finish" not in sbx("exec", "kept", "true", code=0).stderr, "it runs already"
+    why = "kit 'bad': the install command failed with exit status 9"
+    for start in (("exec", "kept", "true"), ("start", "kept"), ("run", "-d", "kept")):
+        sbx.ok("stop", "kept")
+        assert sbx(*start, code=0).stderr.count(
+            f"note: the kits of 'kept' did not finish installing ({why}): 'sbx kit log kept' shows it") == 1
+    assert [box.get("unfinished") for box in pure(sbx, "ls")].count(why) == 1
     sbx.ok("rm", "-f", "kept")
     assert "some output\n" in sbx.ok("kit", "log", "kept"), "the log outlives its sandbox"
+
+
+def test_kept_with_a_startup_step_that_fails(sbx, world, workspace):
+    """What comes behind it, as the kit's files for the workspace, was not done either."""
+    bad = workspace / "late"
+    bad.mkdir()
+    (bad / "spec.yaml").write_text("schemaVersion: '1'\nkind: mixin\nname: late\ncommands:\n"
+                                   "  startup:\n    - command: [sh, -c, exit 9]\n", "utf-8")
+    sbx("create", "--keep", "--name", "late", "--kit", bad, "shell", workspace, code=1)
+    why = "kit 'late': the startup command failed with exit status 9"
+    assert [box.get("unfinished") for box in pure(sbx, "ls")].count(why) == 1
+    sbx.ok("stop", "late")
+    failed = sbx("start", "late", code=1).stderr
+    assert f"did not finish installing ({why})" in failed and "it runs: " in failed
+    sbx.ok("rm", "-f", "late")

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kits and secrets by the real program: what a kit may do, in which order, and what is refused."""
 
+import contextlib
 import http.server
 import json
 import os
 import pathlib
 import pty
+import re
 import shutil
 import ssl
 import subprocess
@@ -15,6 +17,7 @@ import time
 
 import pytest
 from conftest import need_program, need_sandboxes, records
+from test_cli import OTHER_REFERENCES
 
 HEAD = 'schemaVersion: "1"\nkind: {kind}\nname: {name}\n'
 
@@ -84,6 +87,8 @@ def test_stacked_kits(sbx, workspace, kit):
     made = create(sbx, workspace, first, second)
     assert made.stdout == "box\n"
     assert "home file" in made.stderr and "[first] install" in made.stderr
+    assert made.stderr.count("\nInstall commands completed\n") == 1
+    assert made.stderr.rindex("] install: ") < made.stderr.index("Install commands completed")
     assert inside(sbx, "cat /var/tmp/order") == "first 0\nsecond\n"
     assert inside(sbx, "cat /var/tmp/order.user") == "user 1000\n"
     assert inside(sbx, "echo $SHARED $FIRST") == "second 1\n"
@@ -96,6 +101,27 @@ def test_stacked_kits(sbx, workspace, kit):
     assert "Lint before you commit." in memory and "A second text." in memory
     assert not (workspace.parent / "AGENTS.md").exists(), "the host's directory is not written to"
     assert "home file" in sbx.ok("kit", "log", "box")
+
+
+LOOK = ("for file in $HOME/home $HOME/install $HOME/init $HOME/startup work; do "
+        "[ -e $file ] && printf '%s ' ${file##*/}; done")
+ORDERED = """
+commands:
+  install:
+    - {command: 'LOOK > /var/tmp/at-install; touch $HOME/install', user: "1000"}
+  initFiles:
+    - {path: /home/agent/init, content: x}
+  startup:
+    - command: [sh, -c, 'cd $WORKSPACE_DIR && LOOK > /var/tmp/at-startup; touch $HOME/startup']
+""".replace("LOOK", LOOK.replace("'", "''"))
+
+
+def test_order_of_effects(sbx, workspace, kit):
+    """Each step of a kit's writes down what is there in its time."""
+    create(sbx, workspace, kit("ordered", ORDERED, {"home/home": "x", "workspace/work": "x"}))
+    assert inside(sbx, "cat /var/tmp/at-install") == "home "
+    assert inside(sbx, "cat /var/tmp/at-startup") == "home install init "
+    assert inside(sbx, LOOK) == "home install init startup work "
 
 
 def test_startup_runs_at_every_start(sbx, workspace, kit):
@@ -162,14 +188,57 @@ def test_dry_run_does_nothing(sbx, workspace, kit):
     assert sbx.json("ls") == [] and not (sbx.home / "state/sandboxes/box").exists()
 
 
+def test_dry_run_shows_what_the_words_say(sbx, workspace):
+    words = ("--dry-run", "--name", "box", "-m", "512m", "--cpus", "1.5", "-p", "8080:80", "-p", "81",
+             "-e", "A=hidden", "--isolation", "ns", "shell", f"{workspace}:ro")
+    lines = sbx.ok("run", *words, "--", "-c", "echo x").splitlines()
+    assert lines[0] == f"sandbox box: agent shell, workspace {workspace} (read-only)"
+    for line in ("  isolation ns", "  limits   memory 512m, cpus 1.5, pids 4096",
+                 "  publish  127.0.0.1:8080->80/tcp", "  publish  127.0.0.1:(a free port)->81/tcp",
+                 "  env      A (its value is not shown)"):
+        assert line in lines
+    assert [line for line in lines if line.startswith("  command ") and line.endswith(" -c echo x")]
+    assert "hidden" not in sbx.ok("create", *words) and "  command " not in sbx.ok("create", *words)
+    plan = json.loads(sbx.ok("run", "--json", *words, "--", "-c", "echo x"))
+    assert plan["name"] == "box" and plan["workspace"] == str(workspace) and not plan["exists"]
+    assert plan["mounts"] == [{"path": str(workspace), "read_only": True}]
+    assert plan["limits"] == {"memory_bytes": 512 << 20, "cpus": 1.5, "pids": 4096}
+    assert plan["publish"] == [{"host_ip": "127.0.0.1", "host_port": 8080, "port": 80},
+                               {"host_ip": "127.0.0.1", "host_port": 0, "port": 81}]
+    assert plan["isolation"] == "ns" and plan["env_names"] == ["A"]
+    assert plan["command"][-2:] == ["-c", "echo x"]
+    assert "hidden" not in json.dumps(plan)
+    assert "--rm" in sbx("run", "-d", "--rm", *words, code=2).stderr
+
+
+def test_dry_run_where_the_sandbox_is_there(sbx, sandbox, workspace):
+    words = ("--dry-run", "--name", sandbox, "shell", workspace)
+    assert "already a sandbox named 'box'" in sbx("create", *words, code=1).stderr
+    for run in (words, ("--dry-run", sandbox)):
+        lines = sbx.ok("run", "-e", "B=1", *run).splitlines()
+        assert lines[0].startswith("'box' is there already, and 'sbx run' would go back to it")
+        assert lines[1] == f"sandbox box: agent shell, workspace {workspace}"
+        assert "  env      B (its value is not shown)" in lines
+    assert "--pids can only be used when creating" in sbx("run", "--pids", "99", *words, code=2).stderr
+    sbx.ok("stop", sandbox)
+    assert json.loads(sbx.ok("run", "--json", *words))["exists"] is True
+    assert sbx.json("ls")[0]["status"] == "stopped"
+
+
+def nothing_made(sbx):
+    """Neither a sandbox nor a part of one."""
+    return sbx.json("ls") == [] and sbx.stored() == set()
+
+
 # What is refused: (spec body, exit code, words of the message)
 
-BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
-    f"{b}: &{b} [{','.join(['*' + a] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi"))
+# In a place for any keys.
+BOMB = "environment:\n  variables:\n    a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"    {b}: &{b} [{','.join(['*' + a] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi"))
 
 
 @pytest.mark.parametrize("body, words", [
-    (BOMB, ["spec.yaml:"]),
+    (BOMB, ["spec.yaml:", "too many YAML nodes (limit 50000, aliases expanded)"]),
     ("environment: {variables: {A: [", ["spec.yaml:"]),
     ("commands: {initFiles: [{path: /home/agent/../../etc/x, content: a}]}\n",
      ["spec.yaml:4:", "..", "^"]),
@@ -190,8 +259,10 @@ def test_huge_scalar_is_refused_at_once(sbx, workspace, kit):
             spec.write("x" * (1 << 20))
     start = time.monotonic()
     failed = create(sbx, workspace, huge, code=1)
-    assert "spec.yaml" in failed.stderr and len(failed.stderr) < 4096
+    assert f"'{huge}/spec.yaml' is larger than 1048576 bytes" in failed.stderr
+    assert "below files/" in failed.stderr and len(failed.stderr) < 4096
     assert time.monotonic() - start < 10
+    assert nothing_made(sbx)
 
 
 def test_files_cannot_point_out_of_the_kit(sbx, workspace, kit):
@@ -199,6 +270,7 @@ def test_files_cannot_point_out_of_the_kit(sbx, workspace, kit):
     (sly / "files/home/shadow").symlink_to("/etc/passwd")
     failed = create(sbx, workspace, sly, code=1)
     assert "shadow" in failed.stderr and "escapes the kit" in failed.stderr
+    assert nothing_made(sbx)
 
 
 def test_files_cannot_write_through_a_link_in_the_workspace(sbx, workspace, kit):
@@ -206,19 +278,29 @@ def test_files_cannot_write_through_a_link_in_the_workspace(sbx, workspace, kit)
     victim = pathlib.Path(tempfile.mkdtemp(prefix="sbx-v-"))
     try:
         (workspace / "conf").symlink_to(victim)
-        create(sbx, workspace, kit("w", files={"workspace/conf/a": "x"}), code=None)
-        assert list(victim.iterdir()) == []
+        failed = create(sbx, workspace, kit("w", files={"workspace/conf/a": "x"}), code=1)
+        for words in ("kit 'w'", f"cannot write '{workspace}/conf/a'",
+                      f"'{workspace}/conf' is a symbolic link", "put a directory in its place"):
+            assert words in failed.stderr, words
+        assert sbx.json("ls") == [] and list(victim.iterdir()) == []
     finally:
         shutil.rmtree(victim)
 
 
 def test_missing_and_double_kits(sbx, workspace, kit):
     one = kit("one")
-    missing = create(sbx, workspace, one.parent / "nowhere", code=None)
-    assert missing.returncode in (1, 2) and "nowhere" in missing.stderr
+    missing = create(sbx, workspace, one.parent / "nowhere", code=1)
+    assert f"kit '{one.parent}/nowhere': No such file or directory" in missing.stderr
     double = create(sbx, workspace, one, one, code=2)
     assert "duplicate kit name" in double.stderr and "one" in double.stderr
-    assert sbx.json("ls") == []
+    assert nothing_made(sbx)
+
+
+@pytest.mark.parametrize("ref, what", OTHER_REFERENCES)
+def test_other_kit_references_make_nothing(sbx, workspace, ref, what):
+    failed = create(sbx, workspace, ref, code=1)
+    assert f"kit '{ref}': {what} are not supported yet" in failed.stderr
+    assert nothing_made(sbx)
 
 
 def test_agent_with_an_image_is_refused(sbx, workspace, kit):
@@ -268,7 +350,7 @@ def test_secrets_reach_a_running_sandbox(sbx, workspace, kit, model):
     sbx.ok("secret", "rm", "-g", "--host", f"localhost:{port}")
     assert status(sbx, port) == "401"
 
-    sbx.ok("secret", "set", "box", "model", input=KEY)
+    assert sbx("secret", "set", "box", "model", input=KEY, code=0).stderr == ""
     assert status(sbx, port) == "200"
     assert "--force" in sbx("secret", "set", "box", "model", input="other", code=1).stderr
     sbx.ok("secret", "set", "--force", "box", "model", input="other")
@@ -282,6 +364,23 @@ def test_secrets_reach_a_running_sandbox(sbx, workspace, kit, model):
     assert modes <= {"0o600"}
 
 
+def test_secrets_of_no_sandbox_are_an_error(sbx):
+    for words in (("secret", "ls"), ("policy", "ls")):
+        assert "no sandbox named 'nosuch'" in sbx(*words, "nosuch", code=1).stderr
+    sbx.ok("secret", "set", "later", "anthropic", input=KEY)
+    assert "anthropic" in sbx.ok("secret", "ls", "later")
+    assert sbx.json("secret", "ls", "later", "--service", "other") == []
+
+
+def test_a_service_that_is_not_known_is_noted(sbx):
+    for service, note in (("anthropik", "did you mean 'anthropic'?"), ("my-own-forge", None)):
+        said = sbx("secret", "set", "-g", service, input=KEY, code=0).stderr
+        assert f"note: '{service}' is no service that sbx knows" in said
+        assert note in said if note else "did you mean" not in said
+    assert sbx("secret", "set", "-g", "anthropic", input=KEY, code=0).stderr == ""
+    assert len(sbx.json("secret", "ls")) == 3
+
+
 def test_placeholder_of_a_custom_secret(sbx, workspace, model):
     """No kit: the sandbox sends the placeholder itself, and only to this host it is replaced."""
     need_program("curl")
@@ -290,11 +389,42 @@ def test_placeholder_of_a_custom_secret(sbx, workspace, model):
     placeholder = sbx.ok("secret", "set-custom", "-g", "--host", f"localhost:{port}", "--env",
                          "TOKEN", "--placeholder", "ph-{rand}", "--value-stdin", input=KEY).strip()
     assert placeholder.startswith("ph-") and len(placeholder) > 10
+    usual = sbx.ok("secret", "set-custom", "-g", "--host", "other.example", "--env", "OTHER",
+                   "--value-stdin", input=KEY)
+    assert re.fullmatch("sbx-cs-[0-9a-f]{32}\n", usual)
     create(sbx, workspace)
-    assert inside(sbx, "echo $TOKEN") == placeholder + "\n"
+    assert inside(sbx, "echo $TOKEN; echo $OTHER") == f"{placeholder}\n{usual}"
     asked = inside(sbx, "curl -s -o /dev/null -w '%{http_code}' -H \"Authorization: Bearer $TOKEN\""
                         f" http://host.docker.internal:{port}/v1/models")
     assert asked == "200"
+
+
+FIRST_AND_SECOND = "env: [FIRST_KEY, SECOND_KEY]"
+TOKEN_FILE = 'file: {{path: "~/token.json", parser: "json:auth.token"}}'
+OF_FIRST, OF_SECOND, OF_FILE = "sk-of-first-51c7", "sk-of-second-0b3e", "sk-of-file-9d42"
+
+
+@pytest.mark.parametrize("sources, variables, used", [
+    (FIRST_AND_SECOND, {"SECOND_KEY": OF_SECOND}, OF_SECOND),
+    (FIRST_AND_SECOND, {"FIRST_KEY": OF_FIRST, "SECOND_KEY": OF_SECOND}, OF_FIRST),
+    (TOKEN_FILE, {}, OF_FILE),
+    (f"{FIRST_AND_SECOND}, {TOKEN_FILE}", {"SECOND_KEY": OF_SECOND}, OF_SECOND),
+    (f"{FIRST_AND_SECOND}, {TOKEN_FILE}, priority: file-first", {"FIRST_KEY": OF_FIRST}, OF_FILE),
+], ids=["second", "first", "file", "env-first", "file-first"])
+def test_value_comes_from_the_hosts_sources(sbx, workspace, kit, tmp_path, origin, sources,
+                                            variables, used):
+    need_program("curl")
+    (tmp_path / "token.json").write_text(json.dumps({"auth": {"token": OF_FILE}}), "utf-8")
+    port = origin.server_address[1]
+    body = SERVICE.replace("env: [MODEL_KEY]", sources).replace("[MODEL_KEY]", "[FIRST_KEY]")
+    sbx("create", "--name", "box", "--kit", kit("model", body.format(port=port)), "shell",
+        workspace, code=0, env={"HOME": str(tmp_path), **variables})
+    status(sbx, port)
+    assert origin.seen == [f"Bearer {used}"]
+    assert records(sbx, until=any)[0]["credential"] == "injected"
+    held = inside(sbx, "cat /proc/[0-9]*/environ | tr '\\0' '\\n'; env; "
+                       "grep -rasF -- sk-of- /home /tmp /var/tmp /run /etc; :", "-u", "0")
+    assert "FIRST_KEY=proxy-managed" in held and "sk-of-" not in held.replace("-- sk-of-", "")
 
 
 def type_secret(sbx, value):
@@ -331,13 +461,34 @@ def test_secret_is_asked_for_on_a_terminal(sbx):
 
 class KeyedOrigin(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        good = self.headers.get("Authorization") == f"Bearer {KEY}"
+        self.server.seen.append(self.headers.get("Authorization"))
+        good = self.server.seen[-1] == f"Bearer {KEY}"
         self.send_response(200 if good else 401)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
     def log_message(self, *_args):
         pass
+
+
+@contextlib.contextmanager
+def keyed_origin(context=None):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), KeyedOrigin)
+    server.seen = []
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def origin():
+    with keyed_origin() as server:
+        yield server
 
 
 @pytest.fixture
@@ -351,14 +502,8 @@ def tls_origin(tmp_path):
                    check=True, capture_output=True, timeout=30)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), KeyedOrigin)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server, cert
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with keyed_origin(context) as server:
+        yield server, cert
 
 
 def test_tls_secret_in_a_running_sandbox(sbx, workspace, kit, tls_origin):

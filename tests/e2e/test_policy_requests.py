@@ -95,16 +95,26 @@ def clean(world):
 
 
 def test_no_ca_before_a_rule_needs_one(world):
-    """(Runs first.)  A sandbox without credentials and HTTP rules has no CA; a kit's rule brings
-    one."""
+    """(Runs first.)  A sandbox without credentials and HTTP rules has no CA, outside or inside; a
+    kit's rule brings one."""
     assert (world.sbx.home / "state/sandboxes/box/ca.json").exists()
+    trusted = ("for file in /opt/sbx/ca.pem /usr/local/share/ca-certificates/sbx.crt; do "
+               "[ -e $file ] && echo $file; done; "
+               "cmp -s /etc/ssl/certs/ca-certificates.crt - || echo bundle; "
+               "printenv PROXY_CA_CERT_B64 | head -c 9 && echo")
+    bundle = pathlib.Path("/etc/ssl/certs/ca-certificates.crt").read_text("utf-8")
+
+    def inside(name):
+        return world.sbx("exec", "-i", name, "--", "sh", "-c", trusted, input=bundle).stdout.split()
+    brought = ["/opt/sbx/ca.pem", "/usr/local/share/ca-certificates/sbx.crt", "bundle", "LS0tLS1CR"]
+    assert inside("box") == brought
     other = world.sbx.home.parent / "w2"
     other.mkdir()
     world.sbx.ok("create", "--name", "plain", "shell", other)
     ca = world.sbx.home / "state/sandboxes/plain/ca.json"
-    assert not ca.exists()
+    assert not ca.exists() and inside("plain") == []
     world.sbx.ok("policy", "allow", "plain", "a.example", "--method", "GET")
-    assert ca.exists()
+    assert ca.exists() and inside("plain") == brought
     world.sbx.ok("rm", "--force", "plain")
 
 
@@ -156,6 +166,33 @@ def test_a_pin_comes_and_goes_at_once(clean):
     world.sbx.ok("policy", "host", "rm", "-g", "git.corp")
     assert world.curl(fetch) == "000"
     assert world.sbx("policy", "host", "rm", "-g", "git.corp").returncode == 1
+
+
+def test_a_damaged_file_of_rules_is_left_as_it_is(bindir, tmp_path):
+    sbx = Sbx(bindir / "sbx", tmp_path / "h")
+    path = sbx.home / "config/policy/global.rules"
+    path.parent.mkdir(parents=True)
+    path.write_text("allow a.com\nallow b..com\n", "utf-8")
+    (tmp_path / "w").mkdir()
+    done = sbx("create", "shell", tmp_path / "w")
+    assert done.returncode == 125 and "no network policy" not in done.stderr
+    assert f"sbx: {path}:2:9: cannot start sandbox 'shell-w': " in done.stderr, done.stderr
+    assert path.read_text("utf-8") == "allow a.com\nallow b..com\n"
+    assert sbx.ok("ls", "-q") == ""
+
+
+def test_names_beyond_ascii_are_those_on_the_wire(clean):
+    """In a rule, a pin and a credential; the proxy itself knows A-labels alone."""
+    world, name = clean, "b\u00fccher.example"
+    origin = start_origin()
+    world.sbx.ok("policy", "allow", "box", name)
+    world.sbx.ok("policy", "host", "add", "box", name, f"127.0.0.1:{origin.server_address[1]}")
+    world.sbx.ok("secret", "set-custom", "box", "--host", name, "--env", "KEY", "--header", "X-Key",
+                 "--value-stdin", input="of-the-books")
+    assert world.curl("http://xn--bcher-kva.example/") == "200"
+    world.logged(host="xn--bcher-kva.example", rule="allow xn--bcher-kva.example",
+                 service="custom:KEY")
+    world.sbx.ok("secret", "rm", "box", "--host", name, "-f")
 
 
 def test_rules_of_a_kit_have_the_whole_grammar(clean):

@@ -211,6 +211,25 @@ def test_denied_request_says_how_to_allow_it(proxy, origin):
     assert proxy.records()[-1]["decision"] == "deny"
 
 
+@pytest.mark.parametrize("rules, why", [
+    ([], ["no rule allows it", "To allow it, on the host: sbx policy allow box no.example:443",
+          "For every sandbox: sbx policy allow -g no.example:443"]),
+    (["allow **", "deny no.example"],
+     ["rule: deny no.example (global)", "A deny rule wins over every allow rule; on the host "
+      "'sbx policy ls' shows it and 'sbx policy rm' removes it"]),
+], ids=["default-deny", "rule"])
+def test_denied_tunnel_says_what_denied_it(proxy, rules, why):
+    """In the answer's body, which is all that many a client shows of it."""
+    proxy.configure(rules)
+    with socket.create_connection(proxy.http.getsockname(), 10) as s:
+        s.sendall(b"CONNECT no.example:443 HTTP/1.1\r\nHost: no.example:443\r\n\r\n")
+        answer = http.client.HTTPResponse(s)
+        answer.begin()
+        said = answer.read().decode().splitlines()
+    assert answer.status == 403
+    assert said == ["sbx: no.example:443 is blocked for this sandbox", *why]
+
+
 def test_wildcard_does_not_reach_the_host(proxy, origin):
     proxy.configure(["allow **"])
     result = proxy.curl("-w", "%{http_code}", f"http://localhost:{origin}/",

@@ -7,6 +7,8 @@ import urllib.request
 
 import pytest
 
+from conftest import need_sandboxes, skip_loudly
+
 
 def free_port():
     with socket.socket() as probe:
@@ -14,12 +16,12 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def fetch(port, path):
+def fetch(port, path, address="127.0.0.1"):
     """The body, once the server inside listens: until then the connection is closed without one."""
     deadline = time.monotonic() + 20
     while True:
         try:
-            return urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5).read()
+            return urllib.request.urlopen(f"http://{address}:{port}/{path}", timeout=5).read()
         except OSError:
             if time.monotonic() > deadline:
                 raise
@@ -54,7 +56,51 @@ def test_port_in_use_is_named_and_nothing_is_left(sbx, web, workspace):
     assert [box["name"] for box in json.loads(sbx("ls", "--json").stdout)] == ["web"]
 
 
+def test_an_ipv6_address_is_shown_in_brackets(sbx, workspace):
+    with socket.socket(socket.AF_INET6) as taken:
+        try:
+            taken.bind(("::1", 0))
+        except OSError:
+            skip_loudly("no IPv6 on this machine")
+        taken.listen()
+        place = f"[::1]:{taken.getsockname()[1]}"
+        made = sbx("create", "-q", "--name", "six", "-p", f"{place}:80", "shell", workspace, code=125)
+        assert f"publish on {place}: " in made.stderr
+    sbx.ok("create", "-q", "--name", "six", "-p", f"{place}:80", "shell", workspace)
+    assert f" {place}->80/tcp " in sbx.ok("ls")
+    assert sbx.json("ls")[0]["ports"][0]["host_ip"] == "::1"
+
+
+def test_run_publishes_at_an_address_and_again_after_a_stop(sbx, workspace):
+    need_sandboxes(sbx)
+    port = free_port()
+    sbx.ok("run", "-d", "--name", "web", "-p", f"127.0.0.2:{port}:3000/tcp", "shell",
+           workspace)
+    for _ in range(2):
+        sbx.ok("exec", "-d", "web", "--", "python3", "-m", "http.server", "3000")
+        assert fetch(port, "README", "127.0.0.2") == b"a workspace\n"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=5)
+        assert sbx.json("ls")[0]["ports"] == [
+            {"host_ip": "127.0.0.2", "host_port": port, "port": 3000}]
+        sbx.ok("stop", "web")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", port), timeout=5)
+        sbx.ok("start", "web")
+
+
 @pytest.mark.parametrize("word", ["x", "0", "70000", "1:2:3:4", "80/udp", "8080:"])
 def test_nonsense_is_refused(sbx, workspace, word):
     made = sbx("create", "--name", "bad", "-p", word, "shell", str(workspace))
     assert made.returncode == 2 and "--publish" in made.stderr
+
+
+@pytest.mark.parametrize("first, second", [
+    ("8080:80", "8080:81"), ("8080:80", "127.0.0.1:8080:80"), ("[::1]:8080:80", "[0::1]:8080:81")])
+def test_a_host_port_is_given_once(sbx, workspace, first, second):
+    words = ("create", "--name", "bad", "-p", first, "-p", second, "shell", workspace)
+    assert f"--publish '{second}': host port 8080 is given twice" in sbx(*words, code=2).stderr
+    assert sbx.json("ls") == []
+    # Another address, or any free port, is another one.
+    words = ("-p", first, "-p", "127.0.0.2:8080:80", "-p", "80", "-p", "80")
+    sbx.ok("create", "--dry-run", *words, "shell", workspace)

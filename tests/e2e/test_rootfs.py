@@ -30,6 +30,19 @@ def test_login_shells_keep_the_sandboxs_path(sbx, sandbox):
     assert sbx.ok("exec", sandbox, "bash", "-lc", "sudo id -u; set | grep ^sbx_ || true") == "0\n"
 
 
+def test_bash_reads_the_sandboxs_own_file(sbx, sandbox):
+    """In every shell from then on, after a restart too; not in a bare command."""
+    own = "/etc/sandbox-persistent.sh"
+    sbx.ok("exec", sandbox, "sh", "-c", f"echo 'export SBX_MARK=kept' >>{own}")
+    try:
+        sbx.ok("stop", sandbox)
+        for words in (["bash", "-c"], ["bash", "-lc"], ["bash", "-ic"], ["sudo", "bash", "-c"]):
+            assert sbx.ok("exec", sandbox, *words, "echo $SBX_MARK") == "kept\n", words
+        assert sbx.ok("exec", sandbox, "sh", "-c", "echo $SBX_MARK") == "\n"
+    finally:
+        sbx.ok("exec", sandbox, "sh", "-c", f": >{own}")
+
+
 def host_as_it_is():
     """What a template is made for (template.c): another test that adds a user changes it."""
     paths = ("/etc/ld.so.cache", "/etc/ssl/certs/ca-certificates.crt", "/etc/alternatives",

@@ -66,6 +66,12 @@ def piped(sbx, *words, data=None, timeout=30):
                           capture_output=True, check=True).stdout
 
 
+def test_commands_begin_with_clean_signals(sbx, sandbox):
+    """Also those that libc keeps for itself, which what spawned our helpers may have ignored."""
+    state = sbx.ok("exec", sandbox, "grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status")
+    assert [int(line.split()[1], 16) for line in state.splitlines()] == [0, 0], state
+
+
 def test_ten_megabytes_through_pipes(sbx, sandbox):
     data = os.urandom(10_000_000)
     assert piped(sbx, "-i", sandbox, "--", "cat", data=data) == data
@@ -97,6 +103,13 @@ def test_files_persist_until_rm(sbx, sandbox, workspace):
     sbx.ok("stop", sandbox)
     assert sbx.json("ls")[0]["status"] == "stopped"
     assert sbx.ok("exec", sandbox, "--", "sh", "-c", "cat ~/note; hostname") == f"kept\n{sandbox}\n"
+
+
+def test_removal_asks(sbx, sandbox):
+    done = sbx("rm", sandbox, code=2, input="y\n")
+    assert "there is no terminal" in done.stderr and "add --force" in done.stderr
+    assert "nosuch" in sbx("rm", sandbox, "nosuch", code=1).stderr
+    assert sbx.ok("ls", "-q") == sandbox + "\n"
 
 
 def test_taken_name_is_refused_and_nothing_lost(sbx, sandbox, workspace):

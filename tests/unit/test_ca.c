@@ -114,6 +114,13 @@ static bool verifies(X509 *leaf, const char *host, bool is_address)
     return ok;
 }
 
+static void assert_p256(EVP_PKEY *key)
+{
+    char group[32] = "";
+    assert_int_equal(EVP_PKEY_get_group_name(key, group, sizeof(group), NULL), 1);
+    assert_string_equal(group, SN_X9_62_prime256v1);
+}
+
 static void test_leaf(void **state)
 {
     (void)state;
@@ -141,6 +148,7 @@ static void test_leaf(void **state)
         assert_true(X509_cmp_current_time(X509_get0_notBefore(leaf)) < 0);
         assert_true(X509_cmp_current_time(X509_get0_notAfter(leaf)) > 0);
         assert_true(X509_check_private_key(leaf, ca_leaf_key(ca)));
+        assert_p256(X509_get0_pubkey(leaf));
         X509_free(leaf);
         X509_free(made);
     }

@@ -151,6 +151,9 @@ static void test_refused_patterns(void **state)
         {"allow a.com/x", 12},
         {"allow a.com:0", 13},
         {"allow a.com:65536", 13},
+        {"allow a.com:443:80", 17},
+        {"allow 10.0.0.1:443:80", 20},
+        {"allow cafe:443:80", 7}, /* may be a part of an IPv6 address */
         {"allow ***", 7},
         {"allow *.1.2.3.4", 9},
         {"allow 10.0.0.1/8", 7},

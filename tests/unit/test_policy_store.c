@@ -77,12 +77,13 @@ static void test_presets(void **state)
         SB_CLEANUP(json) json_t *rules = json_array();
         SB_CLEANUP(policy) struct policy *policy = NULL;
         SB_CLEANUP(err) struct sb_err *err = NULL;
-        bool defaulted = true;
+        bool chosen = i > 0;
+        assert_int_equal(policy_store_chosen(&chosen, NULL), 0);
+        assert_int_equal(chosen, i > 0);
         assert_int_equal(policy_store_set_preset(names[i], NULL), 0);
-        if (policy_store_rules(NULL, rules, &defaulted, &err) < 0) {
+        if (policy_store_rules(NULL, rules, &err) < 0) {
             fail_msg("%s:%zu: %s", err->place.file, err->place.line, err->message);
         }
-        assert_false(defaulted);
         assert_int_equal(policy_from_json(rules, &policy, NULL), 0);
         assert_int_equal(policy_count(policy), json_array_size(rules)); /* no duplicates */
     }
@@ -95,7 +96,7 @@ static void test_edits_keep_the_rest(void **state)
     put_file("global.rules", "# mine\n  allow a.com  # no comment here\n");
     SB_CLEANUP(json) json_t *rules = json_array();
     SB_CLEANUP(err) struct sb_err *err = NULL;
-    assert_true(policy_store_rules(NULL, rules, NULL, &err) < 0);
+    assert_true(policy_store_rules(NULL, rules, &err) < 0);
     assert_non_null(strstr(err->place.file, "global.rules"));
     assert_int_equal(err->place.line, 2);
     assert_int_equal(err->place.column, 16);
@@ -125,18 +126,18 @@ static void test_sandbox_rules(void **state)
     put_file("global.rules", "preset deny-all\nallow g.com\n");
     assert_int_equal(put_rule("global", "s.com"), 0);
     SB_CLEANUP(json) json_t *rules = json_array();
-    assert_int_equal(policy_store_rules("global", rules, NULL, NULL), 0);
+    assert_int_equal(policy_store_rules("global", rules, NULL), 0);
     assert_int_equal(json_array_size(rules), 2);
     assert_string_equal(sb_json_str(json_array_get(rules, 0), "origin"), "global");
     assert_string_equal(sb_json_str(json_array_get(rules, 1), "origin"), "sandbox");
     assert_int_equal(policy_store_forget("global", NULL), 0);
     assert_int_equal(policy_store_forget("global", NULL), 0);
     json_array_clear(rules);
-    assert_int_equal(policy_store_rules("global", rules, NULL, NULL), 0);
+    assert_int_equal(policy_store_rules("global", rules, NULL), 0);
     assert_int_equal(json_array_size(rules), 1);
     assert_true(put_rule("../x", "s.com") < 0);
     put_file("sandbox/p.rules", "preset allow-all\n");
-    assert_true(policy_store_rules("p", rules, NULL, NULL) < 0);
+    assert_true(policy_store_rules("p", rules, NULL) < 0);
 }
 
 static void test_writers_lose_nothing(void **state)
@@ -163,7 +164,7 @@ static void test_writers_lose_nothing(void **state)
         assert_int_equal(status, 0);
     }
     SB_CLEANUP(json) json_t *rules = json_array();
-    assert_int_equal(policy_store_rules(NULL, rules, NULL, NULL), 0);
+    assert_int_equal(policy_store_rules(NULL, rules, NULL), 0);
     assert_int_equal(json_array_size(rules), WRITERS * EACH);
 }
 
@@ -230,7 +231,7 @@ static void test_pins(void **state)
     assert_string_equal(text, "# mine\nallow a.com\nhost wiki.corp [::2]:8443\n");
     assert_int_equal(policy_store_forget("box", NULL), 0);
     SB_CLEANUP(json) json_t *rules = json_array();
-    assert_int_equal(policy_store_rules(NULL, rules, NULL, NULL), 0); /* pins are no rules */
+    assert_int_equal(policy_store_rules(NULL, rules, NULL), 0); /* pins are no rules */
 }
 
 static void test_refused_pins(void **state)

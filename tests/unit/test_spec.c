@@ -204,6 +204,16 @@ static void test_accepted(void **state)
          "no header can be made", 28},
         {HEAD "network: {serviceAuth: {s: {valueFormat: \"%s\\r\\nA: b\"}}}\n",
          "no header can be made", 28},
+        {HEAD "network: {serviceDomains: {d.example: s}}\n",
+         "serviceDomains[\"d.example\"]: nothing is sent", 28},
+        {HEAD "network: {serviceDomains: {d: s}, serviceAuth: {s: {headerName: X, valueFormat: "
+              "'%s'}}}\n",
+         "", 0},
+        {HEAD "egress: {d.example: s}\n", "egress[\"d.example\"]: nothing is sent", 10},
+        {HEAD "egress: {d.example: openai}\n", "", 0},
+        {HEAD "network: {serviceDomains: {d: s}}\noauth: {service: s, tokenEndpoint: {host: t, "
+              "path: /p}, sentinels: {accessToken: a, refreshToken: r}}\n",
+         "", 0},
         {HEAD "environment: {variables: {SBX_A: b}}\n", "belongs to the sandbox", 27},
     };
     for (size_t i = 0; i < SB_ARRAY_LEN(rows); i++) {
@@ -384,7 +394,7 @@ static void test_projection(void **state)
          "'sources':{'env':['B_API_KEY'],'priority':'env-first'}},{'service':'x','required':false,"
          "'apiKey':{'inject':[{'domain':'e','header':'','format':'%s','username':''}]},'sources':"
          "{'env':[],'priority':'env-first'}}],'environment':{'variables':{'A':'1'},'proxyManaged':"
-         "['B_API_KEY']}}"},
+         "['B_API_KEY']},'warnings'"},
         /* A service that only routes, and signs in: its hosts are the token's. */
         {HEAD "oauth: {service: s, tokenEndpoint: {host: t, path: /p}, sentinels: {accessToken: a, "
               "refreshToken: r}, responseFields: {expiresIn: e}}\n"
