@@ -10,7 +10,7 @@
 #define NO_COPY                                                                                    \
     "there is no work on a copy yet: 'git worktree add DIR' makes one, to be given as PATH"
 #define LOCAL       "sbx is local, and needs no account"
-#define DIRECTORIES "kits are directories yet: copy them, or keep them in a git repository"
+#define DIRECTORIES "for now a kit is a directory: copy it, or keep it in a git repository"
 #define PIPED       "give the value by standard input: COMMAND | sbx secret set [-g | SANDBOX] SERVICE"
 
 static const struct {
@@ -59,8 +59,7 @@ static const struct {
     {"create", "-t", NO_IMAGES},
     {"exec", "--detach-keys", "a command that shall go on without you is begun with '-d'"},
     {"exec", "--privileged",
-     "'-u 0' is root; with a kernel of its own (--isolation vm) it may do "
-     "all that root may"},
+     "'-u 0' is root; with a kernel of its own (--isolation vm) it may do all that root may"},
     {"run", "--branch", NO_COPY},
     {"run", "--clone", NO_COPY},
     {"run", "--cloud", LOCAL},

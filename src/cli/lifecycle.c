@@ -129,7 +129,6 @@ static int list_names(json_t **ret_list, const char ***ret_names, size_t *ret_co
     return 0;
 }
 
-/* Asks whether to remove these and `more`; refuses unless a person at a terminal says yes. */
 /* Nobody shall say yes to what is not there. */
 static int check_all_there(const char *const *names, size_t count, struct sb_err **err)
 {
@@ -147,6 +146,7 @@ static int check_all_there(const char *const *names, size_t count, struct sb_err
     return 0;
 }
 
+/* Asks whether to remove these and `more`; refuses unless a person at a terminal says yes. */
 static int confirm_removal(const struct cli_args *args, const char *const *names, size_t count,
                            const char *more, struct sb_err **err)
 {
