@@ -211,13 +211,17 @@ static int create(struct request *request, struct sb_err **err)
     return r;
 }
 
+static int check_json(const struct cli_args *args, struct sb_err **err)
+{
+    return cli_bool(args, "json") && !cli_bool(args, "dry-run")
+               ? sb_fail(err, SB_EUSAGE, "--json shows the plan, and needs --dry-run")
+               : 0;
+}
+
 static int prepare(const struct cli_args *args, struct request *request, struct sb_err **err)
 {
     request->args = args;
     request->agent = args->words[0];
-    if (cli_bool(args, "json") && !cli_bool(args, "dry-run")) {
-        return sb_fail(err, SB_EUSAGE, "--json shows the plan, and needs --dry-run");
-    }
     int r = cli_agent_word(args, err);
     r = r < 0 ? r : cli_workspace_words(args, &request->mounts, &request->workspace, err);
     return r < 0 ? r : choose_name(request, err);
@@ -440,7 +444,8 @@ int cmd_create(const struct cli_args *args, int *ret_status, struct sb_err **err
         return dry_run(args, false, err);
     }
     SB_CLEANUP(request) struct request request = {0};
-    int r = prepare(args, &request, err);
+    int r = check_json(args, err);
+    r = r < 0 ? r : prepare(args, &request, err);
     r = r < 0 ? r : cli_env_words(args, &request.env, err);
     r = r < 0 ? r : create(&request, err);
     if (r == 0) {
@@ -461,7 +466,8 @@ int cmd_run(const struct cli_args *args, int *ret_status, struct sb_err **err)
     if (cli_bool(args, "dry-run")) {
         return dry_run(args, true, err);
     }
-    int r = cli_env_words(args, &env, err);
+    int r = check_json(args, err);
+    r = r < 0 ? r : cli_env_words(args, &env, err);
     bool again = r == 0;
     for (int i = 0; again && i < TURNS; i++) {
         sb_err_free(sb_steal(err));

@@ -236,6 +236,7 @@ def test_plan(sbx, world, command):
     for word in ("api.example.com", "bad.example.com", "svc", "A=1", "install", "startup"):
         assert word in text
     assert "needs --dry-run" in sbx(command, "--json", "shell", workspace, code=2).stderr
+    assert "needs --dry-run" in sbx("run", "--json", "box", code=2).stderr, "one that is there"
 
 
 def test_kit_log(sbx, world):
