@@ -147,7 +147,7 @@ static int check_env(const char *env, struct sb_err **err)
                        "digits and '_'",
                        env);
     }
-    if (sb_env_is_reserved(env)) {
+    if (sb_env_is_vital(env)) {
         sb_fail(err, SB_EUSAGE,
                 "the variable '%s' belongs to the sandbox: a placeholder in it would break "
                 "programs inside",

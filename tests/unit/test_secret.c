@@ -226,7 +226,7 @@ static void test_custom_refused(void **state)
         {{HOST("h"), .env = ""}, "not the name of an environment variable"},
         {{HOST("h"), .env = "PATH"}, "'PATH' belongs to the sandbox"},
         {{HOST("h"), .env = "https_proxy"}, "'https_proxy' belongs to the sandbox"},
-        {{HOST("h"), .env = "SBX_X"}, "'SBX_X' belongs to the sandbox"},
+        {{HOST("h"), .env = "LD_PRELOAD"}, "'LD_PRELOAD' belongs to the sandbox"},
         {{HOST("h"), .env = "T", .placeholder = "short"}, "must have 8 to 256"},
         {{HOST("h"), .env = "T", .placeholder = "has space {rand}"}, "visible ASCII"},
         {{HOST("h"), .env = "T", PATH("api")}, "--path 'api'"},
