@@ -115,7 +115,7 @@ static void note_missing(const char *sandbox)
 {
     SB_CLEANUP(json) json_t *config = NULL;
     if (sandbox && sandbox_load(sandbox, &config, NULL) == SB_ENOTFOUND) {
-        fprintf(stderr, "sbx: note: there is no sandbox '%s' yet: one of that name will have it\n",
+        fprintf(stderr, "note: there is no sandbox '%s' yet: one of that name will have it\n",
                 sandbox);
     }
 }
@@ -153,7 +153,7 @@ static void note_unknown(const char *sandbox, const char *service)
         ids[i] = secret_services[i].id;
     }
     const char *near = sb_nearest(service, ids, count);
-    fprintf(stderr, "sbx: note: '%s' is no service that sbx knows: it is used by kits that name it",
+    fprintf(stderr, "note: '%s' is no service that sbx knows: it is used by kits that name it",
             service);
     if (near) {
         fprintf(stderr, "; did you mean '%s'?", near);
@@ -190,6 +190,20 @@ static int refuse_overwrite(const char *sandbox, const char *service, struct sb_
     return 0;
 }
 
+/* "set github VALUE", where -g was forgotten, would keep the value as the name of a service. */
+static int refuse_service_as_scope(const char *sandbox, struct sb_err **err)
+{
+    SB_CLEANUP(json) json_t *config = NULL;
+    if (!sandbox || !secret_service_find(sandbox) ||
+        sandbox_load(sandbox, &config, NULL) != SB_ENOTFOUND) {
+        return 0;
+    }
+    sb_fail(err, SB_EUSAGE, "'%s' is a service, and there is no sandbox of that name", sandbox);
+    sb_hint(err, "'sbx secret set -g %s' reads the value from standard input, or asks for it",
+            sandbox);
+    return SB_EUSAGE;
+}
+
 int cmd_secret_set(const struct cli_args *args, int *ret_status, struct sb_err **err)
 {
     cli_guard_memory();
@@ -216,7 +230,8 @@ int cmd_secret_set(const struct cli_args *args, int *ret_status, struct sb_err *
         return SB_EUSAGE;
     }
     const char *service = args->words[used];
-    if (!cli_bool(args, "force")) {
+    r = refuse_service_as_scope(sandbox, err);
+    if (r == 0 && !cli_bool(args, "force")) {
         r = refuse_overwrite(sandbox, service, err);
     }
     if (r == 0 && !token) {
@@ -285,7 +300,7 @@ static int store_custom(const struct cli_args *args, const char *sandbox,
         r = secret_add_rules(sandbox, custom, &placeholder, err);
     } else {
         if (cli_string(args, "value")) {
-            fputs("sbx: note: --value shows the secret in the shell's history and the list of "
+            fputs("note: --value shows the secret in the shell's history and the list of "
                   "processes; --value-stdin does not\n",
                   stderr);
         }

@@ -379,6 +379,9 @@ def test_a_service_that_is_not_known_is_noted(sbx):
         assert note in said if note else "did you mean" not in said
     assert sbx("secret", "set", "-g", "anthropic", input=KEY, code=0).stderr == ""
     assert len(sbx.json("secret", "ls")) == 3
+    failed = sbx("secret", "set", "github", KEY, input="", code=2).stderr  # -g was forgotten
+    assert "'github' is a service" in failed and KEY not in failed
+    assert len(sbx.json("secret", "ls")) == 3
 
 
 def test_placeholder_of_a_custom_secret(sbx, workspace, model):
